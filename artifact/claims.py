@@ -1,0 +1,35 @@
+"""What was measured about an artifact, beside it and keyed by its digest: measuring does not change identity."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import BadArtifact
+from .store import CLAIMS, Artifact
+
+
+def write_claim(artifact: Artifact, kind: str, body: Mapping[str, Any]) -> None:
+    """Write or replace one claim, atomically."""
+    folder = artifact.folder / CLAIMS
+    folder.mkdir(exist_ok=True)
+    draft = folder / f".{kind}.tmp"
+    draft.write_text(json.dumps({"artifact": artifact.digest, "kind": kind, **body}, indent=1, sort_keys=True))
+    os.replace(draft, folder / f"{kind}.json")
+
+
+def read_claim(artifact: Artifact, kind: str) -> dict[str, Any] | None:
+    """One claim's body, or None if nothing was claimed.
+
+    Raises:
+        BadArtifact: the claim is about another digest.
+    """
+    path = artifact.folder / CLAIMS / f"{kind}.json"
+    if not path.is_file():
+        return None
+    body = json.loads(path.read_text())
+    if body.get("artifact") != artifact.digest:
+        raise BadArtifact(f"{path}: about artifact {str(body.get('artifact'))[:12]}…", f"{artifact.digest[:12]}…")
+    return body

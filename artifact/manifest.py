@@ -1,0 +1,201 @@
+"""The types that flow through everything: what a model takes, gives, is made of, and how it is run."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import BadArtifact, BadInput
+
+MANIFEST_VERSION = 1
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+FORMATS = ("onnx", "openvino", "tensorrt", "tensorrt_rtx", "pt2", "null")
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One named input or output; shape entries are sizes, or None where dynamic."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How a photo becomes the model's input, in two parts.
+
+    Host part, one implementation everywhere (`runtime.preprocess`): decode, EXIF orientation, colour mode rule,
+    resize of the shorter side to `round(side / crop_fraction)`, centre crop to (height, width)
+    → uint8 RGB `(N, height, width, 3)`.
+    Graph part, inside the ONNX model: `(float(photo) - mean) / std`, NHWC → NCHW. mean and std are in pixel units, 0–255.
+
+    Args:
+        height, width: size of the model's input in pixels.
+        crop_fraction: part of the resized photo that is kept, in (0, 1].
+        interpolation: "bicubic", "bilinear" or "lanczos", as Pillow defines them, always antialiased.
+        mean, std: one value a channel, RGB.
+        version: raised when the host part's result changes for any photo.
+        golden: pattern name → sha256 of the host part's bytes, by which each platform can prove itself.
+    """
+
+    height: int
+    width: int
+    crop_fraction: float = 1.0
+    interpolation: str = "bicubic"
+    antialias: bool = True
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    version: int = 1
+    golden: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not (0 < self.crop_fraction <= 1 and self.height > 0 and self.width > 0):
+            raise BadInput(
+                f"preprocess: size {self.height}×{self.width}, crop fraction {self.crop_fraction}",
+                "a positive size and a crop fraction in (0, 1]",
+            )
+        if self.interpolation not in ("bicubic", "bilinear", "lanczos") or not self.antialias:
+            raise BadInput(
+                f"preprocess: interpolation {self.interpolation!r}, antialias {self.antialias}",
+                "bicubic, bilinear or lanczos, antialiased",
+            )
+
+    def digest(self) -> str:
+        """sha256 of all that decides the host part's bytes (mean and std do not)."""
+        host = [self.version, self.height, self.width, self.crop_fraction, self.interpolation, self.antialias]
+        return hashlib.sha256(json.dumps(host).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """How an artifact is run. Requested by the user; the values that took effect come back as `Session.applied`.
+
+    Args:
+        backend: registry word, "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "torch" or "null".
+        device: "cpu", "gpu" or "gpu:K", in the engine's order.
+        threads: intra-op threads of one lane; None takes the cores that this process may use.
+        lanes: requests in flight, each with the engine's own state.
+        hint: "latency" or "throughput".
+        execution_precision: "fp32", "fp16" or "bf16": in what the engine may compute float layers.
+        graph_level: "all" or "none": the engine's graph optimization.
+        cache: folder for the engine's compiled cache, or None.
+    """
+
+    backend: str
+    device: str = "cpu"
+    threads: int | None = None
+    lanes: int = 1
+    hint: str = "latency"
+    execution_precision: str = "fp32"
+    graph_level: str = "all"
+    cache: str | None = None
+
+    def __post_init__(self) -> None:
+        allowed = {
+            "hint": ("latency", "throughput"),
+            "execution_precision": ("fp32", "fp16", "bf16"),
+            "graph_level": ("all", "none"),
+        }
+        for name, words in allowed.items():
+            if getattr(self, name) not in words:
+                raise BadInput(f"{name} {getattr(self, name)!r}", f"one of {', '.join(words)}")
+        if self.lanes < 1 or (self.threads is not None and self.threads < 1):
+            raise BadInput(f"threads {self.threads}, lanes {self.lanes}", "at least 1 of each")
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """One file of an artifact: its name in the folder, size and content hash."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Producer:
+    """Who made an artifact: the verb, versions of what made it, and options as applied."""
+
+    verb: str
+    versions: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an artifact is. Immutable: its hash is the artifact's digest.
+
+    `files[0]` is the one that the engine opens. `scheme` names the int8 dialect (`artifact.scheme`), None for floats.
+    `parent` is the digest of what it was made from: an artifact's, or a checkpoint file's sha256 for the first.
+    `built_for` holds what a compiled engine is tied to (engine version, device, compute capabilities).
+    """
+
+    task: str
+    format: str
+    precision: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    files: tuple[ModelFile, ...]
+    producer: Producer
+    scheme: str | None = None
+    labels: tuple[str, ...] = ()
+    preprocess: Preprocess | None = None
+    temperature: float = 1.0
+    run: RunConfig | None = None
+    built_for: Mapping[str, Any] = field(default_factory=dict)
+    parent: str | None = None
+    checkpoint: str | None = None
+    version: int = MANIFEST_VERSION
+
+    def to_json(self) -> str:
+        """Canonical text: sorted keys, so equal manifests have equal bytes."""
+        return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+    def digest(self) -> str:
+        """sha256 of the canonical text."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+def _tensor(raw: Mapping[str, Any]) -> TensorSpec:
+    return TensorSpec(raw["name"], raw["dtype"], tuple(raw["shape"]))
+
+
+def _preprocess(raw: Mapping[str, Any]) -> Preprocess:
+    return Preprocess(**{**raw, "mean": tuple(raw["mean"]), "std": tuple(raw["std"])})
+
+
+def parse_manifest(text: str, where: str) -> Manifest:
+    """Read a manifest's text.
+
+    Raises:
+        BadArtifact: not JSON, a newer version, or a field missing or unknown.
+    """
+    try:
+        raw = json.loads(text)
+        version = raw["version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadArtifact(f"{where}: not a manifest ({error})", "a manifest.json written by tiffin") from error
+    if version > MANIFEST_VERSION:
+        raise BadArtifact(
+            f"{where}: manifest version {version}", f"at most {MANIFEST_VERSION}", "upgrade tiffin"
+        )
+    try:
+        return Manifest(
+            **{
+                **raw,
+                "inputs": tuple(map(_tensor, raw["inputs"])),
+                "outputs": tuple(map(_tensor, raw["outputs"])),
+                "files": tuple(ModelFile(**file) for file in raw["files"]),
+                "producer": Producer(**raw["producer"]),
+                "labels": tuple(raw["labels"]),
+                "preprocess": _preprocess(raw["preprocess"]) if raw["preprocess"] else None,
+                "run": RunConfig(**raw["run"]) if raw["run"] else None,
+            }
+        )
+    except (TypeError, KeyError) as error:
+        raise BadArtifact(f"{where}: manifest field wrong ({error})", "a manifest.json written by tiffin") from error

@@ -1,0 +1,177 @@
+"""An artifact on disk: a folder with `manifest.json`, the model's files, and `claims/` beside them."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from ..errors import BadArtifact, BadInput
+from .manifest import Manifest, ModelFile, parse_manifest
+
+MANIFEST = "manifest.json"
+CLAIMS = "claims"
+_STAMP = ".verified.json"
+
+
+def sha256_file(path: Path) -> str:
+    """sha256 of a file's content, hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha(file)
+
+
+def _sha(file) -> str:  # type: ignore[no-untyped-def]  # Python 3.10 has no file_digest
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """A new folder beside `target` that takes its place only when the block ends well.
+
+    Raises:
+        BadInput: the parent is not writable, or `target` exists and is no artifact of ours.
+    """
+    if target.exists() and not (target / MANIFEST).is_file() and any(target.iterdir()):
+        raise BadInput(f"{target} exists and is no artifact", "a new folder, or an artifact to replace", "choose another --out")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise BadInput(
+            f"cannot write to {target.parent} ({error.strerror})", "a writable folder", "choose another --out"
+        ) from error
+    try:
+        yield draft
+        _sync(draft)
+        draft.chmod(0o755)
+        old = draft.with_name(draft.name + ".old")
+        if target.exists():
+            target.rename(old)
+        draft.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise BadInput(f"cannot write {target} ({error.strerror})", "room and permission to write") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _sync(folder: Path) -> None:
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One model's file set and its manifest. Make one with `save`, read one with `Artifact.load`."""
+
+    folder: Path
+    manifest: Manifest
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of the manifest's canonical text: the artifact's identity."""
+        return self.manifest.digest()
+
+    @property
+    def model_path(self) -> Path:
+        """The file that the engine opens."""
+        return self.folder / self.manifest.files[0].name
+
+    @property
+    def size_bytes(self) -> int:
+        """Sum of the model's files, without manifest and claims."""
+        return sum(file.size_bytes for file in self.manifest.files)
+
+    @classmethod
+    def load(cls, folder: str | Path, verify: bool = False) -> Artifact:
+        """Read an artifact; hash its files when first seen or when `verify`, else compare a stamp and sizes.
+
+        Raises:
+            BadArtifact: no manifest, a file missing, of another size or with another hash.
+        """
+        folder = Path(folder)
+        path = folder / MANIFEST
+        if not path.is_file():
+            raise BadArtifact(f"{folder}: no {MANIFEST}", "an artifact's folder", "make one: `tiffin export`")
+        artifact = cls(folder, parse_manifest(path.read_text(encoding="utf-8"), str(path)))
+        for file in artifact.manifest.files:
+            _check_size(folder, file)
+        if verify or _read_stamp(folder) != artifact._stamp():
+            artifact.verify()
+        return artifact
+
+    def verify(self) -> None:
+        """Hash every file against the manifest.
+
+        Raises:
+            BadArtifact: a byte changed.
+        """
+        for file in self.manifest.files:
+            found = sha256_file(self.folder / file.name)
+            if found != file.sha256:
+                raise BadArtifact(
+                    f"{self.folder / file.name}: sha256 {found[:12]}…, its bytes changed",
+                    f"{file.sha256[:12]}… as in {MANIFEST}",
+                    "make the artifact again, or copy it again",
+                )
+        with contextlib.suppress(OSError):  # a read-only folder is hashed at every load
+            (self.folder / _STAMP).write_text(json.dumps(self._stamp()))
+
+    def _stamp(self) -> list[object]:
+        stats = [(self.folder / file.name).stat() for file in self.manifest.files]
+        return [self.digest, [[s.st_size, s.st_mtime_ns, s.st_ino] for s in stats]]
+
+
+def _check_size(folder: Path, file: ModelFile) -> None:
+    path = folder / file.name
+    if Path(file.name).name != file.name:
+        raise BadArtifact(f"{folder}: file name {file.name!r} leaves the folder", "a plain file name")
+    size = path.stat().st_size if path.is_file() else None
+    if size != file.size_bytes:
+        found = "missing" if size is None else f"{size:,} bytes"
+        raise BadArtifact(f"{path}: {found}", f"{file.size_bytes:,} bytes", "make the artifact again, or copy it again")
+
+
+def _read_stamp(folder: Path) -> object:
+    try:
+        return json.loads((folder / _STAMP).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def save(target: str | Path, manifest: Manifest, files: Mapping[str, bytes | Path]) -> Artifact:
+    """Write an artifact atomically: beside, synced, renamed. `manifest.files` is filled in from `files`, in order.
+
+    Args:
+        files: name in the folder → content, or a file to copy.
+
+    Raises:
+        BadInput: the folder is not writable or holds something else.
+    """
+    target = Path(target)
+    with atomic_folder(target) as draft:
+        entries = tuple(_put(draft, name, content) for name, content in files.items())
+        manifest = dataclasses.replace(manifest, files=entries)
+        (draft / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    return Artifact.load(target)
+
+
+def _put(folder: Path, name: str, content: bytes | Path) -> ModelFile:
+    path = folder / name
+    if isinstance(content, Path):
+        shutil.copyfile(content, path)
+    else:
+        path.write_bytes(content)
+    return ModelFile(name, path.stat().st_size, sha256_file(path))

@@ -1,0 +1,81 @@
+"""Every error that Tiffin raises on purpose, as one tree.
+
+    TiffinError                 exit 1
+    ├── BadInput                exit 2   what the user handed over cannot be used
+    │   ├── BadArtifact                  manifest, file or digest does not hold
+    │   ├── BadDataset                   no photos, no labels, unreadable photo
+    │   ├── Overlap                      one photo in two roles
+    │   └── BadDialect                   an int8 graph in another engine's dialect
+    ├── EngineMissing           exit 1   the engine is not installed, or lacks its driver
+    ├── EngineFailed            exit 1   the engine refused or failed
+    ├── ParityFailed            exit 1   an export left its tolerance
+    └── WorkerFailed            exit 1   a worker process died, hung or answered garbage
+
+Each says what failed, what was expected and what to do. Ctrl-C leaves with 130.
+"""
+
+from __future__ import annotations
+
+
+class TiffinError(Exception):
+    """Root of the tree.
+
+    Args:
+        what: what failed, with the offending name or value.
+        expected: what would have been right.
+        fix: what the user can do now; a suggested command is written as `tiffin ...` in backquotes.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, expected: str = "", fix: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.expected = expected
+        self.fix = fix
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        if self.expected:
+            lines.append(f"  expected: {self.expected}")
+        if self.fix:
+            lines.append(f"  fix: {self.fix}")
+        return "\n".join(lines)
+
+
+class BadInput(TiffinError):
+    """What the user handed over cannot be used."""
+
+    exit_code = 2
+
+
+class BadArtifact(BadInput):
+    """A manifest, a file or a digest of an artifact does not hold."""
+
+
+class BadDataset(BadInput):
+    """Photos or labels are missing, unreadable or inconsistent."""
+
+
+class Overlap(BadInput):
+    """One photo was found in two roles that must be disjoint."""
+
+
+class BadDialect(BadInput):
+    """An int8 graph is written in a dialect that this engine reads wrongly or not at all."""
+
+
+class EngineMissing(TiffinError):
+    """The engine is not installed, or what it needs (a driver, a device) is absent."""
+
+
+class EngineFailed(TiffinError):
+    """The engine refused the model or failed while running it."""
+
+
+class ParityFailed(TiffinError):
+    """An exported model's answers left their tolerance."""
+
+
+class WorkerFailed(TiffinError):
+    """A worker process died, hung or answered garbage."""

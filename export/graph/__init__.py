@@ -1,0 +1,1 @@
+"""Passes over ONNX graphs: one pass, one file."""

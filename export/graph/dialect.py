@@ -1,0 +1,75 @@
+"""Which int8 dialect a QDQ graph is written in, and whether an engine reads it exactly.
+
+Measured with TensorRT-RTX 1.7's parser: an int32 DequantizeLinear (a quantized bias) is refused by it; a uint8 zero point is
+only warned about («Defaulting to INT8 instead») and the engine that it builds is silently wrong.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import TensorProto, numpy_helper
+
+from ...errors import BadDialect
+
+_QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """What a QDQ graph holds.
+
+    `zero_points` are the ONNX types of quantized tensors ("uint8", "int8", "int32").
+    """
+
+    zero_points: tuple[str, ...]
+    symmetric: bool
+    quantized_bias: bool
+
+    @property
+    def quantized(self) -> bool:
+        """True if the graph holds any QuantizeLinear or DequantizeLinear."""
+        return bool(self.zero_points) or self.quantized_bias
+
+
+def read_dialect(model: onnx.ModelProto) -> Dialect:
+    """Read the zero points of every QuantizeLinear and DequantizeLinear."""
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    types: set[str] = set()
+    symmetric, bias = True, False
+    for node in model.graph.node:
+        if node.op_type not in _QUANTIZERS:
+            continue
+        quantized = constants.get(node.input[0])
+        if quantized is not None and quantized.data_type == TensorProto.INT32:
+            bias = True
+            continue
+        zero = constants.get(node.input[2]) if len(node.input) > 2 and node.input[2] else None
+        types.add(TensorProto.DataType.Name(zero.data_type).lower() if zero is not None else "uint8")
+        symmetric = symmetric and (zero is None or not np.any(numpy_helper.to_array(zero)))
+    return Dialect(tuple(sorted(types)), symmetric, bias)
+
+
+def check_for_tensorrt(model: onnx.ModelProto, name: str) -> Dialect:
+    """Refuse a graph that TensorRT would read wrongly.
+
+    Raises:
+        BadDialect: uint8 or asymmetric activations, or quantized biases.
+    """
+    dialect = read_dialect(model)
+    wrong = []
+    if "uint8" in dialect.zero_points:
+        wrong.append("uint8 zero points, which TensorRT reads as int8 and answers wrongly")
+    elif not dialect.symmetric:
+        wrong.append("zero points other than 0")
+    if dialect.quantized_bias:
+        wrong.append("biases as int32 DequantizeLinear, which TensorRT refuses")
+    if wrong:
+        raise BadDialect(
+            f"{name}: this int8 graph has {' and '.join(wrong)}",
+            "symmetric int8 activations and float biases",
+            "quantize the fp32 artifact again: `tiffin quantize FP32_ARTIFACT --precision int8 --scheme tensorrt`",
+        )
+    return dialect

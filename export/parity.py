@@ -1,0 +1,75 @@
+"""Is the exported model the trained one? Logits of real photos, engine against torch fp32."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..artifact import Artifact, RunConfig
+from ..errors import ParityFailed
+from ..runtime.session import Session
+from ..train import Checkpoint
+
+TOLERANCE = 1e-4  # of the largest absolute logit
+_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Parity:
+    """`max_relative` is the largest absolute difference of any logit over the largest absolute logit."""
+
+    photos: int
+    max_relative: float
+    top1_agreement: float
+    tolerance: float
+    backend: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def torch_logits(checkpoint: Checkpoint, photos: np.ndarray) -> np.ndarray:
+    """The trained network's own answers in float32: uint8 `(N, H, W, 3)` → `(N, classes)`."""
+    mean, std = (torch.tensor(value) for value in (checkpoint.preprocess.mean, checkpoint.preprocess.std))
+    rows = []
+    with torch.inference_mode():
+        for start in range(0, len(photos), _BATCH):
+            images = (torch.from_numpy(photos[start : start + _BATCH]).float() - mean) / std
+            rows.append(checkpoint.module(images.permute(0, 3, 1, 2)).numpy())
+    return np.concatenate(rows)
+
+
+def measure_parity(checkpoint: Checkpoint, artifact: Artifact, photos: np.ndarray, backend: str = "onnxruntime") -> Parity:
+    """Compare an artifact on one engine with the checkpoint in torch."""
+    name = artifact.manifest.inputs[0].name
+    with Session(artifact, RunConfig(backend)) as session:
+        batches = [photos[start : start + _BATCH] for start in range(0, len(photos), _BATCH)]
+        found = np.concatenate([session.run({name: batch})[artifact.manifest.outputs[0].name] for batch in batches])
+    wanted = torch_logits(checkpoint, photos)
+    return Parity(
+        photos=len(photos),
+        max_relative=float(np.abs(found - wanted).max() / np.abs(wanted).max()),
+        top1_agreement=float((found.argmax(1) == wanted.argmax(1)).mean()),
+        tolerance=TOLERANCE,
+        backend=backend,
+    )
+
+
+def require_parity(parity: Parity) -> Parity:
+    """Hand parity on.
+
+    Raises:
+        ParityFailed: beyond the tolerance, or not a number.
+    """
+    if not parity.max_relative <= parity.tolerance:
+        raise ParityFailed(
+            f"exported logits differ from torch by {parity.max_relative:.2e} of the largest logit "
+            f"(top-1 agreement {parity.top1_agreement:.2%} on {parity.photos} photos)",
+            f"at most {parity.tolerance:.0e}",
+            "nothing was written; report the architecture and the versions of torch, onnx and onnxruntime",
+        )
+    return parity

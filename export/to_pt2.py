@@ -1,0 +1,31 @@
+"""Checkpoint → `.pt2` program for the torch backend, without stack traces or paths of the machine that exported it."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import torch
+
+from ..artifact import Artifact, Producer
+from ..artifact.store import save
+from ..machine import versions
+from ..train import Checkpoint
+from .to_onnx import base_manifest, trace
+
+
+def to_pt2(checkpoint: Checkpoint, out: Path) -> Artifact:
+    """Export and save.
+
+    Raises:
+        BadInput: `out` cannot be written.
+    """
+    program = trace(checkpoint)
+    for node in program.graph.nodes:
+        for note in ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node"):
+            node.meta.pop(note, None)
+    producer = Producer("export", versions(("torch",)), {"architecture": checkpoint.architecture})
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "model.pt2"
+        torch.export.save(program, path)
+        return save(out, base_manifest(checkpoint, "pt2", producer), {"model.pt2": path})

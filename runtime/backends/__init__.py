@@ -1,0 +1,128 @@
+"""One file, one engine. The registry is this folder's listing plus the entry points `tiffin.backends`.
+
+A backend module offers:
+
+    probe() -> Probe                      what can run here, without raising
+    open(artifact, run) -> Lane           raises EngineMissing, EngineFailed, BadDialect
+
+and a `Lane` (one request in flight, never locking):
+
+    run(feeds, out=None) -> dict          named numpy arrays in and out
+    applied                               Applied: the values that took effect
+    close()
+
+To add an engine: add a file here, an extra in pyproject.toml, and `export/to_X.py` if it must be compiled for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from types import ModuleType
+from typing import Protocol
+
+import numpy as np
+
+from ...artifact import Artifact, RunConfig
+from ...errors import BadInput
+
+Feeds = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a backend says of itself on this machine.
+
+    `reason` is empty where it can run; else it says why not, and `install` how to get it.
+    `precisions` are worth using here, as the CPU's or GPU's features tell.
+    """
+
+    backend: str
+    formats: tuple[str, ...]
+    schemes: tuple[str, ...]
+    version: str | None = None
+    devices: tuple[str, ...] = ()
+    precisions: tuple[str, ...] = ()
+    reason: str = ""
+    install: str = ""
+
+    @property
+    def runs(self) -> bool:
+        """True if sessions can be opened here."""
+        return not self.reason
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What took effect, read back from the engine where it tells."""
+
+    run: RunConfig
+    version: str
+    details: Mapping[str, str] = field(default_factory=dict)
+
+
+class Lane(Protocol):
+    """One request's worth of an engine."""
+
+    applied: Applied
+
+    def run(self, feeds: Feeds, out: dict[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
+        """Run once; with `out`, results are written into its arrays."""
+        ...
+
+    def close(self) -> None:
+        """Free the engine's memory; a second call does nothing."""
+        ...
+
+
+# Words that one file serves beside its own name.
+_ALIASES = {"tensorrt_rtx": "tensorrt"}
+
+
+def names() -> tuple[str, ...]:
+    """Every backend word, sorted, installed or not."""
+    listed = {module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")}
+    return tuple(sorted(listed | set(_ALIASES) | {entry.name for entry in _entry_points()}))
+
+
+def _entry_points() -> tuple[metadata.EntryPoint, ...]:
+    return tuple(metadata.entry_points(group="tiffin.backends"))
+
+
+def backend(name: str) -> ModuleType:
+    """Load one backend's module; imports its engine only when it is probed or opened.
+
+    Raises:
+        BadInput: no such backend.
+    """
+    if name not in names():
+        raise BadInput(f"unknown backend {name!r}", f"one of {', '.join(names())}", "see `tiffin backends`")
+    for entry in _entry_points():
+        if entry.name == name:
+            return entry.load()
+    return importlib.import_module(f"{__name__}.{_ALIASES.get(name, name)}")
+
+
+def probe(name: str) -> Probe:
+    """What backend `name` can do on this machine."""
+    module = backend(name)
+    return module.probe(name) if name in _ALIASES or name in _ALIASES.values() else module.probe()
+
+
+def installed(module: str) -> bool:
+    """True if a top-level module can be imported, without importing it."""
+    return importlib.util.find_spec(module) is not None
+
+
+def accept(artifact: Artifact, formats: tuple[str, ...], name: str) -> None:
+    """Raises BadInput if the artifact's format is none of this backend's."""
+    if artifact.manifest.format not in formats:
+        raise BadInput(
+            f"{artifact.folder}: format {artifact.manifest.format}, which backend {name} does not read",
+            f"format {' or '.join(formats)}",
+            f"compile for it: `tiffin compile {artifact.folder} --backend {name}`",
+        )

@@ -1,0 +1,44 @@
+"""No engine: answers zeros at once. Measures the harness itself and serves tests."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from ...artifact import Artifact, RunConfig
+from . import Applied, Feeds, Probe
+
+
+def probe() -> Probe:
+    """Runs everywhere."""
+    return Probe("null", ("onnx", "openvino", "tensorrt", "tensorrt_rtx", "pt2", "null"), (), "1", ("cpu",), ("fp32",))
+
+
+class NullLane:
+    """Answers zeros of the outputs' shape."""
+
+    def __init__(self, artifact: Artifact, run: RunConfig) -> None:
+        self.applied = Applied(dataclasses.replace(run, threads=run.threads or 1), "1")
+        self._inputs = artifact.manifest.inputs
+        self._outputs = artifact.manifest.outputs
+
+    def run(self, feeds: Feeds, out: dict[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
+        """Zeros, one row a photo."""
+        count = feeds[self._inputs[0].name].shape[0]
+        if out is not None:
+            for array in out.values():
+                array[...] = 0
+            return out
+        return {
+            spec.name: np.zeros([count if size is None else size for size in spec.shape], spec.dtype)
+            for spec in self._outputs
+        }
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+def open(artifact: Artifact, run: RunConfig) -> NullLane:  # noqa: A001
+    """Open a lane that computes nothing."""
+    return NullLane(artifact, run)

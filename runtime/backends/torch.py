@@ -1,0 +1,82 @@
+"""PyTorch: runs a `.pt2` program that travels in the artifact; no architecture code is needed."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from ...artifact import Artifact, RunConfig
+from ...errors import BadInput, EngineFailed, EngineMissing
+from ...machine import usable_cores
+from . import Applied, Feeds, Probe, accept, installed
+
+FORMATS = ("pt2",)
+_INSTALL = 'pip install "tiffin[torch]"'
+
+
+def probe() -> Probe:
+    """Version and devices of the installed build."""
+    if not installed("torch"):
+        return Probe("torch", FORMATS, (), reason="not installed", install=_INSTALL)
+    import torch
+
+    devices = ("cpu", "gpu") if torch.cuda.is_available() else ("cpu",)
+    return Probe("torch", FORMATS, (), torch.__version__, devices, ("fp32",))
+
+
+class TorchLane:
+    """One exported program, eager."""
+
+    def __init__(self, artifact: Artifact, run: RunConfig) -> None:
+        try:
+            import torch
+        except ImportError as error:
+            raise EngineMissing("backend torch is not installed", "torch", _INSTALL) from error
+        if run.execution_precision != "fp32":
+            raise BadInput("the torch backend computes in fp32 only", "execution precision fp32")
+        if run.device != "cpu" and not torch.cuda.is_available():
+            raise EngineMissing(f"torch sees no device {run.device}", "cpu")
+        threads = run.threads or usable_cores()
+        torch.set_num_threads(threads)
+        self._torch = torch
+        self._device = torch.device(run.device.replace("gpu", "cuda"))
+        try:
+            self._module = torch.export.load(artifact.model_path).module().to(self._device)
+        except Exception as error:
+            raise EngineFailed(f"torch cannot load {artifact.model_path}: {error}", "a .pt2 program") from error
+        self._inputs = [spec.name for spec in artifact.manifest.inputs]
+        self._outputs = [spec.name for spec in artifact.manifest.outputs]
+        self.applied = Applied(dataclasses.replace(run, threads=threads), torch.__version__, {"mode": "eager"})
+
+    def run(self, feeds: Feeds, out: dict[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
+        """Run once, without gradients."""
+        torch = self._torch
+        with torch.inference_mode():
+            try:
+                tensors = [torch.from_numpy(np.ascontiguousarray(feeds[name])).to(self._device) for name in self._inputs]
+                results = self._module(*tensors)
+            except RuntimeError as error:
+                raise EngineFailed(f"torch failed: {error}") from error
+        results = results if isinstance(results, (tuple, list)) else (results,)
+        arrays = {name: result.cpu().numpy() for name, result in zip(self._outputs, results, strict=True)}
+        if out is None:
+            return arrays
+        for name, array in arrays.items():
+            np.copyto(out[name], array)
+        return out
+
+    def close(self) -> None:
+        """Drop the module."""
+        self._module = None
+
+
+def open(artifact: Artifact, run: RunConfig) -> TorchLane:  # noqa: A001
+    """Open one lane.
+
+    Raises:
+        EngineMissing: torch is absent.
+        EngineFailed: the program does not load.
+    """
+    accept(artifact, FORMATS, "torch")
+    return TorchLane(artifact, run)

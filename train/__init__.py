@@ -1,0 +1,5 @@
+"""Floor 5: networks and trained checkpoints."""
+
+from .checkpoint import DEFAULT_CHECKPOINT, Checkpoint, load_checkpoint
+
+__all__ = ["DEFAULT_CHECKPOINT", "Checkpoint", "load_checkpoint"]

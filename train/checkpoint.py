@@ -1,0 +1,116 @@
+"""A checkpoint: safetensors weights with a JSON file beside them that names architecture, labels and preprocessing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from ..artifact import Preprocess
+from ..artifact.store import sha256_file
+from ..errors import BadInput
+from ..runtime.preprocess import with_golden
+from .network import build_network
+
+DEFAULT_CHECKPOINT = Path(__file__).parent / "weights" / "efficientnet-lite0-grocery.safetensors"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained classifier, ready to export.
+
+    Args:
+        module: float32, in eval mode; normalized float `(N, 3, H, W)` → logits `(N, len(labels))`.
+        sha256: of the weights' file.
+    """
+
+    module: nn.Module
+    architecture: str
+    labels: tuple[str, ...]
+    preprocess: Preprocess
+    sha256: str
+
+
+def load_checkpoint(path: Path = DEFAULT_CHECKPOINT) -> Checkpoint:
+    """Read weights and the JSON beside them.
+
+    Raises:
+        BadInput: a file is missing or corrupt, or the weights do not fit the architecture and labels.
+    """
+    if not path.is_file():
+        raise BadInput(f"{path}: no such checkpoint", "a .safetensors file", "leave it out for the shipped default")
+    meta = _read_meta(path.with_suffix(".json"))
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise BadInput(f"{path}: cannot be read ({error})", "a whole .safetensors file", "copy it again") from error
+    labels = tuple(meta["labels"])
+    module = build_network(meta["architecture"], len(labels))
+    _load_state(module, state, path, len(labels))
+    return Checkpoint(
+        module.float().eval(), meta["architecture"], labels, with_golden(_preprocess(meta, path)), sha256_file(path)
+    )
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> Path:
+    """Write weights (as they are) and the JSON beside them."""
+    host = checkpoint.preprocess
+    meta = {
+        "architecture": checkpoint.architecture,
+        "labels": list(checkpoint.labels),
+        "preprocess": {
+            "height": host.height,
+            "width": host.width,
+            "crop_fraction": host.crop_fraction,
+            "interpolation": host.interpolation,
+            "mean": list(host.mean),
+            "std": list(host.std),
+        },
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(checkpoint.module.state_dict(), path)
+    path.with_suffix(".json").write_text(json.dumps(meta, indent=1))
+    return path
+
+
+def _read_meta(path: Path) -> dict[str, Any]:
+    try:
+        meta = json.loads(path.read_text())
+        missing = [key for key in ("architecture", "labels", "preprocess") if key not in meta]
+    except FileNotFoundError as error:
+        raise BadInput(f"{path}: missing", "a JSON file beside the weights with architecture, labels, preprocess") from error
+    except ValueError as error:
+        raise BadInput(f"{path}: not JSON ({error})", "architecture, labels, preprocess") from error
+    if missing:
+        raise BadInput(f"{path}: lacks {', '.join(missing)}", "architecture, labels, preprocess")
+    return meta
+
+
+def _preprocess(meta: dict[str, Any], path: Path) -> Preprocess:
+    raw = meta["preprocess"]
+    try:
+        return Preprocess(**{**raw, "mean": tuple(raw["mean"]), "std": tuple(raw["std"])})
+    except (TypeError, KeyError) as error:
+        raise BadInput(f"{path.with_suffix('.json')}: preprocess is wrong ({error})", "Preprocess's fields") from error
+
+
+def _load_state(module: nn.Module, state: dict[str, torch.Tensor], path: Path, classes: int) -> None:
+    """Copy the weights in, upcast to float32, naming up to ten keys that do not fit."""
+    wanted = module.state_dict()
+    wrong = [key for key in wanted if key in state and wanted[key].shape != state[key].shape]
+    if wrong:
+        shapes = ", ".join(f"{k} {tuple(state[k].shape)} for {tuple(wanted[k].shape)}" for k in wrong[:10])
+        raise BadInput(f"{path}: weights of another shape: {shapes}", f"weights for {classes} classes",
+                       "give as many labels as the checkpoint has classes")  # fmt: skip
+    odd = sorted(set(wanted) ^ set(state))
+    if odd:
+        raise BadInput(f"{path}: missing or extra weights: {', '.join(odd[:10])}", "the architecture's own state_dict")
+    if not all(bool(torch.isfinite(value).all()) for value in state.values()):
+        raise BadInput(f"{path}: weights hold NaN or infinity", "finite weights")
+    module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
