@@ -1,0 +1,88 @@
+"""Accuracy: a separate, batched pass over prepared photos, which goes on where it was interrupted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from .. import machine
+from ..data.prepared import PreparedPhotos
+from ..errors import BadInput
+from ..records import Predictions
+from .candidate import Candidate
+from .rounds import random_feeds
+from .workers.client import WorkerClient
+
+BATCH = 16
+_CHUNK = 8 * BATCH  # rows between two moments at which an interrupted pass can go on
+
+Progress = Callable[[int], None]
+
+
+def score(
+    candidate: Candidate, photos: PreparedPhotos, cache: Path, progress: Progress = lambda done: None
+) -> tuple[Predictions, dict[str, object]]:
+    """Answer every photo.
+
+    Args:
+        cache: folder for logits by content; a finished pass is read from it, an interrupted one goes on.
+
+    Returns:
+        The predictions, and what the engine applied.
+
+    Raises:
+        BadInput: nothing to score, or labels that do not fit.
+        WorkerFailed, EngineFailed: as the worker says.
+    """
+    artifact, run = candidate.artifact, candidate.run
+    if artifact is None or run is None or len(photos) == 0:
+        raise BadInput(f"{candidate.name}: nothing to score", "an artifact that can run, and photos")
+    classes = len(artifact.manifest.labels)
+    if photos.truth.max() >= classes:
+        raise BadInput(f"a photo of class {photos.truth.max()}", f"labels 0 to {classes - 1}, as in {artifact.folder}")
+    cache.mkdir(parents=True, exist_ok=True)
+    with WorkerClient(artifact, run, candidate.place, random_feeds(artifact, BATCH, 0)) as worker:
+        path = cache / f"logits-{_key(candidate, photos, worker.applied)}.npy"
+        _fill(worker, path, photos, classes, progress)
+        logits = np.load(path)
+        applied = worker.applied
+    return Predictions.from_logits(photos.hashes, photos.truth, logits, photos.kind), applied
+
+
+def _key(candidate: Candidate, photos: PreparedPhotos, applied: dict[str, object]) -> str:
+    """Everything that an answer depends on."""
+    assert candidate.artifact is not None
+    place = [candidate.place.name, list(candidate.place.argv_prefix), dict(candidate.place.env)]
+    cpu = [machine.cpu_model(), machine.cpu_features()]
+    parts = [candidate.artifact.digest, applied, place, cpu, photos.digest()]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _fill(worker: WorkerClient, path: Path, photos: PreparedPhotos, classes: int, progress: Progress) -> None:
+    """Rows not answered yet are NaN in the draft."""
+    if path.exists():
+        progress(len(photos))
+        return
+    draft = path.with_suffix(".part.npy")
+    if not _usable(draft, (len(photos), classes)):
+        array = np.lib.format.open_memmap(draft, "w+", np.float32, (len(photos), classes))
+        array[:] = np.nan
+        array.flush()
+    waiting = np.isnan(np.load(draft)[:, 0])
+    for start in range(0, len(photos), _CHUNK):
+        stop = min(start + _CHUNK, len(photos))
+        if waiting[start:stop].any():
+            worker.ask("infer", 600, photos=str(photos.path), start=start, stop=stop, batch=BATCH, out=str(draft))
+        progress(stop)
+    draft.replace(path)
+
+
+def _usable(draft: Path, shape: tuple[int, int]) -> bool:
+    try:
+        return np.load(draft, mmap_mode="r").shape == shape
+    except (OSError, ValueError):
+        return False

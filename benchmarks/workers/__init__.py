@@ -1,0 +1,1 @@
+"""A worker process and how it is reached."""

@@ -1,0 +1,140 @@
+"""The other end of a worker: start, ask, pause, close. A worker that dies or hangs is an error with its last words."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from ... import errors
+from ...artifact import Artifact, RunConfig
+from ...errors import TiffinError, WorkerFailed
+from .place import Place
+
+_START_TIMEOUT_S = 120.0
+
+
+class WorkerClient:
+    """One worker process with an artifact open in it.
+
+    Raises:
+        WorkerFailed: it died, hung, or answered garbage.
+        TiffinError: what the worker itself raised, of the same class.
+    """
+
+    def __init__(self, artifact: Artifact, run: RunConfig, place: Place, feeds: dict[str, np.ndarray]) -> None:
+        self._scratch = tempfile.TemporaryDirectory(prefix="tiffin-worker-")
+        self._stderr = Path(self._scratch.name, "stderr").open("w+b")
+        started = time.perf_counter_ns()
+        self._process = subprocess.Popen(
+            [*place.argv_prefix, place.python, "-m", "tiffin.benchmarks.workers.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            env={**os.environ, **place.env},
+            start_new_session=True,  # Ctrl-C is the harness's to handle, also while the worker is stopped
+        )
+        try:
+            self._read(_START_TIMEOUT_S)
+            opened = self.ask(
+                "open",
+                _START_TIMEOUT_S,
+                artifact=str(artifact.folder),
+                run=vars(run),
+                feeds={name: self._store(name, array) for name, array in feeds.items()},
+            )
+        except BaseException:
+            self.close()
+            raise
+        self.applied: dict[str, Any] = opened["applied"]
+        self.cold_start_s = (time.perf_counter_ns() - started) / 1e9
+
+    def ask(self, command: str, timeout_s: float, **arguments: Any) -> dict[str, Any]:
+        """Send one command and wait for its answer."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps({"command": command, **arguments}).encode() + b"\n")
+            self._process.stdin.flush()
+        except OSError:
+            raise self._failed("died") from None
+        answer = self._read(timeout_s)
+        if "error" in answer:
+            name, *words = answer["error"]
+            kind = getattr(errors, name, TiffinError)
+            raise kind(*words)
+        return answer
+
+    def time_ns(self, seconds: float, min_calls: int) -> np.ndarray:
+        """Latencies of back-to-back calls, int64 nanoseconds."""
+        answer = self.ask("time", 60 + 20 * seconds, seconds=seconds, min_calls=min_calls)
+        return np.array(answer["ns"], np.int64)
+
+    def peak_bytes(self) -> int | None:
+        """Peak resident memory so far."""
+        return self.ask("memory", 10)["peak_bytes"]
+
+    def pause(self) -> None:
+        """SIGSTOP: nothing of it runs, spinning thread pools included."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        """End the process, by force if need be."""
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._stderr):
+            with contextlib.suppress(OSError, AttributeError):
+                stream.close()  # type: ignore[union-attr]
+        self._scratch.cleanup()
+
+    def _store(self, name: str, array: np.ndarray) -> str:
+        path = Path(self._scratch.name, f"{name.replace('/', '_')}.npy")
+        np.save(path, array)
+        return str(path)
+
+    def _read(self, timeout_s: float) -> dict[str, Any]:
+        stdout = self._process.stdout
+        assert stdout is not None
+        ready, _, _ = select.select([stdout], [], [], timeout_s)
+        if not ready:
+            raise self._failed(f"did not answer within {timeout_s:.0f} s")
+        line = stdout.readline()
+        if not line:
+            raise self._failed("died")
+        try:
+            return json.loads(line)
+        except ValueError:
+            raise self._failed(f"answered garbage: {line[:80]!r}") from None
+
+    def _failed(self, what: str) -> WorkerFailed:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(1)
+        code = self._process.poll()
+        self._stderr.seek(0)
+        words = self._stderr.read().decode(errors="replace").strip().splitlines()
+        last = f"; its last words: {words[-1][:200]}" if words else ""
+        ended = "" if code is None else f" (exit {code})"
+        return WorkerFailed(f"worker {what}{ended}{last}", "an answer", "set TIFFIN_DEBUG=1 and run it alone")
+
+    def __enter__(self) -> WorkerClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,76 @@
+"""Photos prepared once for one Preprocess: an array file on disk, shared by every candidate that takes the same input."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..artifact import Preprocess
+from ..machine import usable_cores
+from ..runtime.preprocess import prepare
+from .dataset import Photo
+from .overlap import pixel_hashes
+
+
+@dataclass(frozen=True)
+class PreparedPhotos:
+    """uint8 `(N, H, W, 3)` in `path` (.npy), with each photo's pixel hash and true label.
+
+    `kind` is "photos" or "synthesized".
+    """
+
+    path: Path
+    hashes: tuple[str, ...]
+    truth: np.ndarray
+    kind: str = "photos"
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
+    def array(self) -> np.ndarray:
+        """Memory-mapped, read-only."""
+        return np.load(self.path, mmap_mode="r")
+
+    def digest(self) -> str:
+        """sha256 over the photos' hashes, in order."""
+        return hashlib.sha256("".join(self.hashes).encode()).hexdigest()
+
+
+def prepare_photos(
+    photos: Sequence[Photo],
+    preprocess: Preprocess,
+    cache: Path,
+    kind: str = "photos",
+    progress: Callable[[int], None] = lambda done: None,
+) -> PreparedPhotos:
+    """Decode, resize and crop all photos, or find them done in `cache`.
+
+    Raises:
+        BadInput: a photo cannot be read.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    found = pixel_hashes(photos, cache / "pixel-hashes.json")
+    hashes = tuple(found[photo.path] for photo in photos)
+    truth = np.array([photo.label for photo in photos], np.int64)
+    key = hashlib.sha256((preprocess.digest() + "".join(hashes)).encode()).hexdigest()[:24]
+    path = cache / f"photos-{key}.npy"
+    if not path.exists():
+        _fill(path, photos, preprocess, progress)
+    return PreparedPhotos(path, hashes, truth, kind)
+
+
+def _fill(path: Path, photos: Sequence[Photo], preprocess: Preprocess, progress: Callable[[int], None]) -> None:
+    draft = path.with_suffix(".tmp.npy")
+    shape = (len(photos), preprocess.height, preprocess.width, 3)
+    array = np.lib.format.open_memmap(draft, "w+", np.uint8, shape)
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        for index, photo in enumerate(pool.map(lambda item: prepare(item.path, preprocess), photos)):
+            array[index] = photo
+            progress(index + 1)
+    array.flush()
+    draft.replace(path)

@@ -1,0 +1,47 @@
+"""The splits that a set comes with → roles, by one rule for every layout.
+
+- train fills train, and calibrate draws from the same photos; val fills select; test fills confirm.
+- No test (iFood-2019 gives no test labels): val fills confirm.
+- No val left for select (iFood-2019, Food-101): a tenth of train is held out of train and fills select.
+- Neither train nor val: a fifth of the photos fills calibrate, the rest confirm; train and select stay empty.
+
+Photos are held out by a hash of their path below the root: any machine and any order of listing give the
+same, and photos that are added later move none of the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from .dataset import Photo
+
+SPLITS = ("train", "val", "test")
+_SEED = 0
+
+Photos = tuple[Photo, ...]
+
+
+def roles_of(splits: Mapping[str, Sequence[Photo]], root: Path) -> dict[str, Photos]:
+    """Roles of the photos in `SPLITS`, each of which may be absent; holds out by paths below `root`."""
+    train, val, test = (tuple(splits.get(split, ())) for split in SPLITS)
+    if not test:
+        val, test = (), val
+    if not train and not val:
+        calibrate, confirm = hold_out(test, root, 0.2)
+        return {"train": (), "calibrate": calibrate, "select": (), "confirm": confirm}
+    if not val:
+        val, train = hold_out(train, root, 0.1)
+    return {"train": train, "calibrate": train, "select": val, "confirm": test}
+
+
+def hold_out(photos: Iterable[Photo], root: Path, part: float) -> tuple[Photos, Photos]:
+    """(held out, kept): about `part` of the photos, in (0, 1), and the rest."""
+    held: list[Photo] = []
+    kept: list[Photo] = []
+    for photo in photos:
+        path = photo.path.relative_to(root) if photo.path.is_relative_to(root) else photo.path
+        digest = hashlib.sha256(f"{_SEED}:{path.as_posix()}".encode()).digest()
+        (held if int.from_bytes(digest[:8], "big") < part * 2**64 else kept).append(photo)
+    return tuple(held), tuple(kept)

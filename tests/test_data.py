@@ -1,0 +1,482 @@
+"""data/: layouts, roles, draws, the proof of disjointness, and the download from a local server."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import http.server
+import logging
+import os
+import threading
+import zipfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from tiffin.data import download as room
+from tiffin.data.dataset import Dataset, Photo, balanced, sample
+from tiffin.data.download import download_grocery_store, find_dataset, synthesized
+from tiffin.data.layouts import open_dataset
+from tiffin.data.overlap import pixel_hash, pixel_hashes, prove_disjoint
+from tiffin.data.splits import hold_out
+from tiffin.errors import BadDataset, BadInput, Overlap
+
+
+def photo(path: Path, seed: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def text(path: Path, *lines: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def grocery(root: Path) -> Path:
+    head = "Class Name (str),Class ID (int),Coarse Class Name (str),Coarse Class ID (int),Image"
+    text(root / "classes.csv", head, "Gala,0,Apple,0,/a", "Leek,1,Leek,1,/b")
+    for split, count in (("train", 3), ("val", 1), ("test", 2)):
+        rows = [
+            (f"{split}/{name}/{name}_{n}.jpg", label) for n in range(count) for label, name in enumerate("ab")
+        ]
+        text(root / f"{split}.txt", *(f"{path}, {label}, {label}" for path, label in rows))
+        for seed, (path, _) in enumerate(rows):
+            photo(root / path, seed + 100 * count)
+    return root
+
+
+def sizes(dataset: Dataset) -> tuple[int, ...]:
+    return tuple(len(dataset.roles.get(role, ())) for role in ("train", "calibrate", "select", "confirm"))
+
+
+# Layouts
+
+
+@pytest.mark.parametrize("below", ["", "dataset"])
+def test_grocery_store(tmp_path: Path, below: str) -> None:
+    grocery(tmp_path / below)
+    dataset = open_dataset(tmp_path)
+    assert (dataset.name, dataset.labels, dataset.coarse) == (
+        "grocery-store",
+        ("Gala", "Leek"),
+        ("Apple", "Leek"),
+    )
+    assert (dataset.kind, dataset.root) == ("photos", tmp_path / below)
+    assert sizes(dataset) == (6, 6, 2, 4)
+    assert dataset.role("confirm")[1] == Photo(tmp_path / below / "test/b/b_0.jpg", 1)
+
+
+def test_folder_per_class_in_splits(tmp_path: Path) -> None:
+    for name in (
+        "train/rice/1.jpg",
+        "train/rice/2.PNG",
+        "train/dal/1.jpg",
+        "val/dal/9.jpg",
+        "test/rice/7.jpg",
+    ):
+        photo(tmp_path / name)
+    text(tmp_path / "train/rice/notes.txt", "no photo")
+    dataset = open_dataset(tmp_path)
+    assert dataset.labels == ("dal", "rice")
+    assert sizes(dataset) == (3, 3, 1, 1)
+    assert dataset.role("confirm")[0].label == 1
+
+
+def test_folder_per_class_alone_is_cut_into_calibrate_and_confirm(tmp_path: Path) -> None:
+    for number in range(40):
+        photo(tmp_path / f"{'dal' if number % 2 else 'rice'}/{number}.jpg")
+    dataset = open_dataset(tmp_path)
+    calibrate, confirm = set(dataset.role("calibrate")), set(dataset.role("confirm"))
+    assert not calibrate & confirm and len(calibrate | confirm) == 40
+    assert 2 <= len(calibrate) <= 16
+    with pytest.raises(BadDataset, match="train") as caught:
+        dataset.role("train")
+    assert "confirm" in caught.value.expected and caught.value.fix
+    assert not (dataset.roles["train"] or dataset.roles["select"])
+
+
+def test_ifood_csv(tmp_path: Path) -> None:
+    text(tmp_path / "class_list.txt", "0 macaron", "1 beignet")
+    for split, count in (("train", 30), ("val", 2)):
+        names = [f"{split}_{number}.jpg" for number in range(count)]
+        text(
+            tmp_path / f"{split}_labels.csv", "img_name,label", *(f"{n},{i % 2}" for i, n in enumerate(names))
+        )
+        for name in names:
+            photo(tmp_path / f"{split}_set/{name}")
+    dataset = open_dataset(tmp_path)
+    assert dataset.labels == ("macaron", "beignet")
+    train, calibrate, select, confirm = sizes(dataset)
+    assert train == calibrate and train + select == 30 and 0 < select < 10 and confirm == 2
+
+
+def test_csv_with_class_names(tmp_path: Path) -> None:
+    for split, label in (("train", "soup"), ("val", "dal"), ("test", "soup")):
+        photo(tmp_path / f"photos/{split}.jpg")
+        text(tmp_path / f"{split}.csv", "path,label", f"photos/{split}.jpg,{label}")
+    dataset = open_dataset(tmp_path)
+    assert dataset.labels == ("dal", "soup")
+    assert [dataset.role(role)[0].label for role in ("train", "select", "confirm")] == [1, 0, 1]
+
+
+def test_csv_with_bare_indices_keeps_them(tmp_path: Path) -> None:
+    text(tmp_path / "test.csv", "path,label", *(f"{number}.jpg,{number}" for number in (2, 10)))
+    [photo(tmp_path / f"{number}.jpg") for number in (2, 10)]
+    dataset = open_dataset(tmp_path)
+    assert dataset.labels == tuple(map(str, range(11)))
+    assert {p.label for photos in dataset.roles.values() for p in photos} == {2, 10}
+
+
+def test_food101(tmp_path: Path) -> None:
+    text(tmp_path / "food-101/meta/classes.txt", "apple_pie", "waffles")
+    for split, count in (("train", 30), ("test", 3)):
+        names = [f"{'waffles' if n % 2 else 'apple_pie'}/{split}{n}" for n in range(count)]
+        text(tmp_path / f"food-101/meta/{split}.txt", *names)
+        for name in names:
+            photo(tmp_path / f"food-101/images/{name}.jpg")
+    dataset = open_dataset(tmp_path)
+    train, _, select, confirm = sizes(dataset)
+    assert dataset.name == "food-101" and train + select == 30 and select and confirm == 3
+    assert not set(dataset.role("train")) & set(dataset.role("select"))
+    assert [p.label for p in dataset.role("confirm")] == [0, 1, 0]
+
+
+def synthesized_set(root: Path) -> Path:
+    text(root / "synthesized.json", '{"kind": "synthesized", "labels": ["dal", "rice"]}')
+    text(root / "photos.csv", "role,path,label", "calibrate,1.jpg,dal", "confirm,2.jpg,1")
+    photo(root / "1.jpg", 1)
+    photo(root / "2.jpg", 2)
+    return root
+
+
+def test_synthesized(tmp_path: Path) -> None:
+    dataset = open_dataset(synthesized_set(tmp_path))
+    assert (dataset.kind, dataset.labels) == ("synthesized", ("dal", "rice"))
+    assert sizes(dataset) == (0, 1, 0, 1)
+    assert dataset.role("confirm")[0] == Photo(tmp_path / "2.jpg", 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda root: (root / "photos.csv").write_text("role,path,label\ntest,1.jpg,0\n"), "role 'test'"),
+        (lambda root: (root / "photos.csv").write_text("role,path,label\nconfirm,1.jpg,soup\n"), "'soup'"),
+        (lambda root: (root / "photos.csv").write_text("role,path,label\nconfirm,1.jpg,2\n"), "labels"),
+        (lambda root: (root / "photos.csv").write_text("role,path\nconfirm,1.jpg\n"), "label"),
+        (lambda root: (root / "photos.csv").write_text("role,path,label\n"), "no photos"),
+        (lambda root: (root / "synthesized.json").write_text("{"), "synthesized.json"),
+        (lambda root: (root / "photos.csv").write_bytes(b"\xff\xfe\xff"), "cannot be read"),
+    ],
+)
+def test_a_broken_list_is_named(tmp_path: Path, change, said: str) -> None:
+    change(synthesized_set(tmp_path))
+    with pytest.raises(BadDataset, match=said):
+        open_dataset(tmp_path)
+
+
+def test_a_malformed_line_is_named(tmp_path: Path) -> None:
+    text(grocery(tmp_path) / "val.txt", "val/a/a_0.jpg; 0; 0")
+    with pytest.raises(BadDataset, match="a_0.jpg; 0; 0"):
+        open_dataset(tmp_path)
+
+
+def test_missing_photos_are_counted_and_three_are_named(tmp_path: Path) -> None:
+    for path in sorted((grocery(tmp_path) / "train").rglob("*.jpg"))[:4]:
+        path.unlink()
+    with pytest.raises(BadDataset, match="4 of 12") as caught:
+        open_dataset(tmp_path)
+    assert str(caught.value).count(".jpg") == 3
+
+
+def test_unknown_layout_names_those_tried(tmp_path: Path) -> None:
+    with pytest.raises(BadDataset) as caught:
+        open_dataset(tmp_path)
+    assert all(word in caught.value.expected for word in ("Grocery", "Food-101", "CSV", "CLASS"))
+
+
+def test_a_file_is_no_dataset(tmp_path: Path) -> None:
+    with pytest.raises(BadDataset, match="no folder"):
+        open_dataset(photo(tmp_path / "a.jpg"))
+
+
+def test_an_unknown_role_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadDataset, match="validate"):
+        open_dataset(grocery(tmp_path)).role("validate")
+
+
+# Draws
+
+COUNTS = st.lists(st.integers(1, 12), min_size=1, max_size=6)
+
+
+def photos_of(counts: list[int], root: str = "/set") -> list[Photo]:
+    return [Photo(Path(f"{root}/{c}/{n}.jpg"), c) for c, count in enumerate(counts) for n in range(count)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(COUNTS, st.integers(1, 8), st.integers(0, 99), st.randoms())
+def test_balanced_draw(counts: list[int], per_class: int, seed: int, chance) -> None:
+    photos = photos_of(counts)
+    drawn = balanced(photos, per_class, seed)
+    assert Counter(p.label for p in drawn) == {c: min(per_class, count) for c, count in enumerate(counts)}
+    assert set(drawn) <= set(photos) and list(drawn) == sorted(drawn, key=lambda p: p.path)
+    chance.shuffle(photos)
+    assert balanced(photos, per_class, seed) == drawn
+    assert set(drawn) <= set(balanced(photos, per_class + 1, seed))
+    elsewhere = balanced(photos_of(counts, "/other/place"), per_class, seed)
+    assert [p.path.parts[-2:] for p in elsewhere] == [p.path.parts[-2:] for p in drawn]
+
+
+@settings(max_examples=60, deadline=None)
+@given(COUNTS, st.integers(1, 80), st.integers(0, 99), st.randoms())
+def test_sample(counts: list[int], count: int, seed: int, chance) -> None:
+    photos = photos_of(counts)
+    drawn = sample(photos, count, seed)
+    assert len(drawn) == len(set(drawn)) == min(count, len(photos))
+    per_class = Counter(p.label for p in drawn)
+    most = max(per_class.values())
+    assert all(per_class[c] >= min(most - 1, available) for c, available in enumerate(counts))
+    chance.shuffle(photos)
+    assert sample(photos, count, seed) == drawn
+    assert set(drawn) <= set(sample(photos, count + 1, seed))
+
+
+def test_seeds_draw_differently_and_stay_as_they_are() -> None:
+    photos = photos_of([50, 50])
+    assert balanced(photos, 5, 0) != balanced(photos, 5, 1)
+    assert sample(photos, 9, 0) != sample(photos, 9, 1)
+    # Recorded results name seeds: this changes only if every one of them is to be measured again.
+    assert [p.path.stem for p in balanced(photos, 3, 0)] == ["34", "39", "7", "13", "31", "7"]
+
+
+def test_draws_of_nothing_are_refused() -> None:
+    with pytest.raises(BadInput):
+        balanced(photos_of([2]), 0, 0)
+    with pytest.raises(BadInput):
+        sample(photos_of([2]), 0, 0)
+
+
+def test_held_out_photos_stay_when_others_come() -> None:
+    few, many = photos_of([9, 9]), photos_of([12, 12])
+    held, kept = (set(part) for part in hold_out(few, Path("/set"), 0.3))
+    held_later, kept_later = (set(part) for part in hold_out(many, Path("/set"), 0.3))
+    assert held and held <= held_later and kept <= kept_later
+
+
+# Overlap
+
+
+def test_the_same_pixels_in_two_roles_are_refused(tmp_path: Path) -> None:
+    first = [Photo(photo(tmp_path / f"train/{n}.png", n), 0) for n in range(5)]
+    again = [Photo(photo(tmp_path / f"test/{n}.bmp", n), 1) for n in range(1, 5)]  # other file bytes
+    with pytest.raises(Overlap, match="4 photos in both train and confirm") as caught:
+        prove_disjoint(first, again, ("train", "confirm"))
+    assert (
+        str(caught.value).count(" = ") == 3 and "1 more" in caught.value.what and "train" in caught.value.fix
+    )
+
+
+def test_different_pixels_pass(tmp_path: Path) -> None:
+    photos = [Photo(photo(tmp_path / f"{n}.jpg", n), 0) for n in range(4)]
+    prove_disjoint(photos[:2], photos[2:], ("train", "confirm"), tmp_path / "cache.json")
+
+
+def test_size_counts_beside_pixels(tmp_path: Path) -> None:
+    for name, size in (("wide", (4, 2)), ("tall", (2, 4))):
+        Image.new("RGB", size, "red").save(tmp_path / f"{name}.png")
+    assert pixel_hash(tmp_path / "wide.png") != pixel_hash(tmp_path / "tall.png")
+
+
+def test_hashes_are_cached_until_the_photo_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, cache = photo(tmp_path / "a.png", 1), tmp_path / "kept/hashes.json"
+    before = pixel_hashes([Photo(path, 0)], cache)
+    with monkeypatch.context() as patch:
+        patch.setattr("tiffin.data.overlap.pixel_hash", lambda path: pytest.fail("hashed again"))
+        assert pixel_hashes([Photo(path, 0)], cache) == before
+    photo(path, 2)
+    os.utime(path, ns=(1, 1))
+    assert pixel_hashes([Photo(path, 0)], cache) != before
+
+
+@pytest.mark.parametrize("broken", ["{", "[]", '{"decoder": "another", "photos": {}}'])
+def test_a_broken_or_older_cache_is_written_anew(tmp_path: Path, broken: str) -> None:
+    path, cache = photo(tmp_path / "a.png", 1), tmp_path / "hashes.json"
+    cache.write_text(broken)
+    assert pixel_hashes([Photo(path, 0)], cache) == {path: pixel_hash(path)}
+    assert str(path) in cache.read_text()
+
+
+def test_an_unreadable_photo_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"no photo")
+    for name in ("a.jpg", "absent.jpg"):
+        with pytest.raises(BadDataset, match=name):
+            pixel_hashes([Photo(tmp_path / name, 0)])
+
+
+# Where the photos come from
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache and a synthesized set of this test alone."""
+    for name in ("TIFFIN_DATA", "TIFFIN_DATA_SHA256"):
+        monkeypatch.delenv(name, raising=False)
+    folder = tmp_path.with_name(tmp_path.name + "-home")
+    monkeypatch.setattr(room, "SYNTHESIZED", synthesized_set(folder / "synthesized"))
+    monkeypatch.setattr(room, "_cache_folder", lambda: folder / "cache")
+    return folder
+
+
+@contextlib.contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args: object) -> None: ...
+
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))
+    )
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@contextlib.contextmanager
+def archive(tmp_path: Path, extra: dict[str, str] | None = None) -> Iterator[tuple[str, str]]:
+    """(url, sha256) of a served archive with GitHub's shape."""
+    top, file = grocery(tmp_path / "Set-fc80ba9/dataset").parent, tmp_path / "served/archive.zip"
+    file.parent.mkdir()
+    with zipfile.ZipFile(file, "w") as opened:
+        for path in sorted(top.rglob("*")):
+            opened.write(path, path.relative_to(tmp_path).as_posix())
+        opened.writestr("Set-fc80ba9/README.md", "not wanted")
+        for name, content in (extra or {}).items():
+            opened.writestr(name, content)
+    with serving(file.parent) as url:
+        yield f"{url}/archive.zip", hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def left_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def test_download_with_the_right_hash(tmp_path: Path, home: Path) -> None:
+    with archive(tmp_path) as (url, sha256):
+        dataset = find_dataset(url=url, sha256=sha256.upper())
+    assert (dataset.kind, dataset.root) == ("photos", home / "cache/grocery-store")
+    assert sizes(dataset) == (6, 6, 2, 4)
+    assert left_in(home / "cache") == ["grocery-store"]
+    assert left_in(dataset.root) == [
+        "classes.csv",
+        "test",
+        "test.txt",
+        "train",
+        "train.txt",
+        "val",
+        "val.txt",
+    ]
+    assert find_dataset(url="http://127.0.0.1:9/").root == dataset.root  # from the cache, asking nobody
+
+
+def test_a_wrong_hash_is_an_error_and_leaves_nothing(tmp_path: Path, home: Path) -> None:
+    with archive(tmp_path) as (url, _), pytest.raises(BadDataset, match="not what was promised") as caught:
+        find_dataset(url=url, sha256="0" * 64)
+    assert "0" * 64 in caught.value.expected and "--data" in caught.value.fix
+    assert left_in(home / "cache") == []
+
+
+@pytest.mark.parametrize("name", ["../evil", "Set/dataset/../../evil", "/evil", "Set\\..\\evil", "C:/evil"])
+def test_an_archive_that_leads_elsewhere_is_refused(tmp_path: Path, home: Path, name: str) -> None:
+    with archive(tmp_path, {name: "x"}) as (url, sha256), pytest.raises(BadDataset, match="leads elsewhere"):
+        find_dataset(url=url, sha256=sha256)
+    assert left_in(home / "cache") == [] and not list(home.rglob("evil"))
+
+
+def test_a_link_in_an_archive_is_refused(tmp_path: Path) -> None:
+    link = zipfile.ZipInfo("Set/dataset/link")
+    link.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as opened:
+        opened.writestr(link, "/etc/passwd")
+    with pytest.raises(BadDataset, match="link"):
+        room._unpack(tmp_path / "a.zip", tmp_path / "out")
+
+
+def test_an_archive_that_lacks_photos_leaves_nothing(tmp_path: Path, home: Path) -> None:
+    extra = {"Set-fc80ba9/dataset/train.txt": "train/absent.jpg, 0, 0\n"}
+    refused = pytest.raises(BadDataset, match="absent.jpg")
+    with (
+        pytest.warns(UserWarning, match="Duplicate name"),
+        archive(tmp_path, extra) as (url, sha256),
+        refused,
+    ):
+        find_dataset(url=url, sha256=sha256)
+    assert left_in(home / "cache") == []
+
+
+def test_what_is_no_zip_is_refused(tmp_path: Path, home: Path) -> None:
+    (tmp_path / "archive.zip").write_text("no zip")
+    sha256 = hashlib.sha256(b"no zip").hexdigest()
+    with serving(tmp_path) as url, pytest.raises(BadDataset, match="zip"):
+        find_dataset(url=f"{url}/archive.zip", sha256=sha256)
+    assert left_in(home / "cache") == []
+
+
+def test_the_hash_may_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with archive(tmp_path) as (url, sha256):
+        monkeypatch.setenv("TIFFIN_DATA_SHA256", sha256)
+        assert download_grocery_store(tmp_path / "here", url=url).root == tmp_path / "here"
+
+
+@pytest.mark.skipif(room.ARCHIVE_SHA256 is not None, reason="the archive is pinned now")
+def test_nothing_is_downloaded_unpinned(tmp_path: Path, home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with archive(tmp_path) as (url, _):
+        with pytest.raises(BadDataset, match="not pinned") as caught:
+            download_grocery_store(tmp_path / "here", url=url)
+        assert all(word in str(caught.value) for word in ("TIFFIN_DATA_SHA256", "git clone", "--data"))
+        assert find_dataset(url=url).kind == "synthesized"
+    assert "not pinned" in caplog.text and left_in(home / "cache") == []
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_no_network_falls_back_with_the_reason(caplog: pytest.LogCaptureFixture, quiet: bool) -> None:
+    caplog.set_level(logging.DEBUG, "tiffin")
+    with serving(Path(__file__).parent) as url:
+        assert find_dataset(url=f"{url}/absent.zip", sha256="0" * 64, quiet=quiet).kind == "synthesized"
+    (record,) = [record for record in caplog.records if record.name.startswith("tiffin")]
+    assert "404" in record.getMessage() and record.levelno == (logging.DEBUG if quiet else logging.WARNING)
+
+
+def test_a_named_folder_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = grocery(tmp_path / "one"), grocery(tmp_path / "other")
+    monkeypatch.setenv("TIFFIN_DATA", str(other))
+    assert find_dataset(one).root == one
+    assert find_dataset().root == other
+
+
+def test_a_named_folder_that_is_absent_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BadDataset, match="--data"):
+        find_dataset(tmp_path / "absent")
+    monkeypatch.setenv("TIFFIN_DATA", str(tmp_path / "absent"))
+    with pytest.raises(BadDataset, match="TIFFIN_DATA"):
+        find_dataset()
+
+
+def test_a_broken_cache_folder_is_an_error_with_the_fix(home: Path) -> None:
+    (home / "cache/grocery-store").mkdir(parents=True)
+    with pytest.raises(BadDataset) as caught:
+        find_dataset()
+    assert "delete" in caught.value.fix
+
+
+def test_an_absent_synthesized_set_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "SYNTHESIZED", tmp_path / "absent")
+    with pytest.raises(BadDataset, match="absent"):
+        synthesized()
