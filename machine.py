@@ -18,6 +18,7 @@ INT8_FEATURES = {
     "asimddp": "dot product",
     "i8mm": "I8MM",
 }
+VNNI_FEATURES = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
 HALF_FEATURES = {
     "avx512_bf16": "AVX512-BF16",
     "amx_bf16": "AMX-BF16",
@@ -70,7 +71,7 @@ def feature_words(features: Iterable[str]) -> list[str]:
 
 def has_vnni() -> bool:
     """True if this CPU multiplies u8 by s8 into int32 without saturating (AVX512-VNNI, AVX-VNNI or AMX-INT8)."""
-    return bool({"avx512_vnni", "avx_vnni", "amx_int8"} & set(cpu_features()))
+    return bool(VNNI_FEATURES & set(cpu_features()))
 
 
 def usable_cores() -> int:

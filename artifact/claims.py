@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,20 +15,25 @@ def write_claim(artifact: Artifact, kind: str, body: Mapping[str, Any]) -> None:
     folder = artifact.folder / CLAIMS
     folder.mkdir(exist_ok=True)
     draft = folder / f".{kind}.tmp"
-    draft.write_text(json.dumps({"artifact": artifact.digest, "kind": kind, **body}, indent=1, sort_keys=True))
-    os.replace(draft, folder / f"{kind}.json")
+    draft.write_text(json.dumps({**body, "artifact": artifact.digest, "kind": kind}, indent=1, sort_keys=True))
+    draft.replace(folder / f"{kind}.json")
 
 
 def read_claim(artifact: Artifact, kind: str) -> dict[str, Any] | None:
     """One claim's body, or None if nothing was claimed.
 
     Raises:
-        BadArtifact: the claim is about another digest.
+        BadArtifact: the claim is about another digest, or cannot be read.
     """
     path = artifact.folder / CLAIMS / f"{kind}.json"
     if not path.is_file():
         return None
-    body = json.loads(path.read_text())
+    try:
+        body = json.loads(path.read_text())
+    except ValueError as error:
+        raise BadArtifact(f"{path}: not JSON ({error})", "a claim written by tiffin", f"delete {path}") from error
+    if not isinstance(body, dict):
+        raise BadArtifact(f"{path}: no claim", "a claim written by tiffin", f"delete {path}")
     if body.get("artifact") != artifact.digest:
         raise BadArtifact(f"{path}: about artifact {str(body.get('artifact'))[:12]}…", f"{artifact.digest[:12]}…")
     return body

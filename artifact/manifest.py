@@ -32,7 +32,8 @@ class Preprocess:
     Host part, one implementation everywhere (`runtime.preprocess`): decode, EXIF orientation, colour mode rule,
     resize of the shorter side to `round(side / crop_fraction)`, centre crop to (height, width)
     → uint8 RGB `(N, height, width, 3)`.
-    Graph part, inside the ONNX model: `(float(photo) - mean) / std`, NHWC → NCHW. mean and std are in pixel units, 0–255.
+    Graph part, inside the ONNX model: `(float(photo) - mean) / std`, NHWC → NCHW;
+    mean and std are in pixel units, 0–255.
 
     Args:
         height, width: size of the model's input in pixels.
@@ -132,7 +133,8 @@ class Manifest:
 
     `files[0]` is the one that the engine opens. `scheme` names the int8 dialect (`artifact.scheme`), None for floats.
     `parent` is the digest of what it was made from: an artifact's, or a checkpoint file's sha256 for the first.
-    `built_for` holds what a compiled engine is tied to (engine version, device, compute capabilities).
+    `calibration` holds the first 16 hex digits of the pixel hash of each photo that calibrated it: such photos are
+    never scored. `built_for` holds what a compiled engine is tied to (engine version, device, compute capabilities).
     """
 
     task: str
@@ -150,6 +152,7 @@ class Manifest:
     built_for: Mapping[str, Any] = field(default_factory=dict)
     parent: str | None = None
     checkpoint: str | None = None
+    calibration: tuple[str, ...] = ()
     version: int = MANIFEST_VERSION
 
     def to_json(self) -> str:
@@ -177,13 +180,11 @@ def parse_manifest(text: str, where: str) -> Manifest:
     """
     try:
         raw = json.loads(text)
-        version = raw["version"]
+        version = int(raw["version"])
     except (ValueError, KeyError, TypeError) as error:
         raise BadArtifact(f"{where}: not a manifest ({error})", "a manifest.json written by tiffin") from error
     if version > MANIFEST_VERSION:
-        raise BadArtifact(
-            f"{where}: manifest version {version}", f"at most {MANIFEST_VERSION}", "upgrade tiffin"
-        )
+        raise BadArtifact(f"{where}: manifest version {version}", f"at most {MANIFEST_VERSION}", "upgrade tiffin")
     try:
         return Manifest(
             **{
@@ -193,9 +194,10 @@ def parse_manifest(text: str, where: str) -> Manifest:
                 "files": tuple(ModelFile(**file) for file in raw["files"]),
                 "producer": Producer(**raw["producer"]),
                 "labels": tuple(raw["labels"]),
+                "calibration": tuple(raw["calibration"]),
                 "preprocess": _preprocess(raw["preprocess"]) if raw["preprocess"] else None,
                 "run": RunConfig(**raw["run"]) if raw["run"] else None,
             }
         )
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, BadInput) as error:
         raise BadArtifact(f"{where}: manifest field wrong ({error})", "a manifest.json written by tiffin") from error

@@ -40,9 +40,36 @@ class Scheme:
 SCHEMES = {
     scheme.name: scheme
     for scheme in (
-        Scheme("cpu", "uint8", False, 7, True, ("onnxruntime", "openvino"), False, "7-bit weights: the same answers on every CPU"),
-        Scheme("cpu-vnni", "uint8", False, 8, True, ("onnxruntime", "openvino"), True, "full range: only where the device has VNNI"),
-        Scheme("tensorrt", "int8", True, 8, False, ("tensorrt", "tensorrt_rtx"), True, "symmetric int8, float biases: what TensorRT's parser reads"),
+        Scheme(
+            "cpu",
+            "uint8",
+            False,
+            7,
+            True,
+            ("onnxruntime", "openvino"),
+            False,
+            "7-bit weights: the same answers on every CPU",
+        ),
+        Scheme(
+            "cpu-vnni",
+            "uint8",
+            False,
+            8,
+            True,
+            ("onnxruntime", "openvino"),
+            True,
+            "full range: only where the device has VNNI",
+        ),
+        Scheme(
+            "tensorrt",
+            "int8",
+            True,
+            8,
+            False,
+            ("tensorrt", "tensorrt_rtx"),
+            True,
+            "symmetric int8, float biases: what TensorRT's parser reads",
+        ),
     )
 }
 

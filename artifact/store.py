@@ -42,8 +42,10 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     Raises:
         BadInput: the parent is not writable, or `target` exists and is no artifact of ours.
     """
-    if target.exists() and not (target / MANIFEST).is_file() and any(target.iterdir()):
-        raise BadInput(f"{target} exists and is no artifact", "a new folder, or an artifact to replace", "choose another --out")
+    if target.exists() and not (target / MANIFEST).is_file() and (not target.is_dir() or any(target.iterdir())):
+        raise BadInput(
+            f"{target} exists and is no artifact", "a new folder, or an artifact to replace", "choose another --out"
+        )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
@@ -105,7 +107,7 @@ class Artifact:
         path = folder / MANIFEST
         if not path.is_file():
             raise BadArtifact(f"{folder}: no {MANIFEST}", "an artifact's folder", "make one: `tiffin export`")
-        artifact = cls(folder, parse_manifest(path.read_text(encoding="utf-8"), str(path)))
+        artifact = cls(folder, parse_manifest(path.read_text(encoding="utf-8", errors="replace"), str(path)))
         for file in artifact.manifest.files:
             _check_size(folder, file)
         if verify or _read_stamp(folder) != artifact._stamp():
@@ -136,12 +138,16 @@ class Artifact:
 
 def _check_size(folder: Path, file: ModelFile) -> None:
     path = folder / file.name
-    if Path(file.name).name != file.name:
-        raise BadArtifact(f"{folder}: file name {file.name!r} leaves the folder", "a plain file name")
+    _check_name(folder, file.name)
     size = path.stat().st_size if path.is_file() else None
     if size != file.size_bytes:
         found = "missing" if size is None else f"{size:,} bytes"
         raise BadArtifact(f"{path}: {found}", f"{file.size_bytes:,} bytes", "make the artifact again, or copy it again")
+
+
+def _check_name(folder: Path, name: str) -> None:
+    if Path(name).name != name or name in ("", "..", MANIFEST, CLAIMS, _STAMP):
+        raise BadArtifact(f"{folder}: file name {name!r} leaves the folder or is ours", "a plain file name")
 
 
 def _read_stamp(folder: Path) -> object:
@@ -158,9 +164,11 @@ def save(target: str | Path, manifest: Manifest, files: Mapping[str, bytes | Pat
         files: name in the folder → content, or a file to copy.
 
     Raises:
-        BadInput: the folder is not writable or holds something else.
+        BadInput: the folder is not writable or holds something else, or a file's name is no plain name.
     """
     target = Path(target)
+    for name in files:
+        _check_name(target, name)
     with atomic_folder(target) as draft:
         entries = tuple(_put(draft, name, content) for name, content in files.items())
         manifest = dataclasses.replace(manifest, files=entries)

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from .. import machine
+from ..artifact import Artifact
 from ..data.prepared import PreparedPhotos
-from ..errors import BadInput
+from ..errors import BadInput, Overlap
 from ..records import Predictions
 from .candidate import Candidate
 from .rounds import random_feeds
@@ -36,6 +37,7 @@ def score(
 
     Raises:
         BadInput: nothing to score, or labels that do not fit.
+        Overlap: some of the photos have calibrated the artifact.
         WorkerFailed, EngineFailed: as the worker says.
     """
     artifact, run = candidate.artifact, candidate.run
@@ -44,6 +46,7 @@ def score(
     classes = len(artifact.manifest.labels)
     if photos.truth.max() >= classes:
         raise BadInput(f"a photo of class {photos.truth.max()}", f"labels 0 to {classes - 1}, as in {artifact.folder}")
+    _refuse_calibration_photos(candidate.name, artifact, photos)
     cache.mkdir(parents=True, exist_ok=True)
     with WorkerClient(artifact, run, candidate.place, random_feeds(artifact, BATCH, 0)) as worker:
         path = cache / f"logits-{_key(candidate, photos, worker.applied)}.npy"
@@ -51,6 +54,17 @@ def score(
         logits = np.load(path)
         applied = worker.applied
     return Predictions.from_logits(photos.hashes, photos.truth, logits, photos.kind), applied
+
+
+def _refuse_calibration_photos(name: str, artifact: Artifact, photos: PreparedPhotos) -> None:
+    seen = set(artifact.manifest.calibration)
+    shared = sum(digest[:16] in seen for digest in photos.hashes)
+    if shared:
+        raise Overlap(
+            f"{name}: {shared} of {len(photos)} photos to score have calibrated this artifact",
+            "photos that calibration has not seen",
+            "score the confirm role, or quantize again with other photos",
+        )
 
 
 def _key(candidate: Candidate, photos: PreparedPhotos, applied: dict[str, object]) -> str:

@@ -38,4 +38,6 @@ class Candidate:
                 "size_bytes": self.artifact.size_bytes,
             }
         requested = asdict(self.run) if self.run else {}
-        return Subject(self.name, requested=requested, place=self.place.name, **{"reason": self.reason, **about, **found})
+        return Subject(
+            self.name, requested=requested, place=self.place.name, **{"reason": self.reason, **about, **found}
+        )

@@ -50,9 +50,7 @@ def open_dataset(root: Path) -> Dataset:
 def _checked(dataset: Dataset) -> Dataset:
     photos = dict.fromkeys(photo for role in ROLES for photo in dataset.roles.get(role, ()))
     if not photos:
-        raise BadDataset(
-            f"{dataset.root}: no photos", "at least one labelled photo", "fill its lists or folders"
-        )
+        raise BadDataset(f"{dataset.root}: no photos", "at least one labelled photo", "fill its lists or folders")
     for photo in photos:
         if not 0 <= photo.label < len(dataset.labels):
             what, classes = f"{photo.path}: its class is not among the labels", len(dataset.labels)
@@ -236,8 +234,6 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout("Tiffin's synthesized set (synthesized.json, photos.csv)", _detect_synthesized, _read_synthesized),
     Layout("Grocery Store (train.txt, val.txt, test.txt, classes.csv)", _detect_grocery, _read_grocery),
     Layout("Food-101 (meta/classes.txt, meta/train.txt, meta/test.txt)", _detect_food101, _read_food101),
-    Layout(
-        "CSV (train.csv or train_labels.csv, likewise val and test; or labels.csv)", _detect_csv, _read_csv
-    ),
+    Layout("CSV (train.csv or train_labels.csv, likewise val and test; or labels.csv)", _detect_csv, _read_csv),
     Layout("folders (train/CLASS, val/CLASS, test/CLASS; or only CLASS)", _detect_folders, _read_folders),
 )

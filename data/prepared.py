@@ -1,4 +1,4 @@
-"""Photos prepared once for one Preprocess: an array file on disk, shared by every candidate that takes the same input."""
+"""Photos prepared once for one Preprocess: an array file on disk that every candidate with that input shares."""
 
 from __future__ import annotations
 

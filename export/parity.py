@@ -38,12 +38,14 @@ def torch_logits(checkpoint: Checkpoint, photos: np.ndarray) -> np.ndarray:
     rows = []
     with torch.inference_mode():
         for start in range(0, len(photos), _BATCH):
-            images = (torch.from_numpy(photos[start : start + _BATCH]).float() - mean) / std
+            images = (torch.tensor(photos[start : start + _BATCH]).float() - mean) / std
             rows.append(checkpoint.module(images.permute(0, 3, 1, 2)).numpy())
     return np.concatenate(rows)
 
 
-def measure_parity(checkpoint: Checkpoint, artifact: Artifact, photos: np.ndarray, backend: str = "onnxruntime") -> Parity:
+def measure_parity(
+    checkpoint: Checkpoint, artifact: Artifact, photos: np.ndarray, backend: str = "onnxruntime"
+) -> Parity:
     """Compare an artifact on one engine with the checkpoint in torch."""
     name = artifact.manifest.inputs[0].name
     with Session(artifact, RunConfig(backend)) as session:

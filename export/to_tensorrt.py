@@ -44,7 +44,9 @@ class EngineOptions:
             )
 
 
-def to_tensorrt(artifact: Artifact, out: Path, backend: str = "tensorrt_rtx", options: EngineOptions | None = None) -> Artifact:
+def to_tensorrt(
+    artifact: Artifact, out: Path, backend: str = "tensorrt_rtx", options: EngineOptions | None = None
+) -> Artifact:
     """Build an engine and save it with the stamp that loading compares.
 
     Raises:
@@ -86,7 +88,9 @@ def _build(trt: ModuleType, artifact: Artifact, options: EngineOptions) -> tuple
     capabilities = _set_capabilities(trt, config, options.capabilities)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise EngineFailed(f"{trt.__name__} cannot build {artifact.model_path}: {log.last()}", "a graph that it supports")
+        raise EngineFailed(
+            f"{trt.__name__} cannot build {artifact.model_path}: {log.last()}", "a graph that it supports"
+        )
     return bytes(plan), capabilities
 
 

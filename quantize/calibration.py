@@ -18,11 +18,13 @@ class CalibrationSet:
     Args:
         photos: uint8 `(N, H, W, 3)`.
         source: where they came from, for the manifest: a dataset's name, or "synthesized".
+        hashes: pixel hash of each photo, by which scoring refuses them.
         taken: how many a quantizer has really seen.
     """
 
     photos: np.ndarray
     source: str
+    hashes: tuple[str, ...] = ()
     taken: int = field(default=0)
 
     def __post_init__(self) -> None:

@@ -24,7 +24,9 @@ def quantize_nncf(model: onnx.ModelProto, scheme: Scheme, calibration: Calibrati
     """
     if scheme.symmetric_activations:
         raise BadInput(
-            f"NNCF writes uint8 zero points, not scheme {scheme.name!r}", "scheme cpu or cpu-vnni", "use --quantizer ort"
+            f"NNCF writes uint8 zero points, not scheme {scheme.name!r}",
+            "scheme cpu or cpu-vnni",
+            "use --quantizer ort",
         )
     import nncf
 

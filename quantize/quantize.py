@@ -66,7 +66,9 @@ def quantize_int8(
         "calibration_source": calibration.source,
         "calibration_sha256": calibration.digest(),
     }
-    return _save(artifact, model, out, precision="int8", scheme=scheme.name, options=options)
+    return _save(
+        artifact, model, out, precision="int8", scheme=scheme.name, options=options, calibration=calibration.hashes
+    )
 
 
 def _source(artifact: Artifact) -> onnx.ModelProto:
@@ -93,7 +95,14 @@ def _check_dialect(model: onnx.ModelProto, scheme: Scheme, quantizer: str) -> No
 
 
 def _save(
-    parent: Artifact, model: onnx.ModelProto, out: Path, *, precision: str, scheme: str | None, options: dict[str, Any]
+    parent: Artifact,
+    model: onnx.ModelProto,
+    out: Path,
+    *,
+    precision: str,
+    scheme: str | None,
+    options: dict[str, Any],
+    calibration: tuple[str, ...] = (),
 ) -> Artifact:
     model.producer_name, model.producer_version = "tiffin", ""
     del model.metadata_props[:]
@@ -105,5 +114,6 @@ def _save(
         scheme=scheme,
         producer=Producer("quantize", versions(("onnx", "onnxruntime", "nncf")), options),
         parent=parent.digest,
+        calibration=tuple(digest[:16] for digest in calibration),
     )
     return save(out, manifest, {"model.onnx": model.SerializeToString(deterministic=True)})

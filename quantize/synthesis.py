@@ -1,8 +1,8 @@
 """Photos made from the checkpoint alone: images whose batch statistics match those that its BatchNorm layers hold.
 
-ZeroQ (Cai et al., CVPR 2020, arXiv 2001.00281) for the statistics, DeepInversion (Yin et al., CVPR 2020, arXiv 1912.08795) for the
-class term and the smoothness prior. They serve calibration and agreement with fp32 where there are no photos; they say nothing
-about accuracy, since their labels are the network's own.
+ZeroQ (Cai et al., CVPR 2020, arXiv 2001.00281) for the statistics, DeepInversion (Yin et al., CVPR 2020,
+arXiv 1912.08795) for the class term and the smoothness prior. They serve calibration and agreement with fp32 where
+there are no photos; they say nothing about accuracy, since their labels are the network's own.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ class _Statistics:
     def __init__(self, module: nn.Module) -> None:
         self.loss: torch.Tensor | float = 0.0
         self._hooks = [
-            layer.register_forward_pre_hook(self._add) for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)
+            layer.register_forward_pre_hook(self._add)
+            for layer in module.modules()
+            if isinstance(layer, nn.BatchNorm2d)
         ]
 
     def _add(self, layer: nn.Module, inputs: tuple[torch.Tensor]) -> None:

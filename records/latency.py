@@ -28,7 +28,9 @@ def summarize(rounds: Rounds) -> Latency | None:
         return None
     medians = rounds.block_medians_s()
     p50, p95 = (float(value) for value in np.percentile(ns, [50, 95]) / 1e9)
-    return Latency(p50, p95, float(medians.min()), float(medians.max()), rounds.batch * len(ns) / (ns.sum() / 1e9), len(ns))
+    return Latency(
+        p50, p95, float(medians.min()), float(medians.max()), rounds.batch * len(ns) / (ns.sum() / 1e9), len(ns)
+    )
 
 
 @dataclass(frozen=True)

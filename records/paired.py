@@ -97,7 +97,9 @@ def _phi(a: int, b: int, c: int, d: int) -> float:
 def non_inferior(subject: Predictions, reference: Predictions, margin: float) -> Verdict:
     """Is top-1 not worse by more than `margin` (0.01 = one point)? The lower 95 % bound must clear it."""
     found = difference(subject, reference)
-    seen = f"difference {found.value * 100:+.2f} points, 95 % interval {found.low * 100:+.2f} to {found.high * 100:+.2f}"
+    seen = (
+        f"difference {found.value * 100:+.2f} points, 95 % interval {found.low * 100:+.2f} to {found.high * 100:+.2f}"
+    )
     if found.low >= -margin:
         return Verdict(Decision.PASS, seen)
     if found.high < -margin:

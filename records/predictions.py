@@ -31,7 +31,9 @@ class Predictions:
     def from_logits(cls, photos: tuple[str, ...], truth: np.ndarray, logits: np.ndarray, kind: str) -> Predictions:
         """Keep the top of float32 logits `(N, classes)`; ties go to the lower index."""
         top = np.argsort(-logits, axis=1, kind="stable")[:, :TOP].astype(np.int32)
-        return cls(photos, np.asarray(truth, np.int64), top, np.take_along_axis(logits, top, 1).astype(np.float32), kind)
+        return cls(
+            photos, np.asarray(truth, np.int64), top, np.take_along_axis(logits, top, 1).astype(np.float32), kind
+        )
 
     def __len__(self) -> int:
         return len(self.photos)

@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -92,8 +93,8 @@ def _replace(path: Path, write) -> None:  # type: ignore[no-untyped-def]
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(draft, 0o644)
-        os.replace(draft, path)
+        Path(draft).chmod(0o644)
+        Path(draft).replace(path)
     except BaseException:
         Path(draft).unlink(missing_ok=True)
         raise
@@ -137,10 +138,10 @@ def load_record(path: Path) -> Record:
     """
     try:
         head = json.loads(path.read_text())
-        version = head.pop("schema")
+        version = int(head.pop("schema"))
     except FileNotFoundError as error:
         raise BadInput(f"{path}: no such record", "a record's .json") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"{path}: no record ({error})", "a record's .json") from error
     if version > SCHEMA_VERSION:
         raise BadInput(f"{path}: record schema {version}", f"at most {SCHEMA_VERSION}", "upgrade tiffin")
@@ -150,7 +151,16 @@ def load_record(path: Path) -> Record:
             found = {name: _predictions(arrays, entry) for name, entry in head.pop("predictions").items()}
         subjects = tuple(_subject(raw) for raw in head.pop("subjects"))
         return Record(**head, subjects=subjects, rounds=rounds, predictions=found)
-    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+    except (
+        OSError,
+        EOFError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise BadInput(f"{path}: record cannot be read ({error})", "the .json and the .npz beside it") from error
 
 

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from ..artifact import Artifact, RunConfig
+from ..errors import BadInput
 from .classifier import Classifier, Guess
 from .session import Session
 
@@ -22,10 +23,18 @@ _DEFAULT_BACKEND = {
 
 
 def default_run(artifact: Artifact) -> RunConfig:
-    """The manifest's own RunConfig, else the engine that its format belongs to."""
-    backend = _DEFAULT_BACKEND[artifact.manifest.format]
-    device = "gpu" if backend.startswith("tensorrt") else "cpu"
-    return artifact.manifest.run or RunConfig(backend, device=device)
+    """The manifest's own RunConfig, else the engine that its format belongs to.
+
+    Raises:
+        BadInput: the format belongs to no engine of ours, and the manifest names none.
+    """
+    if artifact.manifest.run is not None:
+        return artifact.manifest.run
+    form = artifact.manifest.format
+    if form not in _DEFAULT_BACKEND:
+        raise BadInput(f"{artifact.folder}: unknown format {form!r}", f"one of {', '.join(_DEFAULT_BACKEND)}")
+    backend = _DEFAULT_BACKEND[form]
+    return RunConfig(backend, device="gpu" if backend.startswith("tensorrt") else "cpu")
 
 
 def load(artifact: Artifact | str | Path, run: RunConfig | str | None = None) -> Session:

@@ -58,12 +58,21 @@ class Classifier:
     def rank(self, logits: np.ndarray, top: int = 5) -> list[list[Guess]]:
         """The likeliest labels of each row of logits."""
         return [
-            [Guess(self.labels[index], int(index), float(row[index])) for index in np.argsort(-row, kind="stable")[:top]]
+            [
+                Guess(self.labels[index], int(index), float(row[index]))
+                for index in np.argsort(-row, kind="stable")[:top]
+            ]
             for row in self.probabilities(logits)
         ]
 
     def iterate(self, sources: Iterable[PhotoSource], batch: int = 1, top: int = 5) -> Iterator[list[Guess]]:
-        """Guesses of each photo, in order, `batch` photos a run."""
+        """Guesses of each photo, in order, `batch` photos a run.
+
+        Raises:
+            BadInput: `batch` is below 1, or a photo cannot be read.
+        """
+        if batch < 1:
+            raise BadInput(f"batch {batch}", "at least 1")
         waiting: list[PhotoSource] = []
         for source in sources:
             waiting.append(source)

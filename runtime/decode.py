@@ -10,7 +10,7 @@ import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from ..errors import BadInput
 
@@ -28,20 +28,20 @@ def decode(source: PhotoSource) -> Image.Image:
     """
     if isinstance(source, np.ndarray):
         return Image.fromarray(_checked(source))
-    if isinstance(source, Image.Image):
-        return to_rgb(source)
-    name = "photo" if isinstance(source, bytes) else str(source)
+    name = "photo" if isinstance(source, (bytes, Image.Image)) else str(source)
     try:
+        if isinstance(source, Image.Image):
+            return to_rgb(source)  # may be read from its file only now
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             return to_rgb(image)
     except FileNotFoundError as error:
         raise BadInput(f"{name}: no such photo", "a path to a photo") from error
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except Exception as error:  # damaged files raise OSError, SyntaxError, struct.error, RuntimeError and more
         raise BadInput(f"{name}: cannot be read as a photo ({error})", "a whole JPEG, PNG or WebP file") from error
 
 
 def _checked(array: np.ndarray) -> np.ndarray:
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
         raise BadInput(f"photo array of {array.dtype} {array.shape}", "uint8 (H, W, 3), RGB")
     return array
 

@@ -11,31 +11,33 @@ import numpy as np
 
 from .backends import Feeds
 
-RunLane = Callable[[Feeds], dict[str, np.ndarray]]
+Out = dict[str, np.ndarray] | None
+RunLane = Callable[[Feeds, Out], dict[str, np.ndarray]]
+_Job = tuple[Feeds, Out, Future[dict[str, np.ndarray]]]
 
 
 class Dispatcher:
     """A thread a lane; `submit` blocks when two requests a lane are waiting."""
 
     def __init__(self, lanes: list[RunLane]) -> None:
-        self._queue: queue.Queue[tuple[Feeds, Future[dict[str, np.ndarray]]] | None] = queue.Queue(2 * len(lanes))
+        self._queue: queue.Queue[_Job | None] = queue.Queue(2 * len(lanes))
         self._threads = [threading.Thread(target=self._serve, args=(run,), daemon=True) for run in lanes]
         for thread in self._threads:
             thread.start()
 
-    def submit(self, feeds: Feeds) -> Future[dict[str, np.ndarray]]:
+    def submit(self, feeds: Feeds, out: Out = None) -> Future[dict[str, np.ndarray]]:
         """Queue one run."""
         future: Future[dict[str, np.ndarray]] = Future()
-        self._queue.put((feeds, future))
+        self._queue.put((feeds, out, future))
         return future
 
     def _serve(self, run: RunLane) -> None:
         while (job := self._queue.get()) is not None:
-            feeds, future = job
+            feeds, out, future = job
             if not future.set_running_or_notify_cancel():
                 continue
             try:
-                future.set_result(run(feeds))
+                future.set_result(run(feeds, out))
             except BaseException as error:
                 future.set_exception(error)
 

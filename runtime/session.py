@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import Future
 from types import TracebackType
 
@@ -10,7 +11,7 @@ import numpy as np
 from ..artifact import Artifact, RunConfig
 from ..errors import BadInput
 from . import backends
-from .backends import Applied, Feeds
+from .backends import Applied, Feeds, Lane
 from .dispatch import Dispatcher
 
 
@@ -18,16 +19,25 @@ class Session:
     """Runs feeds on `run.lanes` lanes of one backend.
 
     `run` uses the first lane in the caller's thread; `submit` spreads over all lanes behind one bounded queue.
+    Once something was submitted, the lanes belong to the queue's threads and `run` waits in the queue too.
     """
 
     def __init__(self, artifact: Artifact, run: RunConfig) -> None:
         self.artifact = artifact
         self.requested = run
+        self._dispatcher: Dispatcher | None = None
+        self._starting = threading.Lock()
+        self._closed = False
         module = backends.backend(run.backend)
-        self._lanes = [module.open(artifact, run) for _ in range(run.lanes)]
+        self._lanes: list[Lane] = []
+        try:
+            for _ in range(run.lanes):
+                self._lanes.append(module.open(artifact, run))
+        except BaseException:
+            self.close()
+            raise
         self._run = self._lanes[0].run
         self._specs = {spec.name: (np.dtype(spec.dtype), spec.shape) for spec in artifact.manifest.inputs}
-        self._dispatcher: Dispatcher | None = None
 
     @property
     def applied(self) -> Applied:
@@ -42,33 +52,49 @@ class Session:
             out: output name → array to write into.
 
         Raises:
-            BadInput: a name, dtype or shape is not the manifest's.
+            BadInput: a name, dtype or shape is not the manifest's, or the session is closed.
             EngineFailed: the engine failed.
         """
+        self._check(feeds)
+        return self._run(feeds, out) if self._dispatcher is None else self._dispatcher.submit(feeds, out).result()
+
+    def _check(self, feeds: Feeds) -> None:
+        if self._closed:
+            raise BadInput("this session is closed", "an open session")
+        if len(feeds) != len(self._specs):
+            raise self._mismatch(feeds)
         for name, (dtype, shape) in self._specs.items():
             array = feeds.get(name)
-            if array is None or array.dtype != dtype or len(array.shape) != len(shape):
+            if not isinstance(array, np.ndarray) or array.dtype != dtype or len(array.shape) != len(shape):
                 raise self._mismatch(feeds)
             for size, wanted in zip(array.shape, shape, strict=True):
                 if size != wanted and wanted is not None or size == 0:
                     raise self._mismatch(feeds)
-        return self._run(feeds, out)
 
     def submit(self, feeds: Feeds) -> Future[dict[str, np.ndarray]]:
-        """Queue one run; blocks while the queue is full."""
-        if self._dispatcher is None:
-            self._dispatcher = Dispatcher([lane.run for lane in self._lanes])
+        """Queue one run; blocks while the queue is full.
+
+        Raises:
+            BadInput: as `run` does, at once. What the engine raises comes with the future.
+        """
+        self._check(feeds)
+        with self._starting:
+            if self._dispatcher is None:
+                self._dispatcher = Dispatcher([lane.run for lane in self._lanes])
         return self._dispatcher.submit(feeds)
 
     def close(self) -> None:
-        """Wait for what was submitted, then free the engine."""
+        """Wait for what was submitted, then free the engine; a second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
         if self._dispatcher is not None:
             self._dispatcher.close()
         for lane in self._lanes:
             lane.close()
 
     def _mismatch(self, feeds: Feeds) -> BadInput:
-        got = ", ".join(f"{name} {array.dtype}{array.shape}" for name, array in feeds.items()) or "nothing"
+        got = ", ".join(f"{name} {_shown(array)}" for name, array in feeds.items()) or "nothing"
         expected = ", ".join(
             f"{name} {dtype}({', '.join('N' if size is None else str(size) for size in shape)})"
             for name, (dtype, shape) in self._specs.items()
@@ -82,3 +108,7 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _shown(array: object) -> str:
+    return f"{array.dtype}{array.shape}" if isinstance(array, np.ndarray) else f"of type {type(array).__name__}"

@@ -84,7 +84,9 @@ def _read_meta(path: Path) -> dict[str, Any]:
         meta = json.loads(path.read_text())
         missing = [key for key in ("architecture", "labels", "preprocess") if key not in meta]
     except FileNotFoundError as error:
-        raise BadInput(f"{path}: missing", "a JSON file beside the weights with architecture, labels, preprocess") from error
+        raise BadInput(
+            f"{path}: missing", "a JSON file beside the weights with architecture, labels, preprocess"
+        ) from error
     except ValueError as error:
         raise BadInput(f"{path}: not JSON ({error})", "architecture, labels, preprocess") from error
     if missing:

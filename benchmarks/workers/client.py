@@ -34,7 +34,7 @@ class WorkerClient:
 
     def __init__(self, artifact: Artifact, run: RunConfig, place: Place, feeds: dict[str, np.ndarray]) -> None:
         self._scratch = tempfile.TemporaryDirectory(prefix="tiffin-worker-")
-        self._stderr = Path(self._scratch.name, "stderr").open("w+b")
+        self._stderr = Path(self._scratch.name, "stderr").open("w+b")  # noqa: SIM115  closed by `close`
         started = time.perf_counter_ns()
         self._process = subprocess.Popen(
             [*place.argv_prefix, place.python, "-m", "tiffin.benchmarks.workers.worker"],

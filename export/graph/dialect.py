@@ -1,7 +1,7 @@
 """Which int8 dialect a QDQ graph is written in, and whether an engine reads it exactly.
 
-Measured with TensorRT-RTX 1.7's parser: an int32 DequantizeLinear (a quantized bias) is refused by it; a uint8 zero point is
-only warned about («Defaulting to INT8 instead») and the engine that it builds is silently wrong.
+Measured with TensorRT-RTX 1.7's parser: an int32 DequantizeLinear (a quantized bias) is refused by it; a uint8
+zero point is only warned about («Defaulting to INT8 instead») and the engine that it builds is silently wrong.
 """
 
 from __future__ import annotations

@@ -118,6 +118,23 @@ def installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
+def deliver(results: dict[str, np.ndarray], out: dict[str, np.ndarray] | None) -> dict[str, np.ndarray]:
+    """Hand results on, or copy them into `out`'s arrays.
+
+    Raises:
+        BadInput: `out` lacks a name, or an array has another dtype or shape (numpy would broadcast or cast).
+    """
+    if out is None:
+        return results
+    for name, array in results.items():
+        target = out.get(name)
+        if target is None or target.dtype != array.dtype or target.shape != array.shape:
+            got = "nothing" if target is None else f"{target.dtype}{target.shape}"
+            raise BadInput(f"out[{name!r}] is {got}", f"{array.dtype}{array.shape}")
+        np.copyto(target, array)
+    return out
+
+
 def accept(artifact: Artifact, formats: tuple[str, ...], name: str) -> None:
     """Raises BadInput if the artifact's format is none of this backend's."""
     if artifact.manifest.format not in formats:

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from ...artifact import Artifact, RunConfig
-from . import Applied, Feeds, Probe
+from . import Applied, Feeds, Probe, deliver
 
 
 def probe() -> Probe:
@@ -26,14 +26,11 @@ class NullLane:
     def run(self, feeds: Feeds, out: dict[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
         """Zeros, one row a photo."""
         count = feeds[self._inputs[0].name].shape[0]
-        if out is not None:
-            for array in out.values():
-                array[...] = 0
-            return out
-        return {
+        zeros = {
             spec.name: np.zeros([count if size is None else size for size in spec.shape], spec.dtype)
             for spec in self._outputs
         }
+        return deliver(zeros, out)
 
     def close(self) -> None:
         """Nothing to free."""

@@ -9,7 +9,7 @@ import numpy as np
 from ...artifact import Artifact, RunConfig
 from ...errors import BadInput, EngineFailed, EngineMissing
 from ...machine import usable_cores
-from . import Applied, Feeds, Probe, accept, installed
+from . import Applied, Feeds, Probe, accept, deliver, installed
 
 FORMATS = ("onnx",)
 _INSTALL = 'pip install "tiffin[onnxruntime]"'
@@ -73,11 +73,7 @@ class OnnxRuntimeLane:
             results = self._session.run(self._outputs, feeds)
         except Exception as error:
             raise EngineFailed(f"onnxruntime failed: {_first_line(error)}") from error
-        if out is None:
-            return dict(zip(self._outputs, results, strict=True))
-        for name, result in zip(self._outputs, results, strict=True):
-            np.copyto(out[name], result)
-        return out
+        return deliver(dict(zip(self._outputs, results, strict=True)), out)
 
     def close(self) -> None:
         """Drop the session."""
@@ -98,14 +94,12 @@ def _session_options(ort, run: RunConfig):  # type: ignore[no-untyped-def]
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     level = ort.GraphOptimizationLevel
-    options.graph_optimization_level = (
-        level.ORT_ENABLE_ALL if run.graph_level == "all" else level.ORT_DISABLE_ALL
-    )
+    options.graph_optimization_level = level.ORT_ENABLE_ALL if run.graph_level == "all" else level.ORT_DISABLE_ALL
     return options, threads
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:300]
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
 def open(artifact: Artifact, run: RunConfig) -> OnnxRuntimeLane:  # noqa: A001

@@ -13,7 +13,7 @@ import numpy as np
 from ...artifact import Artifact, RunConfig
 from ...errors import BadInput, EngineFailed, EngineMissing
 from ...machine import usable_cores
-from . import Applied, Feeds, Probe, accept, installed
+from . import Applied, Feeds, Probe, accept, deliver, installed
 
 FORMATS = ("openvino", "onnx")
 _INSTALL = 'pip install "tiffin[openvino]"'
@@ -55,7 +55,7 @@ class OpenVinoLane:
                 f"openvino cannot load {artifact.model_path}: {_last_line(error)}", "a model that it supports"
             ) from error
         self._request = compiled.create_infer_request()
-        self._outputs = [port.get_any_name() for port in compiled.outputs]
+        self._outputs = _output_names(compiled, artifact)
         self.applied = _applied(compiled, run, ov.__version__.split("-")[0])
 
     def run(self, feeds: Feeds, out: dict[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
@@ -64,15 +64,17 @@ class OpenVinoLane:
             results = self._request.infer(feeds, share_inputs=True)
         except Exception as error:
             raise EngineFailed(f"openvino failed: {_last_line(error)}") from error
-        if out is None:
-            return {name: results[index] for index, name in enumerate(self._outputs)}
-        for index, name in enumerate(self._outputs):
-            np.copyto(out[name], results[index])
-        return out
+        return deliver({name: results[index] for index, name in enumerate(self._outputs)}, out)
 
     def close(self) -> None:
         """Drop the request and with it the compiled model."""
         self._request = None
+
+
+def _output_names(compiled, artifact: Artifact) -> list[str]:  # type: ignore[no-untyped-def]
+    """The manifest's names: a port may carry several, and `get_any_name` takes the first of the alphabet."""
+    wanted = {spec.name for spec in artifact.manifest.outputs}
+    return [next(iter(port.get_names() & wanted), None) or port.get_any_name() for port in compiled.outputs]
 
 
 def _config(ov, run: RunConfig) -> dict[str, object]:  # type: ignore[no-untyped-def]
@@ -110,7 +112,7 @@ def _applied(compiled, run: RunConfig, version: str) -> Applied:  # type: ignore
 
 
 def _last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1][:300]
+    return (str(error).strip() or type(error).__name__).splitlines()[-1][:300]
 
 
 def open(artifact: Artifact, run: RunConfig) -> OpenVinoLane:  # noqa: A001

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...artifact import Artifact, RunConfig
 from ...errors import BadArtifact, BadInput, EngineFailed, EngineMissing
-from . import Applied, Feeds, Probe, accept, installed
+from . import Applied, Feeds, Probe, accept, deliver, installed
 from ._cuda import DeviceBuffer, check, compute_capability, driver_problem
 
 _MODULES = {"tensorrt": ("tensorrt",), "tensorrt_rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings")}
@@ -44,7 +44,9 @@ def probe(name: str = "tensorrt") -> Probe:
         return Probe(name, (name,), ("tensorrt",), reason="not installed", install=_INSTALL[name])
     problem = driver_problem()
     reason = f"{problem}; engines can be built here, not run" if problem else ""
-    return Probe(name, (name,), ("tensorrt",), version, () if problem else ("gpu",), ("fp32", "fp16", "bf16", "int8"), reason)
+    return Probe(
+        name, (name,), ("tensorrt",), version, () if problem else ("gpu",), ("fp32", "fp16", "bf16", "int8"), reason
+    )
 
 
 class TensorRtLane:
@@ -56,7 +58,9 @@ class TensorRtLane:
         problem = driver_problem()
         if problem:
             raise EngineMissing(
-                f"backend {run.backend} cannot run: {problem}", "an NVIDIA GPU and its driver", "run it on such a machine"
+                f"backend {run.backend} cannot run: {problem}",
+                "an NVIDIA GPU and its driver",
+                "run it on such a machine",
             )
         _check_stamp(artifact, trt.__version__, compute_capability(index))
         self._cudart = _cudart(run.backend)
@@ -77,19 +81,21 @@ class TensorRtLane:
         for spec in self._inputs:
             array = np.ascontiguousarray(feeds[spec.name])
             if not self._context.set_input_shape(spec.name, array.shape):
-                raise BadInput(f"{spec.name} {array.shape} is outside the engine's profile", "a batch within its profile")
+                raise BadInput(
+                    f"{spec.name} {array.shape} is outside the engine's profile", "a batch within its profile"
+                )
             self._context.set_tensor_address(spec.name, self._buffers[spec.name].upload(array, self._stream))
-        results = out if out is not None else {}
+        results = {}
         for spec in self._outputs:
             shape = tuple(self._context.get_tensor_shape(spec.name))
-            array = results.setdefault(spec.name, np.empty(shape, spec.dtype))
+            array = results[spec.name] = np.empty(shape, spec.dtype)
             self._context.set_tensor_address(spec.name, self._buffers[spec.name].reserve(array.nbytes))
         if not self._context.execute_async_v3(int(self._stream)):
             raise EngineFailed("TensorRT failed to run the engine")
         for spec in self._outputs:
             self._buffers[spec.name].download(results[spec.name], self._stream)
         check(self._cudart.cudaStreamSynchronize(self._stream))
-        return results
+        return deliver(results, out)
 
     def close(self) -> None:
         """Free buffers and stream; a second call does nothing."""
@@ -121,14 +127,15 @@ def _check_stamp(artifact: Artifact, version: str, capability: str) -> None:
         raise BadArtifact(
             f"{artifact.folder}: built by version {built.get('engine_version')}, installed is {version}",
             "the version that it was built by",
-            "compile it again on this machine: `tiffin compile ONNX_ARTIFACT --backend tensorrt`",
+            f"compile it again on this machine: `tiffin compile ONNX_ARTIFACT --backend {artifact.manifest.format}`",
         )
     if capability not in built.get("compute_capabilities", ()):
         raise BadArtifact(
             f"{artifact.folder}: built for compute capability {', '.join(built.get('compute_capabilities', ()))}, "
             f"this GPU has {capability}",
             "an engine built for this GPU",
-            f"compile it again: `tiffin compile ONNX_ARTIFACT --backend tensorrt --capability {capability}`",
+            f"compile it again: `tiffin compile ONNX_ARTIFACT --backend {artifact.manifest.format} "
+            f"--capability {capability}`",
         )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from ...artifact import Artifact, RunConfig
 from ...errors import BadInput, EngineFailed, EngineMissing
 from ...machine import usable_cores
-from . import Applied, Feeds, Probe, accept, installed
+from . import Applied, Feeds, Probe, accept, deliver, installed
 
 FORMATS = ("pt2",)
 _INSTALL = 'pip install "tiffin[torch]"'
@@ -54,17 +54,14 @@ class TorchLane:
         torch = self._torch
         with torch.inference_mode():
             try:
-                tensors = [torch.from_numpy(np.ascontiguousarray(feeds[name])).to(self._device) for name in self._inputs]
+                # Torch warns of read-only arrays, such as Pillow's: those are copied.
+                arrays = [np.require(feeds[name], requirements=["C", "W"]) for name in self._inputs]
+                tensors = [torch.from_numpy(array).to(self._device) for array in arrays]
                 results = self._module(*tensors)
             except RuntimeError as error:
                 raise EngineFailed(f"torch failed: {error}") from error
         results = results if isinstance(results, (tuple, list)) else (results,)
-        arrays = {name: result.cpu().numpy() for name, result in zip(self._outputs, results, strict=True)}
-        if out is None:
-            return arrays
-        for name, array in arrays.items():
-            np.copyto(out[name], array)
-        return out
+        return deliver({name: result.cpu().numpy() for name, result in zip(self._outputs, results, strict=True)}, out)
 
     def close(self) -> None:
         """Drop the module."""

@@ -1,0 +1,181 @@
+"""Commands that make artifacts: export, quantize, compile, synthesize."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from ..artifact import Artifact
+from ..errors import BadInput, EngineMissing
+from . import options, render
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's commands."""
+    app.command()(export)
+    app.command()(quantize)
+    app.command("compile")(compile_)
+    app.command()(synthesize)
+
+
+def _need_build() -> None:
+    """One clear error where the workstation's packages are missing."""
+    from importlib.util import find_spec
+
+    missing = [name for name in ("torch", "onnx", "onnxscript", "nncf", "safetensors") if find_spec(name) is None]
+    if missing:
+        raise EngineMissing(f"{', '.join(missing)} not installed", "the build extra", 'pip install "tiffin[build]"')
+
+
+def export(
+    checkpoint: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Argument(help="Trained weights, .safetensors with its .json beside it. Default: the shipped classifier."),
+    ] = None,
+    out: options.Out = Path("out/fp32"),
+    form: Annotated[str, typer.Option("--format", help="onnx, or pt2 for the torch backend.")] = "onnx",
+    data: options.Data = None,
+    photos: Annotated[int, typer.Option(min=1, help="Photos for the parity check.")] = 64,
+    seed: options.Seed = 0,
+) -> None:
+    """Checkpoint to ONNX, kept only if its logits are those of torch."""
+    _need_build()
+    from ..train.checkpoint import DEFAULT_CHECKPOINT, load_checkpoint
+
+    if form not in ("onnx", "pt2"):
+        raise BadInput(f"unknown format {form!r}", "onnx or pt2")
+    trained = load_checkpoint(checkpoint or DEFAULT_CHECKPOINT)
+    render.echo_options(checkpoint=trained.sha256[:12], architecture=trained.architecture, format=form, out=out)
+    if form == "pt2":
+        from ..export.to_pt2 import to_pt2
+
+        artifact = to_pt2(trained, out)
+    else:
+        from ..data import find_dataset, sample
+        from ..export.to_onnx import to_onnx
+        from ..runtime.preprocess import prepare_batch
+
+        drawn = sample(find_dataset(data).role("confirm"), photos, seed)
+        prepared = prepare_batch([photo.path for photo in drawn], trained.preprocess)
+        artifact, parity = to_onnx(trained, out, prepared)
+        render.show(
+            f"parity on {parity.photos} photos: largest difference {parity.max_relative:.1e} of the largest logit "
+            f"(tolerance {parity.tolerance:.0e}), top-1 agreement {parity.top1_agreement:.2%}"
+        )
+    _done(artifact)
+    render.next_command(f"tiffin quantize {shlex.quote(str(out))} --precision int8")
+
+
+def quantize(
+    artifact: Annotated[Path, typer.Argument(help="The fp32 ONNX artifact.")],
+    precision: Annotated[str, typer.Option(help="int8, fp16 or bf16.")] = "int8",
+    scheme: Annotated[str, typer.Option(help="int8 dialect: cpu, cpu-vnni or tensorrt.")] = "cpu",
+    quantizer: Annotated[Optional[str], typer.Option(help="nncf or ort. Default: by scheme.")] = None,  # noqa: UP045
+    out: Annotated[Optional[Path], typer.Option(help="Folder to write to. Default: beside the artifact.")] = None,  # noqa: UP045
+    data: options.Data = None,
+    per_class: Annotated[int, typer.Option(min=1, help="Calibration photos of each class.")] = 3,
+    seed: options.Seed = 0,
+) -> None:
+    """fp32 ONNX to fp16, bf16 or int8 ONNX."""
+    _need_build()
+    source = Artifact.load(artifact)
+    if precision not in ("int8", "fp16", "bf16"):
+        raise BadInput(f"unknown precision {precision!r}", "int8, fp16 or bf16")
+    suffix = f"int8-{scheme}" if precision == "int8" else precision
+    out = out or artifact.with_name(f"{artifact.name}-{suffix}")
+    if precision != "int8":
+        from ..quantize.quantize import quantize_half
+
+        render.echo_options(precision=precision, out=out)
+        made = quantize_half(source, precision, out)
+    else:
+        made = _quantize_int8(source, scheme, quantizer, out, data, per_class, seed)
+    _done(made)
+    backend = "tensorrt_rtx" if scheme == "tensorrt" else "openvino"
+    render.next_command(f"tiffin compile {shlex.quote(str(out))} --backend {backend}")
+
+
+def _quantize_int8(
+    source: Artifact, scheme: str, quantizer: str | None, out: Path, data: Path | None, per_class: int, seed: int
+) -> Artifact:
+    from ..artifact.scheme import scheme_named
+    from ..data import balanced, find_dataset
+    from ..data.overlap import pixel_hashes
+    from ..quantize.calibration import CalibrationSet
+    from ..quantize.quantize import default_quantizer, quantize_int8
+    from ..runtime.preprocess import prepare_batch
+
+    quantizer = quantizer or default_quantizer(scheme_named(scheme))
+    preprocess = source.manifest.preprocess
+    if preprocess is None:
+        raise BadInput(f"{source.folder}: has no preprocessing", "a classifier exported by tiffin")
+    dataset = find_dataset(data)
+    drawn = balanced(dataset.role("calibrate"), per_class, seed)
+    render.echo_options(scheme=scheme, quantizer=quantizer, photos=len(drawn), source=dataset.name, seed=seed, out=out)
+    hashes = pixel_hashes(drawn)
+    prepared = prepare_batch([photo.path for photo in drawn], preprocess)
+    photos = CalibrationSet(prepared, dataset.name, tuple(hashes[photo.path] for photo in drawn))
+    return quantize_int8(source, scheme, photos, out, quantizer)
+
+
+def compile_(
+    artifact: Annotated[Path, typer.Argument(help="An ONNX artifact.")],
+    backend: Annotated[str, typer.Option(help="openvino, tensorrt or tensorrt_rtx.")] = "openvino",
+    out: Annotated[Optional[Path], typer.Option(help="Folder to write to. Default: beside the artifact.")] = None,  # noqa: UP045
+    batch: Annotated[tuple[int, int, int], typer.Option(help="TensorRT profile: min opt max batch.")] = (1, 1, 16),
+    workspace_mb: Annotated[int, typer.Option(min=1, help="TensorRT scratch memory, MB.")] = 1024,
+    capability: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="Compute capability such as 8.9, may repeat. Default: this machine's GPU."),
+    ] = None,
+) -> None:
+    """ONNX to OpenVINO IR or a TensorRT engine."""
+    _need_build()
+    source = Artifact.load(artifact)
+    out = out or artifact.with_name(f"{artifact.name}-{backend}")
+    if backend == "openvino":
+        from ..export.to_openvino import to_openvino
+
+        render.echo_options(backend=backend, out=out)
+        made = to_openvino(source, out)
+    elif backend in ("tensorrt", "tensorrt_rtx"):
+        from ..export.to_tensorrt import EngineOptions, to_tensorrt
+
+        chosen = EngineOptions(*batch, workspace_mb << 20, tuple(capability or ()))
+        render.echo_options(backend=backend, batch=batch, workspace_mb=workspace_mb,
+                            capability=", ".join(chosen.capabilities) or "this GPU", out=out)  # fmt: skip
+        made = to_tensorrt(source, out, backend, chosen)
+    else:
+        raise BadInput(f"nothing to compile for backend {backend!r}", "openvino, tensorrt or tensorrt_rtx",
+                       "onnxruntime and torch open what `tiffin export` writes")  # fmt: skip
+    _done(made)
+    render.next_command(f"tiffin bench {shlex.quote(str(out))}")
+
+
+def synthesize(
+    out: Annotated[Path, typer.Argument(help="Folder to write the set to.")],
+    checkpoint: Annotated[Optional[Path], typer.Option(help="Trained weights. Default: shipped.")] = None,  # noqa: UP045
+    seed: options.Seed = 0,
+) -> None:
+    """Photos made from the checkpoint alone, for calibration and agreement without data."""
+    _need_build()
+    import logging
+    from dataclasses import asdict
+
+    from ..quantize.synthesis import SynthesisOptions
+    from ..quantize.synthesis import synthesize as make
+    from ..train.checkpoint import DEFAULT_CHECKPOINT, load_checkpoint
+
+    chosen = SynthesisOptions(seed=seed)
+    render.echo_options(**asdict(chosen), out=out)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    make(load_checkpoint(checkpoint or DEFAULT_CHECKPOINT), out, chosen)
+    render.show(f"wrote {out}")
+    render.next_command(f"tiffin quantize ARTIFACT --data {shlex.quote(str(out))}")
+
+
+def _done(artifact: Artifact) -> None:
+    render.show(f"wrote {artifact.folder} ({artifact.size_bytes / 1e6:.1f} MB, artifact {artifact.digest[:12]})")

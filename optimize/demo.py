@@ -1,0 +1,87 @@
+"""The main job: build all, time all, score all → one record."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Protocol
+
+from .. import machine
+from ..benchmarks.accuracy import score
+from ..benchmarks.candidate import Candidate
+from ..benchmarks.rounds import RoundOptions, measure
+from ..data import Dataset
+from ..data.prepared import PreparedPhotos
+from ..errors import TiffinError
+from ..records import Predictions, Record, Subject
+from .candidates import plan, without_vnni
+from .pipeline import Recipe, build, gather, open_checkpoint
+
+
+class Progress(Protocol):
+    """Where a long run says what it does."""
+
+    def say(self, line: str) -> None:
+        """One line."""
+        ...
+
+    def bar(self, name: str, total: int) -> Callable[[int], None]:
+        """A bar for `total` items; call the result with the number done."""
+        ...
+
+
+def run_demo(recipe: Recipe, rounds: RoundOptions, dataset: Dataset, progress: Progress) -> Record:
+    """Everything, in order; what cannot run here is a subject with a reason.
+
+    Raises:
+        BadInput, BadDataset, Overlap: the inputs cannot be used.
+        ParityFailed: the exported model is not the trained one.
+    """
+    environment = machine.environment()
+    checkpoint = open_checkpoint(recipe)
+    materials = gather(recipe, dataset, checkpoint, progress.say)
+    built = build(recipe, checkpoint, materials, progress.say)
+    candidates = plan(built)
+    subjects, times = measure(candidates, rounds, lambda line: progress.say(f"timing: {line}"))
+    limited = without_vnni(candidates)
+    subjects += tuple(candidate.subject() for candidate in limited)
+    subjects, answers = score_all([*candidates, *limited], subjects, materials.confirm, recipe, progress)
+    return Record(
+        kind="bench",
+        environment=environment,
+        subjects=subjects,
+        options={"photos": recipe.photos, "per_class": recipe.per_class, "seed": recipe.seed, **asdict(rounds)},
+        data={
+            "name": dataset.name,
+            "kind": dataset.kind,
+            "role": "confirm",
+            "count": len(materials.confirm),
+            "calibration": len(materials.calibration),
+        },
+        rounds=times,
+        predictions=answers,
+        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    )
+
+
+def score_all(
+    candidates: list[Candidate],
+    subjects: tuple[Subject, ...],
+    photos: PreparedPhotos,
+    recipe: Recipe,
+    progress: Progress,
+) -> tuple[tuple[Subject, ...], dict[str, Predictions]]:
+    """Score every candidate that ran; one that fails now gets its reason."""
+    answers: dict[str, Predictions] = {}
+    found = []
+    for candidate, subject in zip(candidates, subjects, strict=True):
+        if not subject.reason:
+            bar = progress.bar(f"scoring {candidate.name}", len(photos))
+            try:
+                answers[candidate.name], applied = score(candidate, photos, recipe.out / "cache", bar)
+                subject = subject if subject.applied else replace(subject, applied=applied)
+            except TiffinError as error:
+                subject = replace(subject, reason=error.what)
+        found.append(subject)
+    return tuple(found), answers

@@ -1,0 +1,199 @@
+"""checkpoint → ONNX → fp16, bf16, int8 → OpenVINO IR, TensorRT-RTX engine: every artifact that can be built here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..artifact import Artifact
+from ..data import Dataset, balanced, sample
+from ..data.dataset import Photo
+from ..data.overlap import prove_disjoint
+from ..data.prepared import PreparedPhotos, prepare_photos
+from ..errors import TiffinError
+from ..machine import versions
+from ..train.checkpoint import DEFAULT_CHECKPOINT, Checkpoint, load_checkpoint
+
+Say = Callable[[str], None]
+_BUILDERS = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "tensorrt-rtx-cu13-bindings")
+# The GPUs that an engine is built for where there is none to ask: RTX 40 series and L4 (8.9).
+DEMO_CAPABILITY = "8.9"
+PARITY_PHOTOS = 64
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to build and score.
+
+    Args:
+        out: folder for artifacts, cache and record.
+        photos: photos of the confirm role to score; None takes all.
+        per_class: calibration photos a class.
+        full: also build what only a study needs (the full-range CPU scheme).
+    """
+
+    out: Path
+    checkpoint: Path = DEFAULT_CHECKPOINT
+    photos: int | None = 500
+    per_class: int = 3
+    seed: int = 0
+    full: bool = False
+
+
+@dataclass(frozen=True)
+class Materials:
+    """Prepared photos, proven disjoint."""
+
+    dataset: Dataset
+    calibration: PreparedPhotos
+    confirm: PreparedPhotos
+
+
+@dataclass(frozen=True)
+class Built:
+    """Artifacts by stage name, and why the others could not be built."""
+
+    artifacts: dict[str, Artifact]
+    reasons: dict[str, str]
+
+
+def gather(recipe: Recipe, dataset: Dataset, checkpoint: Checkpoint, say: Say) -> Materials:
+    """Draw, prove disjoint and prepare the photos.
+
+    Raises:
+        Overlap: a calibration photo is among the scored ones.
+        BadDataset: a role is empty or a photo unreadable.
+    """
+    cache = recipe.out / "cache"
+    drawn = balanced(dataset.role("calibrate"), recipe.per_class, recipe.seed)
+    confirm = dataset.role("confirm")
+    confirm = confirm if recipe.photos is None else sample(confirm, recipe.photos, recipe.seed)
+    say(f"photos: {len(drawn)} calibrate, {len(confirm)} are scored, of {dataset.name}")
+    prove_disjoint(drawn, confirm, ("calibrate", "confirm"), cache / "pixel-hashes.json")
+
+    def prepared(photos: tuple[Photo, ...]) -> PreparedPhotos:
+        return prepare_photos(photos, checkpoint.preprocess, cache, dataset.kind)
+
+    return Materials(dataset, prepared(drawn), prepared(confirm))
+
+
+def build(recipe: Recipe, checkpoint: Checkpoint, materials: Materials, say: Say) -> Built:
+    """Build every artifact; one that cannot be built here is a reason, not an end."""
+    return _Stages(recipe, checkpoint, materials, say).run()
+
+
+def open_checkpoint(recipe: Recipe) -> Checkpoint:
+    """The recipe's checkpoint.
+
+    Raises:
+        BadInput: missing, corrupt, or of another class count.
+    """
+    return load_checkpoint(recipe.checkpoint)
+
+
+class _Stages:
+    """Runs stages in order; each is skipped where its inputs and options did not change."""
+
+    def __init__(self, recipe: Recipe, checkpoint: Checkpoint, materials: Materials, say: Say) -> None:
+        self._recipe, self._checkpoint, self._materials, self._say = recipe, checkpoint, materials, say
+        self._artifacts: dict[str, Artifact] = {}
+        self._reasons: dict[str, str] = {}
+
+    def run(self) -> Built:
+        # Imported here: they pull in torch and onnx, which a finished run does not need.
+        from ..export.to_openvino import to_openvino
+        from ..export.to_pt2 import to_pt2
+        from ..export.to_tensorrt import EngineOptions, to_tensorrt
+        from ..quantize.quantize import quantize_half
+
+        checkpoint, engine = self._checkpoint, EngineOptions(capabilities=(DEMO_CAPABILITY,))
+        self._stage("fp32", None, {"photos": self._parity_digest()}, self._export)
+        self._stage("torch-fp32", None, {}, lambda out: to_pt2(checkpoint, out))
+        for precision in ("fp16", "bf16"):
+            self._stage(precision, "fp32", {"precision": precision}, self._with("fp32", quantize_half, precision))
+        for scheme, quantizer in self._int8():
+            options = {"scheme": scheme, "quantizer": quantizer, "photos": self._materials.calibration.digest()}
+            self._stage(f"int8-{scheme}-{quantizer}", "fp32", options, self._quantize(scheme, quantizer))
+        for source in ("fp32", "int8-cpu-nncf", "int8-cpu-ort"):
+            self._stage(f"openvino-{source}", source, {}, self._with(source, to_openvino))
+        for source in ("fp16", "int8-tensorrt-ort"):
+            self._stage(
+                f"tensorrt_rtx-{source}", source, {"capability": DEMO_CAPABILITY},
+                lambda out, source=source: to_tensorrt(self._artifacts[source], out, "tensorrt_rtx", engine),
+            )  # fmt: skip
+        return Built(self._artifacts, self._reasons)
+
+    def _int8(self) -> tuple[tuple[str, str], ...]:
+        usual = (("cpu", "nncf"), ("cpu", "ort"), ("tensorrt", "ort"))
+        return (*usual, ("cpu-vnni", "nncf"), ("cpu-vnni", "ort")) if self._recipe.full else usual
+
+    def _with(self, source: str, make: Callable[..., Artifact], *options: Any) -> Callable[[Path], Artifact]:
+        return lambda out: make(self._artifacts[source], *options, out)
+
+    def _export(self, out: Path) -> Artifact:
+        from ..export.to_onnx import to_onnx
+
+        artifact, parity = to_onnx(self._checkpoint, out, self._parity_photos())
+        self._say(
+            f"  parity with torch on {parity.photos} photos: largest difference {parity.max_relative:.1e} of the "
+            f"largest logit, top-1 agreement {parity.top1_agreement:.0%}"
+        )
+        return artifact
+
+    def _parity_photos(self) -> np.ndarray:
+        return np.asarray(self._materials.confirm.array()[:PARITY_PHOTOS])
+
+    def _parity_digest(self) -> str:
+        return hashlib.sha256("".join(self._materials.confirm.hashes[:PARITY_PHOTOS]).encode()).hexdigest()
+
+    def _quantize(self, scheme: str, quantizer: str) -> Callable[[Path], Artifact]:
+        def run(out: Path) -> Artifact:
+            from ..quantize.calibration import CalibrationSet
+            from ..quantize.quantize import quantize_int8
+
+            prepared = self._materials.calibration
+            photos = CalibrationSet(np.asarray(prepared.array()), self._materials.dataset.name, prepared.hashes)
+            return quantize_int8(self._artifacts["fp32"], scheme, photos, out, quantizer)
+
+        return run
+
+    def _stage(self, name: str, source: str | None, options: dict[str, Any], make: Callable[[Path], Artifact]) -> None:
+        """Make one artifact, or find it made from the same source with the same options and versions."""
+        if source is not None and source not in self._artifacts:
+            self._reasons[name] = f"its source {source} could not be built: {self._reasons.get(source, '')}"
+            return
+        parent = self._artifacts[source].digest if source else self._checkpoint.sha256
+        key = hashlib.sha256(json.dumps([parent, options, versions(_BUILDERS)], sort_keys=True).encode()).hexdigest()
+        out = self._recipe.out / "artifacts" / name
+        found = _reusable(out, key)
+        self._say(f"{name}: unchanged, reused" if found else f"{name}: building")
+        try:
+            self._artifacts[name] = found or make(out)
+        except TiffinError as error:
+            self._reasons[name] = error.what
+            self._say(f"  cannot be built: {error.what}")
+            return
+        if not found:
+            _remember(out, key, self._artifacts[name])
+
+
+def _remember(out: Path, key: str, artifact: Artifact) -> None:
+    claims = out / "claims"
+    claims.mkdir(exist_ok=True)
+    (claims / "stage.json").write_text(json.dumps({"key": key, "artifact": artifact.digest}))
+
+
+def _reusable(out: Path, key: str) -> Artifact | None:
+    """The artifact in `out` if it was made with this key and none of its bytes changed."""
+    try:
+        stage = json.loads((out / "claims" / "stage.json").read_text())
+        artifact = Artifact.load(out)
+    except (OSError, ValueError, TiffinError):
+        return None
+    return artifact if stage == {"key": key, "artifact": artifact.digest} else None
