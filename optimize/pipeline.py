@@ -125,7 +125,7 @@ class _Stages:
         for source in ("fp16", "int8-tensorrt-ort"):
             self._stage(
                 f"tensorrt_rtx-{source}", source, {"capability": DEMO_CAPABILITY},
-                lambda out, source=source: to_tensorrt(self._artifacts[source], out, "tensorrt_rtx", engine),
+                self._with(source, to_tensorrt, backend="tensorrt_rtx", options=engine),
             )  # fmt: skip
         return Built(self._artifacts, self._reasons)
 
@@ -133,8 +133,8 @@ class _Stages:
         usual = (("cpu", "nncf"), ("cpu", "ort"), ("tensorrt", "ort"))
         return (*usual, ("cpu-vnni", "nncf"), ("cpu-vnni", "ort")) if self._recipe.full else usual
 
-    def _with(self, source: str, make: Callable[..., Artifact], *options: Any) -> Callable[[Path], Artifact]:
-        return lambda out: make(self._artifacts[source], *options, out)
+    def _with(self, source: str, make: Callable[..., Artifact], *options: Any, **named: Any) -> Callable[[Path], Artifact]:
+        return lambda out: make(self._artifacts[source], *options, out=out, **named)
 
     def _export(self, out: Path) -> Artifact:
         from ..export.to_onnx import to_onnx

@@ -88,9 +88,9 @@ def _phi(a: int, b: int, c: int, d: int) -> float:
     product = (a + b) * (c + d) * (a + c) * (b + d)
     if product == 0:
         return 0.0
-    n, cross = a + b + c + d, a * d - b * c
+    n, cross = a + b + c + d, float(a * d - b * c)
     if cross > 0:
-        cross = max(cross - n / 2, 0)
+        cross = max(cross - n / 2, 0.0)
     return cross / math.sqrt(product)
 
 

@@ -80,7 +80,7 @@ class Record:
         """Write `path` (JSON) and `path` with suffix .npz, the arrays first, each atomically."""
         path.parent.mkdir(parents=True, exist_ok=True)
         arrays, head = _pack(self)
-        _replace(path.with_suffix(".npz"), lambda file: np.savez_compressed(file, **arrays))
+        _replace(path.with_suffix(".npz"), lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
         text = json.dumps(head, indent=1, ensure_ascii=False) + "\n"
         _replace(path, lambda file: file.write(text.encode()))
         return path

@@ -62,20 +62,6 @@ class Worker:
             taken.append(before - start)
         return {"ns": taken}
 
-    def time_raw(self, seconds: float, min_calls: int) -> Answer:
-        """Pairs of calls, the Session's and the lane's own, in alternating order: what the Session costs."""
-        through, raw, feeds, clock = self.session.run, self.session._run, self._feeds, time.perf_counter_ns
-        taken: tuple[list[int], list[int]] = ([], [])
-        calls = ((through, taken[0]), (lambda fed: raw(fed, None), taken[1]))
-        end = clock() + int(seconds * 1e9)
-        while clock() < end or len(taken[0]) < min_calls:
-            for call, times in calls:
-                start = clock()
-                call(feeds)
-                times.append(clock() - start)
-            calls = (calls[1], calls[0])
-        return {"ns": taken[0], "raw_ns": taken[1]}
-
     def infer(self, photos: str, start: int, stop: int, batch: int, out: str) -> Answer:
         """Answer rows [start, stop) of an array file into the same rows of another (both .npy)."""
         source, target = np.load(photos, mmap_mode="r"), np.load(out, mmap_mode="r+")
@@ -101,7 +87,7 @@ def main() -> None:
     os.dup2(2, 1)  # engines that print must not garble the answers
     worker = Worker()
     commands: dict[str, Callable[..., Answer]] = {
-        name: getattr(worker, name) for name in ("open", "time", "time_raw", "infer", "memory")
+        name: getattr(worker, name) for name in ("open", "time", "infer", "memory")
     }
     print(json.dumps({"pid": os.getpid()}), file=replies, flush=True)
     for line in sys.stdin:
