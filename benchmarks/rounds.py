@@ -79,8 +79,7 @@ def measure(
                     position += 1
                     _time_block(workers, name, tallies[name], (launch, position), options)
             for name, worker in workers.items():
-                worker.resume()
-                tallies[name].peak_bytes = max(tallies[name].peak_bytes or 0, worker.peak_bytes() or 0) or None
+                _ask_memory(worker, tallies[name])
         finally:
             for worker in workers.values():
                 worker.close()
@@ -92,20 +91,19 @@ def _start(candidate: Candidate, tally: _Tally, workers: dict[str, WorkerClient]
     """Start, warm up and stop one worker; all earlier ones are stopped already."""
     if tally.reason or candidate.artifact is None or candidate.run is None:
         return
-    worker = None
     try:
         feeds = random_feeds(candidate.artifact, options.batch, options.seed)
         worker = WorkerClient(candidate.artifact, candidate.run, candidate.place, feeds)
+        workers[candidate.name] = worker  # at once: whatever stops us now closes it
         tally.warmup.append(worker.time_ns(options.warmup_s, 1))
     except TiffinError as error:
         tally.reason = error.what
-        if worker is not None:
-            worker.close()
+        if candidate.name in workers:
+            workers.pop(candidate.name).close()
         return
     tally.cold_start_s.append(worker.cold_start_s)
     tally.applied = worker.applied
     worker.pause()
-    workers[candidate.name] = worker
 
 
 def _time_block(
@@ -123,6 +121,14 @@ def _time_block(
     tally.blocks.append(block)
     tally.launches.append(where[0])
     tally.order.append(where[1])
+
+
+def _ask_memory(worker: WorkerClient, tally: _Tally) -> None:
+    worker.resume()
+    try:
+        tally.peak_bytes = max(tally.peak_bytes or 0, worker.peak_bytes() or 0) or None
+    except TiffinError as error:
+        tally.reason = error.what
 
 
 def _subject(candidate: Candidate, tally: _Tally) -> Subject:

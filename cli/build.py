@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -58,7 +59,7 @@ def export(
         from ..export.to_onnx import to_onnx
         from ..runtime.preprocess import prepare_batch
 
-        drawn = sample(find_dataset(data).role("confirm"), photos, seed)
+        drawn = sample(find_dataset(data, progress=sys.stderr.isatty()).role("confirm"), photos, seed)
         prepared = prepare_batch([photo.path for photo in drawn], trained.preprocess)
         artifact, parity = to_onnx(trained, out, prepared)
         render.show(
@@ -66,7 +67,8 @@ def export(
             f"(tolerance {parity.tolerance:.0e}), top-1 agreement {parity.top1_agreement:.2%}"
         )
     _done(artifact)
-    render.next_command(f"tiffin quantize {shlex.quote(str(out))} --precision int8")
+    verb = "quantize" if form == "onnx" else "bench"
+    render.next_command(f"tiffin {verb} {shlex.quote(str(out))}")
 
 
 def quantize(
@@ -85,7 +87,7 @@ def quantize(
     if precision not in ("int8", "fp16", "bf16"):
         raise BadInput(f"unknown precision {precision!r}", "int8, fp16 or bf16")
     suffix = f"int8-{scheme}" if precision == "int8" else precision
-    out = out or artifact.with_name(f"{artifact.name}-{suffix}")
+    out = out or _beside(artifact, suffix)
     if precision != "int8":
         from ..quantize.quantize import quantize_half
 
@@ -112,7 +114,7 @@ def _quantize_int8(
     preprocess = source.manifest.preprocess
     if preprocess is None:
         raise BadInput(f"{source.folder}: has no preprocessing", "a classifier exported by tiffin")
-    dataset = find_dataset(data)
+    dataset = find_dataset(data, progress=sys.stderr.isatty())
     drawn = balanced(dataset.role("calibrate"), per_class, seed)
     render.echo_options(scheme=scheme, quantizer=quantizer, photos=len(drawn), source=dataset.name, seed=seed, out=out)
     hashes = pixel_hashes(drawn)
@@ -135,7 +137,7 @@ def compile_(
     """ONNX to OpenVINO IR or a TensorRT engine."""
     _need_build()
     source = Artifact.load(artifact)
-    out = out or artifact.with_name(f"{artifact.name}-{backend}")
+    out = out or _beside(artifact, backend)
     if backend == "openvino":
         from ..export.to_openvino import to_openvino
 
@@ -175,6 +177,11 @@ def synthesize(
     make(load_checkpoint(checkpoint or DEFAULT_CHECKPOINT), out, chosen)
     render.show(f"wrote {out}")
     render.next_command(f"tiffin quantize ARTIFACT --data {shlex.quote(str(out))}")
+
+
+def _beside(artifact: Path, suffix: str) -> Path:
+    named = artifact if artifact.name not in ("", "..") else artifact.resolve()
+    return named.with_name(f"{named.name}-{suffix}")
 
 
 def _done(artifact: Artifact) -> None:

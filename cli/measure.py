@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Optional
@@ -68,6 +69,7 @@ def bench(
     from ..records import Record
 
     candidates = _candidates(artifacts, backend, threads, precision)
+    _make_parent(out)
     chosen = RoundOptions(launches, blocks, block_s, batch=batch, seed=seed)
     render.echo_options(**asdict(chosen), threads=threads or machine.usable_cores(), out=out)
     environment = machine.environment()
@@ -99,7 +101,8 @@ def score(
     from ..data.prepared import prepare_photos
     from ..records import Record
 
-    words = [*([reference] if reference and reference not in artifacts else []), *artifacts]
+    words = [reference, *(word for word in artifacts if word != reference)] if reference else artifacts
+    _make_parent(out)
     candidates = _candidates(words, backend, threads, precision)
     labels = {candidate.artifact.manifest.labels for candidate in candidates}
     hosts = {candidate.artifact.manifest.preprocess for candidate in candidates}
@@ -108,7 +111,7 @@ def score(
     host = candidates[0].artifact.manifest.preprocess
     if host is None:
         raise BadInput(f"{words[0]}: no classifier", "an artifact with labels and preprocessing")
-    dataset = find_dataset(data)
+    dataset = find_dataset(data, progress=sys.stderr.isatty())
     drawn = dataset.role(role) if photos is None else sample(dataset.role(role), photos, seed)
     render.echo_options(data=dataset.name, role=role, photos=len(drawn), reference=candidates[0].name, out=out)
     cache = out.parent / "cache"
@@ -148,9 +151,10 @@ def demo(
     from ..optimize.pipeline import Recipe
     from ..train.checkpoint import DEFAULT_CHECKPOINT
 
+    _make_parent(out / "record.json")
     recipe = Recipe(out, checkpoint or DEFAULT_CHECKPOINT, None if full else photos, seed=seed, full=full)
     rounds = RoundOptions(launches=5, blocks=4, seed=seed) if full else RoundOptions(launches=3, blocks=2, seed=seed)
-    dataset = find_dataset(data)
+    dataset = find_dataset(data, progress=sys.stderr.isatty())
     render.echo_options(data=dataset.name, photos=recipe.photos or "all", launches=rounds.launches, seed=seed, out=out)
     record = run_demo(recipe, rounds, dataset, render.TerminalProgress())
     _finish(record, out / "record.json", as_json, REFERENCE)
@@ -175,11 +179,26 @@ def _now() -> str:
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
 
 
+def _make_parent(out: Path) -> None:
+    """Before minutes of measuring: can the record be written at all?"""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(out.parent, os.W_OK | os.X_OK) or out.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)) if out.is_dir() else PermissionError(
+                errno.EACCES, os.strerror(errno.EACCES))  # fmt: skip
+    except OSError as error:
+        raise _unwritable(out, error) from error
+
+
+def _unwritable(out: Path, error: OSError) -> BadInput:
+    return BadInput(f"cannot write {out} ({error.strerror})", "a writable folder", "choose another --out")
+
+
 def _finish(record, out: Path, as_json: bool, reference: str) -> None:  # type: ignore[no-untyped-def]
     try:
         record.save(out)
     except OSError as error:
-        raise BadInput(f"cannot write {out} ({error.strerror})", "a writable folder", "choose another --out") from error
+        raise _unwritable(out, error) from error
     _print(record, reference, as_json, markdown=False)
     render.say(f"record: {out} (print it again: tiffin show {out})")
     if all(subject.reason for subject in record.subjects):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import shutil
@@ -11,6 +12,7 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
+from ..artifact.store import sha256_file
 from ..errors import BadDataset
 from .dataset import Dataset
 from .layouts import open_dataset
@@ -19,10 +21,10 @@ _log = logging.getLogger(__name__)
 
 REPOSITORY = "https://github.com/marcusklasson/GroceryStoreDataset"
 ARCHIVE_URL = f"{REPOSITORY}/archive/fc80ba9.zip"
-# NOT PINNED YET: the archive could not be fetched where this was written, so its hash is unknown.
-# Until it stands here, nothing is downloaded unless $TIFFIN_DATA_SHA256 gives the hash: a download
-# is never unpinned.
-ARCHIVE_SHA256: str | None = None
+# What is pinned is the content, by `content_hash` of a copy of the dataset: GitHub does not promise that the bytes of
+# an archive stay the same. The archive itself could not be fetched where this was written; $TIFFIN_DATA_SHA256 pins
+# its bytes instead.
+CONTENT_SHA256 = "0c2b3eccf0710b79e4d1e5b3fec6e13b152625383214a2440eba5bcdc691bfd5"
 SYNTHESIZED = Path(__file__).parent / "synthesized"
 _BY_HAND = f"`git clone {REPOSITORY}`, then give its folder with --data or $TIFFIN_DATA"
 
@@ -109,25 +111,40 @@ def download_grocery_store(
         target: folder to make; its parent is made if need be.
         progress: show a bar on stderr.
         url: zip archive with one top folder that has `dataset/`, as GitHub makes them.
-        sha256: the archive's hash, hex; None takes $TIFFIN_DATA_SHA256, else `ARCHIVE_SHA256`.
+        sha256: the archive's hash, hex; None takes $TIFFIN_DATA_SHA256; without either, the content must be
+            that of `CONTENT_SHA256`.
 
     Raises:
-        BadDataset: no hash is known, the archive cannot be fetched, has another hash, or holds no dataset.
+        BadDataset: the archive cannot be fetched, has another hash or content, or holds no dataset.
     """
-    promised = (sha256 or os.environ.get("TIFFIN_DATA_SHA256") or ARCHIVE_SHA256 or "").strip().lower()
-    if not promised:
-        what = f"{url} is not downloaded: its sha256 is not pinned yet"
-        raise _Unavailable(what, "a hash to check it by, in $TIFFIN_DATA_SHA256", _BY_HAND)
+    promised = (sha256 or os.environ.get("TIFFIN_DATA_SHA256") or "").strip().lower() or None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
             archive = _fetch(url, promised, Path(scratch), progress)
             draft = _unpack(archive, Path(scratch) / "dataset")
             open_dataset(draft)
+            if promised is None:
+                _check_content(draft)
             _take_place(draft, target)
     except OSError as error:
         raise _Unavailable(f"cannot download to {target} ({error})", "a writable folder", _BY_HAND) from error
     return open_dataset(target)
+
+
+def content_hash(root: Path) -> str:
+    """sha256 over name and sha256 of the lists, the classes, and every photo that the lists name, sorted by name."""
+    lists = [f"{split}.txt" for split in ("train", "val", "test")]
+    names = [line.split(",")[0] for name in lists for line in (root / name).read_text().splitlines() if line.strip()]
+    lines = (f"{name} {sha256_file(root / name)}\n" for name in sorted([*lists, "classes.csv", *names]))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _check_content(root: Path) -> None:
+    found = content_hash(root)
+    if found != CONTENT_SHA256:
+        what = f"the downloaded photos and lists have content hash {found[:12]}…"
+        raise BadDataset(what, f"{CONTENT_SHA256[:12]}…, that of the official dataset", _BY_HAND)
 
 
 def _take_place(draft: Path, target: Path) -> None:
@@ -138,7 +155,7 @@ def _take_place(draft: Path, target: Path) -> None:
             raise
 
 
-def _fetch(url: str, sha256: str, folder: Path, progress: bool) -> Path:
+def _fetch(url: str, sha256: str | None, folder: Path, progress: bool) -> Path:
     try:
         import pooch
     except ImportError as error:
@@ -146,7 +163,7 @@ def _fetch(url: str, sha256: str, folder: Path, progress: bool) -> Path:
     pooch.get_logger().setLevel(logging.ERROR)
     fetcher = pooch.HTTPDownloader(progressbar=progress, timeout=30)  # seconds without an answer
     try:
-        return Path(pooch.retrieve(url, f"sha256:{sha256}", "archive.zip", folder, downloader=fetcher))
+        return Path(pooch.retrieve(url, sha256 and f"sha256:{sha256}", "archive.zip", folder, downloader=fetcher))
     except OSError as error:  # requests' errors are OSErrors, some of them ValueErrors as well
         raise _Unavailable(f"{url} cannot be fetched ({error})", "an answer from it", _BY_HAND) from error
     except ValueError as error:

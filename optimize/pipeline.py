@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from ..machine import versions
 from ..train.checkpoint import DEFAULT_CHECKPOINT, Checkpoint, load_checkpoint
 
 Say = Callable[[str], None]
+Make = Callable[[Path], Artifact]
 _BUILDERS = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "tensorrt-rtx-cu13-bindings")
 # The GPUs that an engine is built for where there is none to ask: RTX 40 series and L4 (8.9).
 DEMO_CAPABILITY = "8.9"
@@ -76,11 +78,20 @@ def gather(recipe: Recipe, dataset: Dataset, checkpoint: Checkpoint, say: Say) -
     confirm = confirm if recipe.photos is None else sample(confirm, recipe.photos, recipe.seed)
     say(f"photos: {len(drawn)} calibrate, {len(confirm)} are scored, of {dataset.name}")
     prove_disjoint(drawn, confirm, ("calibrate", "confirm"), cache / "pixel-hashes.json")
+    if recipe.full:
+        _prove_roles(dataset, cache / "pixel-hashes.json")
 
     def prepared(photos: tuple[Photo, ...]) -> PreparedPhotos:
         return prepare_photos(photos, checkpoint.preprocess, cache, dataset.kind)
 
     return Materials(dataset, prepared(drawn), prepared(confirm))
+
+
+def _prove_roles(dataset: Dataset, cache: Path) -> None:
+    """Every pair of roles that a dataset has; calibrate is drawn from train, so these two are one."""
+    kept = [role for role in ("train", "select", "confirm") if dataset.roles.get(role)]
+    for first, second in itertools.combinations(kept, 2):
+        prove_disjoint(dataset.role(first), dataset.role(second), (first, second), cache)
 
 
 def build(recipe: Recipe, checkpoint: Checkpoint, materials: Materials, say: Say) -> Built:
@@ -133,7 +144,7 @@ class _Stages:
         usual = (("cpu", "nncf"), ("cpu", "ort"), ("tensorrt", "ort"))
         return (*usual, ("cpu-vnni", "nncf"), ("cpu-vnni", "ort")) if self._recipe.full else usual
 
-    def _with(self, source: str, make: Callable[..., Artifact], *options: Any, **named: Any) -> Callable[[Path], Artifact]:
+    def _with(self, source: str, make: Callable[..., Artifact], *options: Any, **named: Any) -> Make:
         return lambda out: make(self._artifacts[source], *options, out=out, **named)
 
     def _export(self, out: Path) -> Artifact:
@@ -152,7 +163,7 @@ class _Stages:
     def _parity_digest(self) -> str:
         return hashlib.sha256("".join(self._materials.confirm.hashes[:PARITY_PHOTOS]).encode()).hexdigest()
 
-    def _quantize(self, scheme: str, quantizer: str) -> Callable[[Path], Artifact]:
+    def _quantize(self, scheme: str, quantizer: str) -> Make:
         def run(out: Path) -> Artifact:
             from ..quantize.calibration import CalibrationSet
             from ..quantize.quantize import quantize_int8
@@ -163,7 +174,7 @@ class _Stages:
 
         return run
 
-    def _stage(self, name: str, source: str | None, options: dict[str, Any], make: Callable[[Path], Artifact]) -> None:
+    def _stage(self, name: str, source: str | None, options: dict[str, Any], make: Make) -> None:
         """Make one artifact, or find it made from the same source with the same options and versions."""
         if source is not None and source not in self._artifacts:
             self._reasons[name] = f"its source {source} could not be built: {self._reasons.get(source, '')}"

@@ -79,9 +79,12 @@ def _source(artifact: Artifact) -> onnx.ModelProto:
             "start from what `tiffin export` wrote",
         )
     try:
-        return onnx.load(artifact.model_path)
+        model = onnx.load(artifact.model_path)
     except Exception as error:  # protobuf's DecodeError
         raise BadInput(f"{artifact.model_path}: no ONNX model ({error})", "a whole ONNX file") from error
+    if not model.graph.node:  # an empty file parses
+        raise BadInput(f"{artifact.model_path}: no ONNX model (it holds no graph)", "a whole ONNX file")
+    return model
 
 
 def _check_dialect(model: onnx.ModelProto, scheme: Scheme, quantizer: str) -> None:

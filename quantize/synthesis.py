@@ -86,8 +86,8 @@ def synthesize(checkpoint: Checkpoint, out: Path, options: SynthesisOptions) -> 
             labels = torch.arange(first, first + options.batch) % len(checkpoint.labels)
             images = _make_batch(checkpoint, labels, options)
             log.info("batch %d of %d", index + 1, options.confirm_batches + options.calibrate_batches)
-            for image, label in zip(images, labels.tolist(), strict=True):
-                name = f"{role}-{label:03d}.jpg"
+            for number, (image, label) in enumerate(zip(images, labels.tolist(), strict=True), first):
+                name = f"{role}-{number:03d}.jpg"
                 Image.fromarray(image).save(draft / name, quality=options.jpeg_quality, subsampling=0)
                 rows.append((role, name, label))
         _write_lists(draft, rows, checkpoint, options)

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-
 from tiffin import machine
 from tiffin.artifact import Artifact, RunConfig
 from tiffin.benchmarks.candidate import Candidate

@@ -35,15 +35,9 @@ class WorkerClient:
     def __init__(self, artifact: Artifact, run: RunConfig, place: Place, feeds: dict[str, np.ndarray]) -> None:
         self._scratch = tempfile.TemporaryDirectory(prefix="tiffin-worker-")
         self._stderr = Path(self._scratch.name, "stderr").open("w+b")  # noqa: SIM115  closed by `close`
+        self._unread = b""
         started = time.perf_counter_ns()
-        self._process = subprocess.Popen(
-            [*place.argv_prefix, place.python, "-m", "tiffin.benchmarks.workers.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            env={**os.environ, **place.env},
-            start_new_session=True,  # Ctrl-C is the harness's to handle, also while the worker is stopped
-        )
+        self._process = self._start(place)
         try:
             self._read(_START_TIMEOUT_S)
             opened = self.ask(
@@ -58,6 +52,22 @@ class WorkerClient:
             raise
         self.applied: dict[str, Any] = opened["applied"]
         self.cold_start_s = (time.perf_counter_ns() - started) / 1e9
+
+    def _start(self, place: Place) -> subprocess.Popen[bytes]:
+        command = [*place.argv_prefix, place.python, "-m", "tiffin.benchmarks.workers.worker"]
+        try:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._stderr,
+                env={**os.environ, **place.env},
+                start_new_session=True,  # Ctrl-C is the harness's to handle, also while the worker is stopped
+            )
+        except OSError as error:
+            self._stderr.close()
+            self._scratch.cleanup()
+            raise WorkerFailed(f"worker cannot be started: {command[0]} ({error.strerror})", "a program") from error
 
     def ask(self, command: str, timeout_s: float, **arguments: Any) -> dict[str, Any]:
         """Send one command and wait for its answer."""
@@ -108,18 +118,30 @@ class WorkerClient:
         return str(path)
 
     def _read(self, timeout_s: float) -> dict[str, Any]:
+        line = self._line(timeout_s)
+        try:
+            answer = json.loads(line)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise self._failed(f"answered garbage: {line[:80]!r}")
+        return answer
+
+    def _line(self, timeout_s: float) -> bytes:
+        """The next line; a worker that stops within one is found out too."""
         stdout = self._process.stdout
         assert stdout is not None
-        ready, _, _ = select.select([stdout], [], [], timeout_s)
-        if not ready:
-            raise self._failed(f"did not answer within {timeout_s:.0f} s")
-        line = stdout.readline()
-        if not line:
-            raise self._failed("died")
-        try:
-            return json.loads(line)
-        except ValueError:
-            raise self._failed(f"answered garbage: {line[:80]!r}") from None
+        end = time.monotonic() + timeout_s
+        while b"\n" not in self._unread:
+            ready, _, _ = select.select([stdout], [], [], max(0.0, end - time.monotonic()))
+            if not ready:
+                raise self._failed(f"did not answer within {timeout_s:.0f} s")
+            block = os.read(stdout.fileno(), 1 << 20)
+            if not block:
+                raise self._failed("died")
+            self._unread += block
+        line, _, self._unread = self._unread.partition(b"\n")
+        return line
 
     def _failed(self, what: str) -> WorkerFailed:
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -36,7 +36,7 @@ class Dialect:
 
 def read_dialect(model: onnx.ModelProto) -> Dialect:
     """Read the zero points of every QuantizeLinear and DequantizeLinear."""
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    constants = _constants(model.graph)
     types: set[str] = set()
     symmetric, bias = True, False
     for node in model.graph.node:
@@ -47,9 +47,29 @@ def read_dialect(model: onnx.ModelProto) -> Dialect:
             bias = True
             continue
         zero = constants.get(node.input[2]) if len(node.input) > 2 and node.input[2] else None
-        types.add(TensorProto.DataType.Name(zero.data_type).lower() if zero is not None else "uint8")
+        kind = _quantized_type(node, zero, quantized)
+        types |= {TensorProto.DataType.Name(kind).lower()} if kind else set()
         symmetric = symmetric and (zero is None or not np.any(numpy_helper.to_array(zero)))
     return Dialect(tuple(sorted(types)), symmetric, bias)
+
+
+def _constants(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
+    """Initializers and the tensors of Constant nodes, by name."""
+    nodes = (node for node in graph.node if node.op_type == "Constant")
+    held = {node.output[0]: attribute.t for node in nodes for attribute in node.attribute if attribute.name == "value"}
+    return held | {tensor.name: tensor for tensor in graph.initializer}
+
+
+def _quantized_type(
+    node: onnx.NodeProto, zero: onnx.TensorProto | None, quantized: onnx.TensorProto | None
+) -> int | None:
+    """ONNX type of the quantized side, None where another node's says it: a zero point may be left out."""
+    if zero is not None:
+        return zero.data_type
+    if node.op_type == "DequantizeLinear":
+        return quantized.data_type if quantized is not None else None
+    asked = next((attribute.i for attribute in node.attribute if attribute.name == "output_dtype"), 0)
+    return asked or TensorProto.UINT8
 
 
 def check_for_tensorrt(model: onnx.ModelProto, name: str) -> Dialect:
