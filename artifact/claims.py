@@ -6,17 +6,25 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import BadArtifact
+from ..errors import BadArtifact, BadInput
 from .store import CLAIMS, Artifact
 
 
 def write_claim(artifact: Artifact, kind: str, body: Mapping[str, Any]) -> None:
-    """Write or replace one claim, atomically."""
+    """Write or replace one claim, atomically.
+
+    Raises:
+        BadInput: the artifact's folder is not writable.
+    """
     folder = artifact.folder / CLAIMS
-    folder.mkdir(exist_ok=True)
     draft = folder / f".{kind}.tmp"
-    draft.write_text(json.dumps({**body, "artifact": artifact.digest, "kind": kind}, indent=1, sort_keys=True))
-    draft.replace(folder / f"{kind}.json")
+    text = json.dumps({**body, "artifact": artifact.digest, "kind": kind}, indent=1, sort_keys=True)
+    try:
+        folder.mkdir(exist_ok=True)
+        draft.write_text(text)
+        draft.replace(folder / f"{kind}.json")
+    except OSError as error:
+        raise BadInput(f"cannot write {folder} ({error.strerror})", "a writable artifact") from error
 
 
 def read_claim(artifact: Artifact, kind: str) -> dict[str, Any] | None:

@@ -56,7 +56,12 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         old = draft.with_name(draft.name + ".old")
         if target.exists():
             target.rename(old)
-        draft.rename(target)
+        try:
+            draft.rename(target)
+        except OSError:
+            if old.exists():
+                old.rename(target)
+            raise
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise BadInput(f"cannot write {target} ({error.strerror})", "room and permission to write") from error

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..artifact import Artifact
+from ..artifact.claims import read_claim, write_claim
 from ..data import Dataset, balanced, sample
 from ..data.dataset import Photo
 from ..data.overlap import prove_disjoint
@@ -191,20 +192,14 @@ class _Stages:
             self._say(f"  cannot be built: {error.what}")
             return
         if not found:
-            _remember(out, key, self._artifacts[name])
-
-
-def _remember(out: Path, key: str, artifact: Artifact) -> None:
-    claims = out / "claims"
-    claims.mkdir(exist_ok=True)
-    (claims / "stage.json").write_text(json.dumps({"key": key, "artifact": artifact.digest}))
+            write_claim(self._artifacts[name], "stage", {"key": key})
 
 
 def _reusable(out: Path, key: str) -> Artifact | None:
     """The artifact in `out` if it was made with this key and none of its bytes changed."""
     try:
-        stage = json.loads((out / "claims" / "stage.json").read_text())
         artifact = Artifact.load(out)
-    except (OSError, ValueError, TiffinError):
+        claim = read_claim(artifact, "stage")
+    except TiffinError:
         return None
-    return artifact if stage == {"key": key, "artifact": artifact.digest} else None
+    return artifact if claim and claim.get("key") == key else None

@@ -53,8 +53,14 @@ def agreement(subject: Predictions, reference: Predictions) -> Estimate:
 
 
 def difference(subject: Predictions, reference: Predictions) -> Estimate:
-    """Top-1 of subject minus top-1 of reference: Newcombe's paired interval at 95 %."""
+    """Top-1 of subject minus top-1 of reference: Newcombe's paired interval at 95 %.
+
+    Raises:
+        BadInput: not the same photos and truths, or synthesized images, which have no accuracy.
+    """
     _check_same(subject, reference)
+    if subject.kind != "photos" or not np.array_equal(subject.truth, reference.truth):
+        raise BadInput(f"top-1 compared on {subject.kind} images, or with other labels", "photos with the same labels")
     right, before = subject.top[:, 0] == subject.truth, reference.top[:, 0] == reference.truth
     table = (
         int((right & before).sum()),

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ..artifact.manifest import Preprocess
+from ..errors import BadInput
 from .decode import PhotoSource, decode, to_rgb
 
 _FILTERS = {
@@ -20,6 +21,8 @@ _FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
     "lanczos": Image.Resampling.LANCZOS,
 }
+
+_MAX_PIXELS = 64_000_000
 
 
 def prepare(source: PhotoSource, preprocess: Preprocess) -> np.ndarray:
@@ -40,11 +43,20 @@ def prepare_batch(sources: Sequence[PhotoSource], preprocess: Preprocess) -> np.
 
 
 def _fit(image: Image.Image, preprocess: Preprocess) -> np.ndarray:
-    """Resize so that the centre crop covers `crop_fraction` of the shorter side, then crop."""
+    """Resize so that the centre crop covers `crop_fraction` of the shorter side, then crop.
+
+    Raises:
+        BadInput: the photo is so narrow that its resized whole would exhaust a device's memory.
+    """
     height, width = preprocess.height, preprocess.width
     full_h, full_w = round(height / preprocess.crop_fraction), round(width / preprocess.crop_fraction)
     scale = max(full_h / image.height, full_w / image.width)
     size = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
+    if size[0] * size[1] > _MAX_PIXELS:
+        raise BadInput(
+            f"a photo of {image.width}×{image.height} pixels would be resized to {size[0]}×{size[1]}",
+            f"at most {_MAX_PIXELS:,} pixels: a photo that is not that narrow",
+        )
     resized = image if image.size == size else image.resize(size, _FILTERS[preprocess.interpolation])
     left, top = (size[0] - width) // 2, (size[1] - height) // 2
     return np.asarray(resized.crop((left, top, left + width, top + height)))

@@ -44,9 +44,7 @@ def grocery(root: Path) -> Path:
     head = "Class Name (str),Class ID (int),Coarse Class Name (str),Coarse Class ID (int),Image"
     text(root / "classes.csv", head, "Gala,0,Apple,0,/a", "Leek,1,Leek,1,/b")
     for split, count in (("train", 3), ("val", 1), ("test", 2)):
-        rows = [
-            (f"{split}/{name}/{name}_{n}.jpg", label) for n in range(count) for label, name in enumerate("ab")
-        ]
+        rows = [(f"{split}/{name}/{name}_{n}.jpg", label) for n in range(count) for label, name in enumerate("ab")]
         text(root / f"{split}.txt", *(f"{path}, {label}, {label}" for path, label in rows))
         for seed, (path, _) in enumerate(rows):
             photo(root / path, seed + 100 * count)
@@ -107,9 +105,7 @@ def test_ifood_csv(tmp_path: Path) -> None:
     text(tmp_path / "class_list.txt", "0 macaron", "1 beignet")
     for split, count in (("train", 30), ("val", 2)):
         names = [f"{split}_{number}.jpg" for number in range(count)]
-        text(
-            tmp_path / f"{split}_labels.csv", "img_name,label", *(f"{n},{i % 2}" for i, n in enumerate(names))
-        )
+        text(tmp_path / f"{split}_labels.csv", "img_name,label", *(f"{n},{i % 2}" for i, n in enumerate(names)))
         for name in names:
             photo(tmp_path / f"{split}_set/{name}")
     dataset = open_dataset(tmp_path)
@@ -279,9 +275,7 @@ def test_the_same_pixels_in_two_roles_are_refused(tmp_path: Path) -> None:
     again = [Photo(photo(tmp_path / f"test/{n}.bmp", n), 1) for n in range(1, 5)]  # other file bytes
     with pytest.raises(Overlap, match="4 photos in both train and confirm") as caught:
         prove_disjoint(first, again, ("train", "confirm"))
-    assert (
-        str(caught.value).count(" = ") == 3 and "1 more" in caught.value.what and "train" in caught.value.fix
-    )
+    assert str(caught.value).count(" = ") == 3 and "1 more" in caught.value.what and "train" in caught.value.fix
 
 
 def test_different_pixels_pass(tmp_path: Path) -> None:
@@ -340,9 +334,7 @@ def serving(folder: Path) -> Iterator[str]:
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *args: object) -> None: ...
 
-    server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))
-    )
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
@@ -435,14 +427,18 @@ def test_the_hash_may_come_from_the_environment(tmp_path: Path, monkeypatch: pyt
         assert download_grocery_store(tmp_path / "here", url=url).root == tmp_path / "here"
 
 
-@pytest.mark.skipif(room.ARCHIVE_SHA256 is not None, reason="the archive is pinned now")
-def test_nothing_is_downloaded_unpinned(tmp_path: Path, home: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_an_archive_hash_the_content_must_be_the_official_one(tmp_path: Path, home: Path) -> None:
     with archive(tmp_path) as (url, _):
-        with pytest.raises(BadDataset, match="not pinned") as caught:
-            download_grocery_store(tmp_path / "here", url=url)
-        assert all(word in str(caught.value) for word in ("TIFFIN_DATA_SHA256", "git clone", "--data"))
-        assert find_dataset(url=url).kind == "synthesized"
-    assert "not pinned" in caplog.text and left_in(home / "cache") == []
+        with pytest.raises(BadDataset, match="content hash") as caught:
+            find_dataset(url=url)
+    assert "git clone" in str(caught.value) and left_in(home / "cache") == []
+
+
+def test_download_with_the_right_content(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with archive(tmp_path) as (url, sha256):
+        copy = download_grocery_store(tmp_path / "copy", url=url, sha256=sha256)
+        monkeypatch.setattr(room, "CONTENT_SHA256", room.content_hash(copy.root))
+        assert find_dataset(url=url).root == home / "cache" / "grocery-store"
 
 
 @pytest.mark.parametrize("quiet", [False, True])

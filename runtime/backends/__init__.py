@@ -2,7 +2,7 @@
 
 A backend module offers:
 
-    probe() -> Probe                      what can run here, without raising
+    probe(name) -> Probe                  what can run here under that backend word
     open(artifact, run) -> Lane           raises EngineMissing, EngineFailed, BadDialect
 
 and a `Lane` (one request in flight, never locking):
@@ -108,9 +108,16 @@ def backend(name: str) -> ModuleType:
 
 
 def probe(name: str) -> Probe:
-    """What backend `name` can do on this machine."""
+    """What backend `name` can do on this machine; an engine that is installed but broken is a reason, not an error.
+
+    Raises:
+        BadInput: no such backend.
+    """
     module = backend(name)
-    return module.probe(name) if name in _ALIASES or name in _ALIASES.values() else module.probe()
+    try:
+        return module.probe(name)
+    except Exception as error:  # a broken wheel, a missing shared library: whatever its import raises
+        return Probe(name, (), (), reason=f"installed, but it fails: {type(error).__name__}: {error}")
 
 
 def installed(module: str) -> bool:
@@ -141,5 +148,14 @@ def accept(artifact: Artifact, formats: tuple[str, ...], name: str) -> None:
         raise BadInput(
             f"{artifact.folder}: format {artifact.manifest.format}, which backend {name} does not read",
             f"format {' or '.join(formats)}",
-            f"compile for it: `tiffin compile {artifact.folder} --backend {name}`",
+            _how_to_get(formats, artifact),
         )
+
+
+def _how_to_get(formats: tuple[str, ...], artifact: Artifact) -> str:
+    """The command that makes one of these formats."""
+    if "onnx" in formats:
+        return "make one: `tiffin export`"
+    if "pt2" in formats:
+        return "make one: `tiffin export --format pt2`"
+    return f"compile for it: `tiffin compile {artifact.folder} --backend {formats[0]}`"

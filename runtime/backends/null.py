@@ -10,9 +10,9 @@ from ...artifact import Artifact, RunConfig
 from . import Applied, Feeds, Probe, deliver
 
 
-def probe() -> Probe:
+def probe(name: str = "null") -> Probe:
     """Runs everywhere."""
-    return Probe("null", ("onnx", "openvino", "tensorrt", "tensorrt_rtx", "pt2", "null"), (), "1", ("cpu",), ("fp32",))
+    return Probe(name, ("onnx", "openvino", "tensorrt", "tensorrt_rtx", "pt2", "null"), (), "1", ("cpu",), ("fp32",))
 
 
 class NullLane:

@@ -16,16 +16,16 @@ _INSTALL = 'pip install "tiffin[onnxruntime]"'
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "gpu": "CUDAExecutionProvider"}
 
 
-def probe() -> Probe:
+def probe(name: str = "onnxruntime") -> Probe:
     """Version and devices of the installed build."""
     if not installed("onnxruntime"):
-        return Probe("onnxruntime", FORMATS, ("cpu", "cpu-vnni"), reason="not installed", install=_INSTALL)
+        return Probe(name, FORMATS, ("cpu", "cpu-vnni"), reason="not installed", install=_INSTALL)
     import onnxruntime
 
     have = onnxruntime.get_available_providers()
     devices = tuple(word for word, provider in _PROVIDERS.items() if provider in have)
     # CPU kernels exist for fp32 and int8; fp16 graphs run through casts.
-    return Probe("onnxruntime", FORMATS, ("cpu", "cpu-vnni"), onnxruntime.__version__, devices, ("fp32", "int8"))
+    return Probe(name, FORMATS, ("cpu", "cpu-vnni"), onnxruntime.__version__, devices, ("fp32", "int8"))
 
 
 class OnnxRuntimeLane:
@@ -64,7 +64,10 @@ class OnnxRuntimeLane:
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._provider = provider
         self.applied = Applied(
-            dataclasses.replace(run, threads=threads), ort.__version__, {"execution_provider": provider}
+            # It has neither a hint nor a compiled cache.
+            dataclasses.replace(run, threads=threads, hint="latency", cache=None),
+            ort.__version__,
+            {"execution_provider": provider},
         )
 
     def run(self, feeds: Feeds, out: dict[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:

@@ -21,17 +21,17 @@ _TYPE_WORDS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
 _CAPABILITIES = {"FP32": "fp32", "FP16": "fp16", "BF16": "bf16", "INT8": "int8"}
 
 
-def probe() -> Probe:
+def probe(name: str = "openvino") -> Probe:
     """Version, devices, and the precisions that the CPU plugin names as its own."""
     if not installed("openvino"):
-        return Probe("openvino", FORMATS, ("cpu", "cpu-vnni"), reason="not installed", install=_INSTALL)
+        return Probe(name, FORMATS, ("cpu", "cpu-vnni"), reason="not installed", install=_INSTALL)
     import openvino as ov
 
     core = ov.Core()
     devices = tuple(device.lower() for device in core.available_devices)
     told = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") if "cpu" in devices else []
     precisions = tuple(word for name, word in _CAPABILITIES.items() if name in told)
-    return Probe("openvino", FORMATS, ("cpu", "cpu-vnni"), ov.__version__.split("-")[0], devices, precisions)
+    return Probe(name, FORMATS, ("cpu", "cpu-vnni"), ov.__version__.split("-")[0], devices, precisions)
 
 
 class OpenVinoLane:

@@ -15,14 +15,14 @@ FORMATS = ("pt2",)
 _INSTALL = 'pip install "tiffin[torch]"'
 
 
-def probe() -> Probe:
+def probe(name: str = "torch") -> Probe:
     """Version and devices of the installed build."""
     if not installed("torch"):
-        return Probe("torch", FORMATS, (), reason="not installed", install=_INSTALL)
+        return Probe(name, FORMATS, (), reason="not installed", install=_INSTALL)
     import torch
 
     devices = ("cpu", "gpu") if torch.cuda.is_available() else ("cpu",)
-    return Probe("torch", FORMATS, (), torch.__version__, devices, ("fp32",))
+    return Probe(name, FORMATS, (), torch.__version__, devices, ("fp32",))
 
 
 class TorchLane:
@@ -47,7 +47,8 @@ class TorchLane:
             raise EngineFailed(f"torch cannot load {artifact.model_path}: {error}", "a .pt2 program") from error
         self._inputs = [spec.name for spec in artifact.manifest.inputs]
         self._outputs = [spec.name for spec in artifact.manifest.outputs]
-        self.applied = Applied(dataclasses.replace(run, threads=threads), torch.__version__, {"mode": "eager"})
+        applied = dataclasses.replace(run, threads=threads, hint="latency", graph_level="none", cache=None)
+        self.applied = Applied(applied, torch.__version__, {"mode": "eager"})
 
     def run(self, feeds: Feeds, out: dict[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
         """Run once, without gradients."""

@@ -1,0 +1,799 @@
+"""runtime/: one contract for every backend, what each engine refuses, the photo's way to the model, the classifier."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import itertools
+import subprocess
+import sys
+import threading
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiffin.artifact import Artifact, Preprocess, Producer, RunConfig, TensorSpec
+from tiffin.artifact.manifest import Manifest
+from tiffin.artifact.store import save
+from tiffin.errors import BadArtifact, BadInput, EngineFailed, EngineMissing
+from tiffin.machine import usable_cores
+from tiffin.runtime import Classifier, Session, backends, default_run, load
+from tiffin.runtime.backends._cuda import driver_problem
+from tiffin.runtime.backends.tensorrt import _check_stamp
+from tiffin.runtime.decode import decode
+from tiffin.runtime.dispatch import Dispatcher
+from tiffin.runtime.preprocess import golden_hashes, prepare, prepare_batch, with_golden
+
+# Every backend of the registry with the fixture that it opens; None where building one needs what is not here.
+PAIRS = [
+    ("null", "onnx_artifact"),
+    ("onnxruntime", "onnx_artifact"),
+    ("openvino", "onnx_artifact"),
+    ("openvino", "openvino_artifact"),
+    ("torch", "pt2_artifact"),
+    ("tensorrt", None),
+    ("tensorrt_rtx", None),
+]
+
+
+def names_of(pairs: list[tuple[str, str | None]]) -> list[str]:
+    return [f"{backend}-{(fixture or 'none').removesuffix('_artifact')}" for backend, fixture in pairs]
+
+
+@pytest.fixture(params=PAIRS, ids=names_of(PAIRS))
+def opened(request: pytest.FixtureRequest) -> tuple[str, Artifact]:
+    """A backend that runs here, and an artifact that it reads."""
+    backend, fixture = request.param
+    probe = backends.probe(backend)
+    if not probe.runs:
+        pytest.skip(f"{backend}: {probe.reason}")
+    if fixture is None:
+        pytest.skip(f"{backend}: needs an engine compiled on this machine")
+    return backend, request.getfixturevalue(fixture)
+
+
+@pytest.fixture(scope="session")
+def truth(checkpoint, photos: np.ndarray) -> np.ndarray:
+    """Logits of the trained network in torch, float32."""
+    from tiffin.export.parity import torch_logits
+
+    return torch_logits(checkpoint, photos)
+
+
+def expected(backend: str, truth: np.ndarray) -> np.ndarray:
+    return np.zeros_like(truth) if backend == "null" else truth
+
+
+def assert_close(found: np.ndarray, wanted: np.ndarray) -> None:
+    assert found.dtype == np.float32 and found.shape == wanted.shape
+    assert np.abs(found - wanted).max() <= 1e-4 * max(np.abs(wanted).max(), 1e-9)
+
+
+# The contract
+
+
+def test_the_contract_covers_the_registry() -> None:
+    assert {backend for backend, _ in PAIRS} <= set(backends.names())
+    listed = {path.stem for path in Path(backends.__file__).parent.glob("[!_]*.py")}
+    assert listed <= {backend for backend, _ in PAIRS}
+
+
+@pytest.mark.parametrize("name", sorted({backend for backend, _ in PAIRS}))
+def test_probe_tells_without_raising(name: str) -> None:
+    probe = backends.probe(name)
+    assert probe.backend == name and probe.formats
+    if probe.runs:
+        assert probe.version and probe.devices and "fp32" in probe.precisions
+    else:
+        assert probe.install or probe.version
+
+
+@pytest.mark.parametrize("count", [1, 3, 16])
+def test_logits_are_the_trained_networks(opened, photos: np.ndarray, truth: np.ndarray, count: int) -> None:
+    backend, artifact = opened
+    with load(artifact, backend) as session:
+        found = session.run({"photos": photos[:count]})
+    assert list(found) == ["logits"]
+    assert_close(found["logits"], expected(backend, truth[:count]))
+
+
+def test_results_do_not_alias(opened, photos: np.ndarray, truth: np.ndarray) -> None:
+    backend, artifact = opened
+    with load(artifact, backend) as session:
+        found = [session.run({"photos": photos[n : n + 2]})["logits"] for n in range(0, 8, 2)]
+        futures = [session.submit({"photos": photos[n : n + 2]}) for n in range(0, 8, 2)]
+        found += [future.result()["logits"] for future in futures]
+    assert not any(np.shares_memory(one, other) for one, other in itertools.combinations(found, 2))
+    for n, rows in enumerate(found):
+        start = 2 * n % 8
+        assert_close(rows, expected(backend, truth[start : start + 2]))
+
+
+def test_results_outlive_the_session(opened, photos: np.ndarray, truth: np.ndarray) -> None:
+    backend, artifact = opened
+    with load(artifact, backend) as session:
+        found = session.run({"photos": photos})["logits"]
+    del session
+    assert_close(found, expected(backend, truth))
+
+
+def test_out_is_written_in_place(opened, photos: np.ndarray, truth: np.ndarray) -> None:
+    backend, artifact = opened
+    whole = np.full((5, 4), np.nan, np.float32)
+    with load(artifact, backend) as session:
+        target = {"logits": whole[1:4]}
+        assert session.run({"photos": photos[:3]}, target) is target
+    assert_close(whole[1:4], expected(backend, truth[:3]))
+    assert np.isnan(whole[[0, 4]]).all()
+
+
+@pytest.mark.parametrize(
+    "out",
+    [
+        {},
+        {"scores": np.zeros((3, 4), np.float32)},
+        {"logits": np.zeros((3, 4), np.float64)},
+        {"logits": np.zeros((3, 4), np.float16)},
+        {"logits": np.zeros((2, 3, 4), np.float32)},
+        {"logits": np.zeros((3, 5), np.float32)},
+    ],
+)
+def test_an_out_that_does_not_fit_is_refused(opened, photos: np.ndarray, out: dict[str, np.ndarray]) -> None:
+    backend, artifact = opened
+    with load(artifact, backend) as session, pytest.raises(BadInput, match="logits"):
+        session.run({"photos": photos[:3]}, out)
+
+
+def test_feeds_need_be_neither_contiguous_nor_writable(opened, photos: np.ndarray, truth: np.ndarray) -> None:
+    backend, artifact = opened
+    frozen = photos[:4].copy()
+    frozen.flags.writeable = False
+    with load(artifact, backend) as session, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert_close(session.run({"photos": frozen})["logits"], expected(backend, truth[:4]))
+        assert_close(session.run({"photos": photos[::-2]})["logits"], expected(backend, truth[::-2]))
+
+
+WRONG_FEEDS = {
+    "nothing": lambda photos: {},
+    "name": lambda photos: {"images": photos},
+    "one more": lambda photos: {"photos": photos, "more": photos},
+    "dtype": lambda photos: {"photos": photos.astype(np.float32)},
+    "rank": lambda photos: {"photos": photos[0]},
+    "size": lambda photos: {"photos": photos[:, :-1]},
+    "layout": lambda photos: {"photos": photos.transpose(0, 3, 1, 2)},
+    "empty": lambda photos: {"photos": photos[:0]},
+    "list": lambda photos: {"photos": photos[:1].tolist()},
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_FEEDS)
+def test_wrong_feeds_are_named(opened, photos: np.ndarray, wrong: str) -> None:
+    backend, artifact = opened
+    with load(artifact, backend) as session:
+        for entry in (session.run, session.submit):
+            with pytest.raises(BadInput, match="fed") as caught:
+                entry(WRONG_FEEDS[wrong](photos))
+            assert caught.value.expected == "photos uint8(N, 32, 32, 3)"
+        session.run({"photos": photos[:1]})  # and the session still answers
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_submit_gives_what_run_gives(opened, photos: np.ndarray, truth: np.ndarray, lanes: int) -> None:
+    backend, artifact = opened
+    run = RunConfig(backend, threads=1, lanes=lanes)
+    with load(artifact, run) as session:
+        futures = [session.submit({"photos": photos[n : n + 3]}) for n in range(0, 60, 3)]
+        between = [session.run({"photos": photos[n : n + 1]})["logits"] for n in range(8)]  # while lanes are busy
+        found = np.concatenate([future.result()["logits"] for future in futures])
+    assert_close(found, expected(backend, truth[:60]))
+    assert_close(np.concatenate(between), expected(backend, truth[:8]))
+
+
+def test_sessions_run_beside_each_other(opened, photos: np.ndarray, truth: np.ndarray) -> None:
+    backend, artifact = opened
+    with load(artifact, backend) as one, load(artifact, backend) as other:
+        assert_close(one.run({"photos": photos[:2]})["logits"], expected(backend, truth[:2]))
+        assert_close(other.run({"photos": photos[2:4]})["logits"], expected(backend, truth[2:4]))
+
+
+def test_a_session_closes_once_and_then_refuses(opened, photos: np.ndarray) -> None:
+    backend, artifact = opened
+    session = load(artifact, backend)
+    future = session.submit({"photos": photos[:1]})
+    for _ in range(5):
+        session.close()
+    assert future.done()
+    for entry in (session.run, session.submit):
+        with pytest.raises(BadInput, match="closed"):
+            entry({"photos": photos[:1]})
+
+
+def test_a_lane_closes_twice(opened) -> None:
+    backend, artifact = opened
+    lane = backends.backend(backend).open(artifact, RunConfig(backend))
+    lane.close()
+    lane.close()
+
+
+@pytest.mark.parametrize("threads", [1, 2, None])
+def test_applied_says_what_took_effect(opened, threads: int | None) -> None:
+    backend, artifact = opened
+    if (threads or 1) > usable_cores():
+        pytest.skip("OpenVINO gives no more threads than cores")
+    asked = RunConfig(backend, threads=threads)
+    with load(artifact, asked) as session:
+        assert session.requested == asked
+        applied = session.applied
+    default = 1 if backend == "null" else usable_cores()
+    graph = "none" if backend == "torch" else "all"  # eager torch optimizes no graph
+    assert applied.run == dataclasses.replace(asked, threads=threads or default, graph_level=graph)
+    assert applied.version and applied.run.execution_precision == "fp32"
+
+
+def test_another_format_is_refused(opened, tmp_path: Path) -> None:
+    backend, artifact = opened
+    if backend == "null":
+        pytest.skip("null opens every format")
+    other = Artifact(artifact.folder, dataclasses.replace(artifact.manifest, format="tensorrt"))
+    with pytest.raises(BadInput, match="format tensorrt") as caught:
+        load(other, RunConfig(backend))
+    assert artifact.manifest.format in caught.value.expected
+
+
+@pytest.mark.parametrize("kept", [0, 0.5, 0.98])
+def test_a_cut_model_is_one_error_that_names_it(opened, tmp_path: Path, kept: float) -> None:
+    backend, artifact = opened
+    if backend == "null":
+        pytest.skip("null opens no file")
+    files = {file.name: (artifact.folder / file.name).read_bytes() for file in artifact.manifest.files}
+    name = artifact.manifest.files[0].name
+    files[name] = files[name][: int(len(files[name]) * kept)]
+    broken = save(tmp_path / "broken", artifact.manifest, files)
+    with pytest.raises(EngineFailed, match=name) as caught:
+        load(broken, backend)
+    assert caught.value.__cause__ is not None and "\n" not in caught.value.what.strip()[:200]
+
+
+# Loading
+
+
+def test_load_takes_a_folder_and_opens_the_formats_own_engine(onnx_artifact: Artifact, photos: np.ndarray) -> None:
+    with load(onnx_artifact.folder) as session:
+        assert session.requested == RunConfig("onnxruntime")
+        assert session.artifact.digest == onnx_artifact.digest
+
+
+def test_the_manifests_own_run_comes_first(onnx_artifact: Artifact) -> None:
+    own = RunConfig("openvino", threads=1)
+    artifact = Artifact(onnx_artifact.folder, dataclasses.replace(onnx_artifact.manifest, run=own))
+    assert default_run(artifact) == own
+    with load(artifact, "null") as session:  # a word replaces the backend alone
+        assert session.requested == dataclasses.replace(own, backend="null")
+
+
+def test_compiled_engines_run_on_a_gpu(onnx_artifact: Artifact) -> None:
+    for form in ("tensorrt", "tensorrt_rtx"):
+        artifact = Artifact(onnx_artifact.folder, dataclasses.replace(onnx_artifact.manifest, format=form))
+        assert default_run(artifact) == RunConfig(form, device="gpu")
+
+
+def test_an_unknown_backend_or_format_is_refused(onnx_artifact: Artifact) -> None:
+    with pytest.raises(BadInput, match="'onnxrt'") as caught:
+        load(onnx_artifact, "onnxrt")
+    assert all(name in caught.value.expected for name in backends.names())
+    foreign = Artifact(onnx_artifact.folder, dataclasses.replace(onnx_artifact.manifest, format="tflite"))
+    with pytest.raises(BadInput, match="'tflite'"):
+        load(foreign)
+
+
+MODULES = {
+    "onnxruntime": ("onnxruntime",),
+    "openvino": ("openvino",),
+    "torch": ("torch",),
+    "tensorrt": ("tensorrt",),
+    "tensorrt_rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings"),
+}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_an_engine_that_is_not_installed_says_how_to_get_it(
+    name: str, onnx_artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in MODULES[name]:
+        monkeypatch.setitem(sys.modules, module, None)
+    probe = backends.probe(name)
+    assert not probe.runs and probe.reason == "not installed"
+    form = probe.formats[0]
+    artifact = Artifact(onnx_artifact.folder, dataclasses.replace(onnx_artifact.manifest, format=form))
+    with pytest.raises(EngineMissing, match="not installed") as caught:
+        load(artifact, RunConfig(name, device="gpu" if name.startswith("tensorrt") else "cpu"))
+    assert caught.value.fix == probe.install == f'pip install "tiffin[{name.replace("_", "-")}]"'
+
+
+def test_a_later_lane_that_fails_closes_the_earlier(onnx_artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, closed = backends.backend("null"), []
+    first, lanes = module.open(onnx_artifact, RunConfig("null")), itertools.count()
+
+    def opening(artifact: Artifact, run: RunConfig):
+        if next(lanes):
+            raise EngineFailed("out of memory")
+        return first
+
+    monkeypatch.setattr(first, "close", lambda: closed.append(first), raising=False)
+    monkeypatch.setattr(module, "open", opening)
+    with pytest.raises(EngineFailed, match="memory"):
+        load(onnx_artifact, RunConfig("null", lanes=3))
+    assert closed == [first]
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        RunConfig("onnxruntime", device="tpu"),
+        RunConfig("onnxruntime", execution_precision="bf16"),
+        RunConfig("openvino", graph_level="none"),
+    ],
+)
+def test_what_an_engine_cannot_do_is_refused(onnx_artifact: Artifact, run: RunConfig) -> None:
+    with pytest.raises(BadInput):
+        load(onnx_artifact, run)
+
+
+def test_torch_computes_in_fp32_only(pt2_artifact: Artifact) -> None:
+    with pytest.raises(BadInput, match="fp32"):
+        load(pt2_artifact, RunConfig("torch", execution_precision="bf16"))
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino", "torch"])
+def test_a_device_that_is_not_here_is_missing(name: str, onnx_artifact: Artifact, pt2_artifact: Artifact) -> None:
+    if "gpu" in "".join(backends.probe(name).devices):
+        pytest.skip(f"{name} has a GPU here")
+    with pytest.raises(EngineMissing):
+        load(pt2_artifact if name == "torch" else onnx_artifact, RunConfig(name, device="gpu"))
+
+
+def test_onnxruntime_without_graph_optimization_answers_the_same(
+    onnx_artifact: Artifact, photos: np.ndarray, truth: np.ndarray
+) -> None:
+    with load(onnx_artifact, RunConfig("onnxruntime", graph_level="none")) as session:
+        assert_close(session.run({"photos": photos})["logits"], truth)
+
+
+# OpenVINO
+
+
+@pytest.mark.parametrize("hint", ["latency", "throughput"])
+@pytest.mark.parametrize("fixture", ["onnx_artifact", "openvino_artifact"])
+def test_openvino_computes_fp32_in_f32(request: pytest.FixtureRequest, fixture: str, hint: str) -> None:
+    with load(request.getfixturevalue(fixture), RunConfig("openvino", hint=hint)) as session:
+        assert session.applied.details["execution_precision"] == "f32"
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_openvino_refuses_a_precision_that_this_cpu_lacks(openvino_artifact: Artifact, precision: str) -> None:
+    run = RunConfig("openvino", execution_precision=precision)
+    if precision in backends.probe("openvino").precisions:
+        with load(openvino_artifact, run) as session:
+            assert session.applied.run.execution_precision == precision
+        return
+    with pytest.raises(EngineFailed, match=f"does not compute in {precision}") as caught:
+        load(openvino_artifact, run)
+    assert "fp32" in caught.value.expected
+
+
+def test_openvino_keeps_a_compiled_cache_where_it_is_told(
+    onnx_artifact: Artifact, photos: np.ndarray, truth: np.ndarray, tmp_path: Path
+) -> None:
+    run = RunConfig("openvino", cache=str(tmp_path / "cache"))
+    for _ in range(2):
+        with load(onnx_artifact, run) as session:
+            assert_close(session.run({"photos": photos})["logits"], truth)
+    assert any((tmp_path / "cache").iterdir())
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_outputs_have_the_manifests_names(tmp_path: Path, backend: str) -> None:
+    """OpenVINO merges an Identity into its input: the port then has both names."""
+    from onnx import TensorProto, helper
+
+    nodes = [("Relu", "x", "a_inner"), ("Identity", "a_inner", "logits"), ("Neg", "a_inner", "less")]
+    shape = [None, 4]
+    tensors = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("x", "logits", "less")}
+    graph = helper.make_graph(
+        [helper.make_node(op, [source], [to]) for op, source, to in nodes],
+        "two",
+        [tensors["x"]],
+        [tensors["less"], tensors["logits"]],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    manifest = Manifest(
+        "features",
+        "onnx",
+        "fp32",
+        (TensorSpec("x", "float32", (None, 4)),),
+        tuple(TensorSpec(name, "float32", (None, 4)) for name in ("less", "logits")),
+        (),
+        Producer("export"),
+    )
+    x = np.array([[-1, 0, 1, 2]], np.float32)
+    with load(save(tmp_path / "two", manifest, {"model.onnx": model.SerializeToString()}), backend) as session:
+        found = session.run({"x": x})
+        assert set(found) == {"less", "logits"}
+        np.testing.assert_array_equal(found["logits"], [[0, 0, 1, 2]])
+        np.testing.assert_array_equal(found["less"], -found["logits"])
+        with pytest.raises(BadInput, match="no classifier"):
+            Classifier(session)
+
+
+# TensorRT
+
+
+def engine(tmp_path: Path, form: str, **built_for: object) -> Artifact:
+    spec = (TensorSpec("photos", "uint8", (None, 8, 8, 3)),), (TensorSpec("logits", "float32", (None, 2)),)
+    manifest = Manifest("classification", form, "fp16", *spec, (), Producer("compile"), built_for=built_for)
+    return save(tmp_path / "engine", manifest, {"model.engine": b"no engine"})
+
+
+@pytest.mark.skipif(not driver_problem(), reason="this machine has an NVIDIA driver")
+def test_tensorrt_without_a_driver_says_so(tmp_path: Path) -> None:
+    probe = backends.probe("tensorrt_rtx")
+    if probe.version is None:
+        pytest.skip(f"tensorrt_rtx: {probe.reason}")
+    assert not probe.runs and "driver" in probe.reason and "built here" in probe.reason
+    assert probe.devices == ()
+    artifact = engine(tmp_path, "tensorrt_rtx", engine_version=probe.version, compute_capabilities=["8.9"])
+    with pytest.raises(EngineMissing, match="driver") as caught:
+        load(artifact)
+    assert "driver" in caught.value.expected
+
+
+def test_tensorrt_runs_on_no_cpu(tmp_path: Path) -> None:
+    probe = backends.probe("tensorrt_rtx")
+    if probe.version is None:
+        pytest.skip(f"tensorrt_rtx: {probe.reason}")
+    with pytest.raises(BadInput, match="'cpu'"):
+        load(engine(tmp_path, "tensorrt_rtx"), RunConfig("tensorrt_rtx"))
+
+
+@pytest.mark.parametrize("form", ["tensorrt", "tensorrt_rtx"])
+def test_an_engine_of_another_version_or_gpu_is_refused(tmp_path: Path, form: str) -> None:
+    artifact = engine(tmp_path, form, engine_version="1.7.1", compute_capabilities=["8.6", "8.9"])
+    _check_stamp(artifact, "1.7.1", "8.9")
+    for version, capability, said in (("1.8.0", "8.9", "1.8.0"), ("1.7.1", "9.0", "capability 8.6, 8.9")):
+        with pytest.raises(BadArtifact, match=said) as caught:
+            _check_stamp(artifact, version, capability)
+        assert f"--backend {form}" in caught.value.fix
+    with pytest.raises(BadArtifact):
+        _check_stamp(engine(tmp_path, form), "1.7.1", "8.9")
+
+
+# The queue
+
+
+def test_an_error_comes_with_its_future_and_the_lane_goes_on() -> None:
+    def run(feeds, out):
+        if "bad" in feeds:
+            raise EngineFailed("no")
+        return feeds
+
+    queue = Dispatcher([run])
+    bad, good = queue.submit({"bad": np.zeros(1)}), queue.submit({"good": np.zeros(1)})
+    assert isinstance(bad.exception(5), EngineFailed) and "good" in good.result(5)
+    queue.close()
+
+
+def test_the_queue_is_bounded_and_lanes_run_side_by_side() -> None:
+    both, go = threading.Barrier(3), threading.Event()
+
+    def run(feeds, out):
+        if not go.is_set():
+            both.wait(5)
+            go.wait(5)
+        return feeds
+
+    queue = Dispatcher([run, run])
+    futures = [queue.submit({}) for _ in range(2)]
+    both.wait(5)  # two lanes are busy at once
+    futures += [queue.submit({}) for _ in range(4)]
+    late = threading.Thread(target=lambda: futures.append(queue.submit({})))
+    late.start()
+    late.join(0.05)
+    assert late.is_alive()
+    go.set()
+    late.join(5)
+    queue.close()
+    assert len(futures) == 7 and all(future.done() for future in futures)
+
+
+def test_a_cancelled_request_is_not_run() -> None:
+    go, ran = threading.Event(), []
+
+    def run(feeds, out):
+        go.wait(5)
+        ran.append(feeds["name"])
+        return feeds
+
+    queue = Dispatcher([run])
+    futures = [queue.submit({"name": name}) for name in ("one", "two")]  # type: ignore[dict-item]
+    assert futures[1].cancel()
+    go.set()
+    queue.close()
+    assert ran == ["one"]
+
+
+# Preprocessing
+
+HOST = Preprocess(32, 32, crop_fraction=0.875, interpolation="bicubic")
+
+
+def noise(height: int, width: int, channels: int = 3) -> np.ndarray:
+    shape = (height, width, channels)[: 2 + (channels > 1)]
+    return np.random.default_rng(height * width).integers(0, 256, shape, dtype=np.uint8)
+
+
+def encoded(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
+def test_golden_hashes_reproduce(checkpoint) -> None:
+    golden = checkpoint.preprocess.golden
+    assert golden and golden_hashes(checkpoint.preprocess) == golden
+    assert with_golden(checkpoint.preprocess) == checkpoint.preprocess
+    assert len(set(golden.values())) == len(golden)
+
+
+def test_golden_hashes_are_those_of_version_1() -> None:
+    """If this fails, photos become other pixels than before: raise Preprocess.version and measure again."""
+    assert {name: value[:12] for name, value in golden_hashes(HOST).items()} == {
+        "rgb": "3230bb58bcf4",
+        "rgba": "4b1218cfba1b",
+        "cmyk": "ce472f845b04",
+        "grey16": "b13da7c7c455",
+        "small": "ba9886963cd6",
+    }
+
+
+def test_a_photo_of_the_models_size_is_left_as_it_is() -> None:
+    photo = noise(32, 32)
+    np.testing.assert_array_equal(prepare(photo, Preprocess(32, 32)), photo)
+    np.testing.assert_array_equal(prepare(noise(37, 37), HOST), noise(37, 37)[2:34, 2:34])
+
+
+@pytest.mark.parametrize("size", [(32, 32), (500, 31), (31, 500), (1, 1), (3, 200), (333, 222)])
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear", "lanczos"])
+@pytest.mark.parametrize("target", [(32, 32), (24, 56)])
+def test_every_photo_becomes_the_models_size(
+    size: tuple[int, int], interpolation: str, target: tuple[int, int]
+) -> None:
+    host = Preprocess(*target, crop_fraction=0.875, interpolation=interpolation)
+    found = prepare(noise(*size), host)
+    assert found.shape == (*target, 3) and found.dtype == np.uint8
+
+
+def test_the_centre_is_kept_and_proportions_too() -> None:
+    photo = np.zeros((100, 300, 3), np.uint8)
+    photo[:, 100:200] = 255  # the central square
+    assert (prepare(photo, Preprocess(32, 32, interpolation="bilinear"))[:, 1:-1] == 255).all()
+    photo[10:90, 110:190] = 7
+    inner = prepare(photo, Preprocess(32, 32, crop_fraction=0.8, interpolation="bilinear"))
+    assert (inner[2:-2, 2:-2] == 7).all()
+
+
+# Orientation → the pixels as stored, from the upright ones.
+STORED = {
+    1: lambda up: up,
+    2: lambda up: up[:, ::-1],
+    3: lambda up: up[::-1, ::-1],
+    4: lambda up: up[::-1],
+    5: lambda up: up.transpose(1, 0, 2),
+    6: lambda up: np.rot90(up, 1),
+    7: lambda up: up[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda up: np.rot90(up, -1),
+}
+
+
+@pytest.mark.parametrize("orientation", STORED)
+def test_exif_orientation_is_applied(orientation: int) -> None:
+    upright = noise(6, 9)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](upright)))
+    np.testing.assert_array_equal(np.asarray(decode(encoded(stored, exif=exif))), upright)
+
+
+def rgb_of(image: Image.Image, form: str = "PNG", **options: object) -> list[int]:
+    """First pixel after decoding a file of this image."""
+    decoded = decode(encoded(image, form, **options))
+    assert decoded.mode == "RGB"
+    return list(decoded.getpixel((0, 0)))  # type: ignore[arg-type]
+
+
+def test_alpha_is_composed_on_white() -> None:
+    assert rgb_of(Image.new("RGBA", (2, 2), (10, 20, 30, 255))) == [10, 20, 30]
+    assert rgb_of(Image.new("RGBA", (2, 2), (10, 20, 30, 0))) == [255, 255, 255]
+    assert rgb_of(Image.new("RGBA", (2, 2), (0, 0, 0, 128))) == [127, 127, 127]
+    assert rgb_of(Image.new("LA", (2, 2), (40, 0))) == [255, 255, 255]
+    assert rgb_of(Image.new("RGB", (2, 2), (1, 2, 3)), transparency=(1, 2, 3)) == [255, 255, 255]
+
+
+def test_palettes_become_their_colours() -> None:
+    photo = Image.new("P", (2, 2), 1)
+    photo.putpalette([0, 0, 0, 200, 100, 50])
+    assert rgb_of(photo) == rgb_of(photo, "GIF") == [200, 100, 50]
+    assert rgb_of(photo, transparency=1) == [255, 255, 255]
+
+
+def test_cmyk_becomes_rgb() -> None:
+    for inks, wanted in (((0, 0, 0, 0), [255] * 3), ((255, 0, 0, 0), [0, 255, 255]), ((0, 0, 0, 255), [0] * 3)):
+        assert rgb_of(Image.new("CMYK", (8, 8), inks), "TIFF") == wanted
+        jpeg = rgb_of(Image.new("CMYK", (8, 8), inks), "JPEG", quality=100)
+        assert np.abs(np.subtract(jpeg, wanted)).max() <= 2
+
+
+@pytest.mark.parametrize("value", [0, 255, 256, 0x7FFF, 0x8000, 0xFFFF])
+def test_16_bit_grey_keeps_its_high_byte(value: int) -> None:
+    photo = Image.fromarray(np.full((2, 2), value, np.uint16))
+    assert rgb_of(photo) == rgb_of(photo, "TIFF") == [value >> 8] * 3
+
+
+def test_grey_and_black_and_white() -> None:
+    assert rgb_of(Image.new("L", (2, 2), 77)) == [77] * 3
+    assert rgb_of(Image.new("1", (2, 2), 1)) == [255] * 3
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
+def test_a_cut_photo_is_refused(tmp_path: Path, form: str) -> None:
+    whole = encoded(Image.fromarray(noise(40, 40)), form)
+    path = tmp_path / "photo.bin"
+    for kept in (0, 1, 10, len(whole) // 3, len(whole) * 2 // 3):
+        path.write_bytes(whole[:kept])
+        with pytest.raises(BadInput, match=r"photo\.bin: cannot be read as a photo"):
+            prepare(path, HOST)
+        with pytest.raises(BadInput, match="cannot be read as a photo"):
+            prepare(whole[:kept], HOST)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "AVIF"])
+def test_a_damaged_photo_is_read_or_refused(form: str) -> None:
+    from PIL import features
+
+    if form == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x010E] = "a description"
+    options = {} if form == "GIF" else {"exif": exif}
+    whole, rng = encoded(Image.fromarray(noise(12, 16)), form, **options), np.random.default_rng(0)
+    refused = 0
+    for _ in range(250):
+        damaged = np.frombuffer(whole, np.uint8).copy()
+        damaged[rng.integers(0, min(len(whole), 300), 3)] = rng.integers(0, 256, 3)
+        try:
+            decode(damaged.tobytes())
+        except BadInput:
+            refused += 1
+    assert refused
+
+
+def test_a_photo_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "words.jpg").write_text("no photo")
+    with pytest.raises(BadInput, match=r"absent\.jpg: no such photo"):
+        prepare(tmp_path / "absent.jpg", HOST)
+    with pytest.raises(BadInput, match=r"words\.jpg"):
+        prepare(str(tmp_path / "words.jpg"), HOST)
+    with pytest.raises(BadInput):
+        prepare(tmp_path, HOST)
+    (tmp_path / "cut.png").write_bytes(encoded(Image.fromarray(noise(40, 40)))[:900])
+    with Image.open(tmp_path / "cut.png") as lazy, pytest.raises(BadInput):  # read only when it is used
+        prepare(lazy, HOST)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)],
+)
+def test_an_array_of_another_kind_is_refused(array: np.ndarray) -> None:
+    with pytest.raises(BadInput, match="photo array"):
+        prepare(array, HOST)
+
+
+def test_a_batch_is_its_photos() -> None:
+    sources = [noise(40, 50), noise(60, 33)]
+    found = prepare_batch(sources, HOST)
+    assert found.shape == (2, 32, 32, 3) and found.flags.c_contiguous
+    for row, source in zip(found, sources, strict=True):
+        np.testing.assert_array_equal(row, prepare(source, HOST))
+    assert prepare_batch([], HOST).shape == (0, 32, 32, 3)
+
+
+# Classifier
+
+
+@pytest.fixture(scope="module")
+def classifier(onnx_artifact: Artifact):
+    with load(onnx_artifact, RunConfig("onnxruntime", threads=1)) as session:
+        yield Classifier(session)
+
+
+def test_one_photo_in_every_form_gives_the_same(classifier: Classifier, photo_folder: Path) -> None:
+    for path in sorted((photo_folder / "test/leek").iterdir())[:2]:  # PNG and JPEG
+        with Image.open(path) as image:
+            image.load()
+            forms = [path, str(path), path.read_bytes(), image, np.asarray(image)]
+            answers = [classifier.predict(form) for form in forms]
+        assert all(answer == answers[0] for answer in answers)
+
+
+def test_guesses_are_labels_best_first(classifier: Classifier, checkpoint, photos: np.ndarray) -> None:
+    guesses = classifier.rank(classifier(photos))
+    for row in guesses:
+        assert sum(guess.score for guess in row) == pytest.approx(1)
+        assert [guess.score for guess in row] == sorted((guess.score for guess in row), reverse=True)
+        assert all(checkpoint.labels[guess.index] == guess.label for guess in row)
+    assert [row[0].index for row in guesses] == classifier(photos).argmax(1).tolist()
+    assert len(classifier.rank(classifier(photos[:1]), top=2)[0]) == 2
+
+
+def test_the_tiny_classifier_has_learnt(classifier: Classifier, photo_folder: Path) -> None:
+    """Else no other test's logits would mean anything."""
+    paths = sorted((photo_folder / "test").glob("*/*"))
+    right = [path.parent.name == classifier.predict(path, top=1)[0].label for path in paths]
+    assert 0.4 < np.mean(right) < 1 and len(right) == 48
+
+
+@pytest.mark.parametrize("batch", [1, 3, 5, 100])
+def test_iterate_gives_each_photo_in_order(classifier: Classifier, photo_folder: Path, batch: int) -> None:
+    paths = sorted((photo_folder / "val").glob("*/*"))
+    found = list(classifier.iterate(iter(paths), batch=batch, top=1))
+    assert [row[0].label for row in found] == [classifier.predict(path)[0].label for path in paths]
+    assert [row[0].score for row in found] == pytest.approx([classifier.predict(path)[0].score for path in paths])
+
+
+def test_iterate_of_nothing_and_by_nothing(classifier: Classifier) -> None:
+    assert list(classifier.iterate([])) == []
+    with pytest.raises(BadInput, match="batch 0"):
+        list(classifier.iterate([noise(8, 8)], batch=0))
+
+
+def test_probabilities_sum_to_one_whatever_the_logits(classifier: Classifier) -> None:
+    logits = np.array([[1e4, -1e4, 0, 3], [0, 0, 0, 0], [-1e30, 1e30, 1, 2]], np.float32)
+    found = classifier.probabilities(logits)
+    assert np.isfinite(found).all() and found.sum(1) == pytest.approx([1, 1, 1])
+    assert found[1] == pytest.approx([0.25] * 4)
+
+
+def test_temperature_softens_and_keeps_the_order(
+    classifier: Classifier, onnx_artifact: Artifact, photos: np.ndarray
+) -> None:
+    warm = Artifact(onnx_artifact.folder, dataclasses.replace(onnx_artifact.manifest, temperature=3.0))
+    with Session(warm, RunConfig("onnxruntime")) as session:
+        soft, hard = (one.rank(classifier(photos)) for one in (Classifier(session), classifier))
+    for one, other in zip(soft, hard, strict=True):
+        assert [guess.label for guess in one] == [guess.label for guess in other]
+        assert one[0].score < other[0].score
+
+
+# Imports
+
+
+def test_importing_the_runtime_loads_no_engine() -> None:
+    heavy = ("torch", "onnx", "onnxruntime", "openvino", "typer", "tensorrt", "tensorrt_rtx_bindings", "nncf", "scipy")
+    code = f"import sys, tiffin, tiffin.runtime; print(*[name for name in {heavy} if name in sys.modules])"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == ""
+
+
+def test_listing_and_loading_backends_imports_no_engine() -> None:
+    code = (
+        "import sys; from tiffin.runtime import backends; [backends.backend(n) for n in backends.names()];"
+        "print(*[n for n in ('torch', 'onnxruntime', 'openvino', 'tensorrt_rtx_bindings') if n in sys.modules])"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == ""
