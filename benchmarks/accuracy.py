@@ -44,8 +44,9 @@ def score(
     if artifact is None or run is None or len(photos) == 0:
         raise BadInput(f"{candidate.name}: nothing to score", "an artifact that can run, and photos")
     classes = len(artifact.manifest.labels)
-    if photos.truth.max() >= classes:
-        raise BadInput(f"a photo of class {photos.truth.max()}", f"labels 0 to {classes - 1}, as in {artifact.folder}")
+    outside = photos.truth[(photos.truth < 0) | (photos.truth >= classes)]
+    if len(outside):
+        raise BadInput(f"a photo of class {outside[0]}", f"labels 0 to {classes - 1}, as in {artifact.folder}")
     _refuse_calibration_photos(candidate.name, artifact, photos)
     cache.mkdir(parents=True, exist_ok=True)
     with WorkerClient(artifact, run, candidate.place, random_feeds(artifact, BATCH, 0)) as worker:
@@ -97,6 +98,7 @@ def _fill(worker: WorkerClient, path: Path, photos: PreparedPhotos, classes: int
 
 def _usable(draft: Path, shape: tuple[int, int]) -> bool:
     try:
-        return np.load(draft, mmap_mode="r").shape == shape
-    except (OSError, ValueError):
+        found = np.load(draft, mmap_mode="r")
+        return found.shape == shape and found.dtype == np.float32
+    except (OSError, ValueError, EOFError):  # an empty file is EOFError
         return False

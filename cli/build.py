@@ -67,8 +67,8 @@ def export(
             f"(tolerance {parity.tolerance:.0e}), top-1 agreement {parity.top1_agreement:.2%}"
         )
     _done(artifact)
-    verb = "quantize" if form == "onnx" else "bench"
-    render.next_command(f"tiffin {verb} {shlex.quote(str(out))}")
+    place = shlex.quote(str(out))
+    render.next_command(f"tiffin quantize {place}" if form == "onnx" else f"tiffin bench {place}")
 
 
 def quantize(

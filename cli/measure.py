@@ -34,7 +34,7 @@ Subjects = Annotated[
 
 def _candidates(words: list[str], backend: str | None, threads: int | None, precision: str | None):  # type: ignore[no-untyped-def]
     from ..benchmarks.candidate import Candidate
-    from ..runtime import default_run
+    from ..runtime import backends, default_run
 
     found = []
     for word in words:
@@ -42,6 +42,7 @@ def _candidates(words: list[str], backend: str | None, threads: int | None, prec
         artifact = Artifact.load(folder)
         run = default_run(artifact)
         chosen = named or backend or run.backend
+        backends.backend(chosen)  # an unknown word is refused now, not a row that cannot run
         run = replace(run, backend=chosen, threads=threads, execution_precision=precision or run.execution_precision)
         found.append(Candidate(f"{folder}@{chosen}", artifact, run))
     names = [candidate.name for candidate in found]
@@ -102,17 +103,17 @@ def score(
     from ..records import Record
 
     words = [reference, *(word for word in artifacts if word != reference)] if reference else artifacts
-    _make_parent(out)
     candidates = _candidates(words, backend, threads, precision)
     labels = {candidate.artifact.manifest.labels for candidate in candidates}
-    hosts = {candidate.artifact.manifest.preprocess for candidate in candidates}
+    hosts = [candidate.artifact.manifest.preprocess for candidate in candidates]
     if len(labels) > 1 or len({host.digest() if host else "" for host in hosts}) > 1:
         raise BadInput("artifacts with different labels or preprocessing", "artifacts of one classifier")
-    host = candidates[0].artifact.manifest.preprocess
+    host = hosts[0]
     if host is None:
         raise BadInput(f"{words[0]}: no classifier", "an artifact with labels and preprocessing")
     dataset = find_dataset(data, progress=sys.stderr.isatty())
     drawn = dataset.role(role) if photos is None else sample(dataset.role(role), photos, seed)
+    _make_parent(out)
     render.echo_options(data=dataset.name, role=role, photos=len(drawn), reference=candidates[0].name, out=out)
     cache = out.parent / "cache"
     prepared = prepare_photos(drawn, host, cache, dataset.kind)
@@ -183,22 +184,21 @@ def _make_parent(out: Path) -> None:
     """Before minutes of measuring: can the record be written at all?"""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        if not os.access(out.parent, os.W_OK | os.X_OK) or out.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)) if out.is_dir() else PermissionError(
-                errno.EACCES, os.strerror(errno.EACCES))  # fmt: skip
     except OSError as error:
-        raise _unwritable(out, error) from error
+        raise _unwritable(out, error.strerror) from error
+    if out.is_dir() or not os.access(out.parent, os.W_OK | os.X_OK):
+        raise _unwritable(out, "it is a folder" if out.is_dir() else "permission denied")
 
 
-def _unwritable(out: Path, error: OSError) -> BadInput:
-    return BadInput(f"cannot write {out} ({error.strerror})", "a writable folder", "choose another --out")
+def _unwritable(out: Path, reason: str | None) -> BadInput:
+    return BadInput(f"cannot write {out} ({reason})", "a file in a writable folder", "choose another --out")
 
 
 def _finish(record, out: Path, as_json: bool, reference: str) -> None:  # type: ignore[no-untyped-def]
     try:
         record.save(out)
     except OSError as error:
-        raise _unwritable(out, error) from error
+        raise _unwritable(out, error.strerror) from error
     _print(record, reference, as_json, markdown=False)
     render.say(f"record: {out} (print it again: tiffin show {out})")
     if all(subject.reason for subject in record.subjects):
@@ -223,5 +223,4 @@ def _print(record, reference: str, as_json: bool, markdown: bool) -> None:  # ty
     if markdown:
         render.show("\n\n".join([main.markdown(), detail.markdown(), "\n".join(f"- {note}" for note in notes)]))
         return
-    width = min(80, int(os.environ.get("COLUMNS", 80)))
-    render.show("\n\n".join(["", main.text(), detail.text(), render.wrapped(notes, width)]))
+    render.show("\n\n".join(["", main.text(), detail.text(), render.wrapped(notes)]))

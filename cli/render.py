@@ -6,12 +6,14 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..records import Predictions, Record, Subject
-from ..records.classification import top_k
-from ..records.latency import summarize
-from ..records.paired import agreement, flips, non_inferior
+if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
+    from ..records import Predictions, Record, Subject
+    from ..records.latency import Latency
+
+WIDTH = 80
+_NARROWEST_NAME = 16
 
 
 def say(line: str) -> None:
@@ -64,9 +66,12 @@ class Table:
     rows: Sequence[Sequence[str]]
     left: int = 1
 
-    def text(self) -> str:
-        """For a terminal."""
+    def text(self, width: int = WIDTH) -> str:
+        """For a terminal: names in the first column are wrapped where a row would be wider than `width`."""
         widths = [max(len(row[i]) for row in (self.header, *self.rows)) for i in range(len(self.header))]
+        spare = width - sum(widths[1:]) - 2 * (len(widths) - 1)
+        widths[0] = min(widths[0], max(_NARROWEST_NAME, spare))
+        rows = [line for row in self.rows for line in _wrapped_row(row, widths[0])]
 
         def line(row: Sequence[str]) -> str:
             cells = (
@@ -74,12 +79,27 @@ class Table:
             )
             return "  ".join(cells).rstrip()
 
-        return "\n".join([line(self.header), "  ".join("─" * w for w in widths), *map(line, self.rows)])
+        return "\n".join([line(self.header), "  ".join("─" * w for w in widths), *map(line, rows)])
 
     def markdown(self) -> str:
         """For a page."""
         rule = ["---" if i < self.left else "--:" for i in range(len(self.header))]
         return "\n".join("| " + " | ".join(row) + " |" for row in (self.header, rule, *self.rows))
+
+
+def _wrapped_row(row: Sequence[str], width: int) -> list[Sequence[str]]:
+    """One row as several, its first cell split over them."""
+    import textwrap
+
+    name, *cells = row
+    first, *rest = textwrap.wrap(name, width, subsequent_indent="  ") or [""]
+    return [[first, *cells], *([part] + [""] * len(cells) for part in rest)]
+
+
+def _timed(record: Record, subject: Subject) -> Latency | None:
+    from ..records.latency import summarize
+
+    return summarize(record.rounds[subject.name]) if subject.name in record.rounds else None
 
 
 def _ms(seconds: float) -> str:
@@ -101,11 +121,14 @@ def main_table(record: Record, reference: str, marks: Mapping[str, str]) -> Tabl
 
 
 def _latency(record: Record, subject: Subject) -> str:
-    latency = summarize(record.rounds[subject.name]) if subject.name in record.rounds else None
+    latency = _timed(record, subject)
     return f"{_ms(latency.p50_s)} ({_ms(latency.low_s)}–{_ms(latency.high_s)})" if latency else "not timed"
 
 
 def _answers(record: Record, subject: Subject, reference: str) -> list[str]:
+    from ..records.classification import top_k
+    from ..records.paired import agreement, flips
+
     found, base = record.predictions.get(subject.name), record.predictions.get(reference)
     if found is None:
         return ["not scored", ""]
@@ -121,12 +144,15 @@ def _mb(subject: Subject) -> str:
 
 def detail_table(record: Record, reference: str) -> Table:
     """The rest of what was measured."""
+    from ..records.classification import top_k
+    from ..records.paired import agreement
+
     header = ["candidate", "p95 ms", "img/s", "top-5 %", "agree %", "RSS MB", "start s", "threads"]
     rows = []
     for subject in record.subjects:
         if subject.reason:
             continue
-        latency = summarize(record.rounds[subject.name]) if subject.name in record.rounds else None
+        latency = _timed(record, subject)
         found, base = record.predictions.get(subject.name), record.predictions.get(reference)
         cold = sorted(subject.cold_start_s)
         rows.append(
@@ -178,6 +204,8 @@ def _data_note(data: Mapping[str, Any], reference: str) -> str:
 
 def verdict_lines(record: Record, reference: str, margin: float) -> list[str]:
     """Non-inferiority of every int8 row that was scored on photos."""
+    from ..records.paired import non_inferior
+
     base = record.predictions.get(reference)
     lines = []
     for subject in record.subjects:
@@ -190,9 +218,12 @@ def verdict_lines(record: Record, reference: str, margin: float) -> list[str]:
 
 def record_json(record: Record, reference: str) -> dict[str, Any]:
     """Each row's derived values as plain JSON."""
+    from ..records.classification import top_k
+    from ..records.paired import agreement, flips
+
     rows = []
     for subject in record.subjects:
-        latency = summarize(record.rounds[subject.name]) if subject.name in record.rounds else None
+        latency = _timed(record, subject)
         found, base = record.predictions.get(subject.name), record.predictions.get(reference)
         rows.append(
             {
@@ -211,11 +242,8 @@ def record_json(record: Record, reference: str) -> dict[str, Any]:
     return {"environment": dict(record.environment), "data": dict(record.data), "rows": rows}
 
 
-def wrapped(notes: Sequence[str], width: int = 80) -> str:
+def wrapped(notes: Sequence[str], width: int = WIDTH) -> str:
     """Notes as lines of at most `width` columns."""
     import textwrap
 
-    return "\n".join(
-        textwrap.fill(note, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
-        for note in notes
-    )
+    return "\n".join(textwrap.fill(note, width, subsequent_indent="  ", break_on_hyphens=False) for note in notes)

@@ -25,7 +25,11 @@ def to_openvino(artifact: Artifact, out: Path) -> Artifact:
     try:
         model = ov.convert_model(artifact.model_path)
     except Exception as error:
-        raise EngineFailed(f"openvino cannot convert {artifact.model_path}: {str(error).strip()[-300:]}") from error
+        reason = str(error).strip()[-300:]
+        raise EngineFailed(
+            f"openvino cannot convert {artifact.model_path}: {reason}", "a model that it supports"
+        ) from error
+    _name_operations(model)
     manifest = dataclasses.replace(
         artifact.manifest,
         format="openvino",
@@ -36,6 +40,13 @@ def to_openvino(artifact: Artifact, out: Path) -> Artifact:
         path = Path(scratch) / "model.xml"
         ov.save_model(model, path, compress_to_fp16=False)
         return save(out, manifest, {"model.xml": path, "model.bin": path.with_suffix(".bin")})
+
+
+def _name_operations(model: ov.Model) -> None:
+    """By type and position: OpenVINO's own names count on within a process, so a second IR would differ."""
+    for position, operation in enumerate(model.get_ordered_ops()):
+        if operation.get_type_name() not in ("Parameter", "Result"):
+            operation.set_friendly_name(f"{operation.get_type_name()}_{position}")
 
 
 def require_onnx(artifact: Artifact, backend: str) -> None:

@@ -428,9 +428,8 @@ def test_the_hash_may_come_from_the_environment(tmp_path: Path, monkeypatch: pyt
 
 
 def test_without_an_archive_hash_the_content_must_be_the_official_one(tmp_path: Path, home: Path) -> None:
-    with archive(tmp_path) as (url, _):
-        with pytest.raises(BadDataset, match="content hash") as caught:
-            find_dataset(url=url)
+    with archive(tmp_path) as (url, _), pytest.raises(BadDataset, match="content hash") as caught:
+        find_dataset(url=url)
     assert "git clone" in str(caught.value) and left_in(home / "cache") == []
 
 

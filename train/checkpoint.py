@@ -82,15 +82,20 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> Path:
 def _read_meta(path: Path) -> dict[str, Any]:
     try:
         meta = json.loads(path.read_text())
-        missing = [key for key in ("architecture", "labels", "preprocess") if key not in meta]
     except FileNotFoundError as error:
         raise BadInput(
             f"{path}: missing", "a JSON file beside the weights with architecture, labels, preprocess"
         ) from error
     except ValueError as error:
         raise BadInput(f"{path}: not JSON ({error})", "architecture, labels, preprocess") from error
+    if not isinstance(meta, dict):
+        raise BadInput(f"{path}: no JSON object", "architecture, labels, preprocess")
+    missing = [key for key in ("architecture", "labels", "preprocess") if key not in meta]
     if missing:
         raise BadInput(f"{path}: lacks {', '.join(missing)}", "architecture, labels, preprocess")
+    labels = meta["labels"]
+    if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
+        raise BadInput(f"{path}: labels is no list of names", "one name a class, in the order of the logits")
     return meta
 
 

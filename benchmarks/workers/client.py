@@ -94,9 +94,10 @@ class WorkerClient:
         return self.ask("memory", 10)["peak_bytes"]
 
     def pause(self) -> None:
-        """SIGSTOP: nothing of it runs, spinning thread pools included."""
-        with contextlib.suppress(ProcessLookupError):
+        """SIGSTOP, and wait until all its threads stand: nothing of it runs, spinning thread pools included."""
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
             self._process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         """SIGCONT."""

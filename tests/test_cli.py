@@ -1,0 +1,530 @@
+"""cli/: the whole way through the commands, every bad input as one clear error, and what a terminal sees."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiffin
+import typer
+from PIL import Image
+from tiffin.artifact import Artifact
+from tiffin.artifact.store import save
+from tiffin.cli.app import app, main
+from tiffin.records import Predictions, Record, Rounds, Subject
+from tiffin.runtime.backends import installed
+
+ROOT = Path(tiffin.__file__).parent
+COMMAND = [sys.executable, "-c", "from tiffin.cli.app import main; main()"]
+COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Ended]
+NOT_OURS = (".verified.json", ".ses")  # our stamp; onnxruntime's session file in $TMPDIR
+
+
+@pytest.fixture
+def tiffin_(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    """Run a command as the console's entry does, within this process: an exception that escapes fails the test."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.delenv("TIFFIN_DEBUG", raising=False)
+    monkeypatch.delenv("TIFFIN_DATA", raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def run(*words: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["tiffin", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        shown = capsys.readouterr()
+        return Ended(ended.value.code or 0, shown.out, shown.err)  # type: ignore[arg-type]
+
+    yield run
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, onnx_artifact: Artifact) -> Path:
+    """An empty working folder but for the fp32 artifact."""
+    shutil.copytree(onnx_artifact.folder, tmp_path / "fp32")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def files(folder: Path) -> set[Path]:
+    """All but what only saves time."""
+    found = (path for path in folder.rglob("*") if path.is_file() or path.name.startswith("."))
+    return {path for path in found if "cache" not in path.parts and path.name not in NOT_OURS}
+
+
+@pytest.fixture
+def refused(tiffin_: Run, here: Path) -> Run:
+    """Run a command that must fail with one clear error and leave nothing behind."""
+
+    def run(*words: object, code: int = 2) -> Ended:
+        before = files(here)
+        ended = tiffin_(*words)
+        assert ended.code == code, ended.err
+        assert len(re.findall(r"^error: ", ended.err, re.M)) == 1 and "\n  expected: " in ended.err
+        assert "Traceback" not in ended.err and "internal error" not in ended.err
+        assert files(here) == before
+        return ended
+
+    return run
+
+
+# The whole way
+
+
+@pytest.fixture
+def ok(tiffin_: Run) -> Run:
+    def run(*words: object) -> Ended:
+        ended = tiffin_(*words)
+        assert ended.code == 0, ended.err
+        return ended
+
+    return run
+
+
+def test_the_whole_way(ok: Run, here: Path, checkpoint_file: Path, photo_folder: Path) -> None:
+    photo = photo_folder / "test/leek/00.png"
+    exported = ok("export", checkpoint_file, "--data", photo_folder, "--photos", 8, "--out", "out/fp32")
+    assert "parity on 8 photos" in exported.out and "next: tiffin quantize out/fp32" in exported.err
+    quantized = ok("quantize", "out/fp32", "--data", photo_folder, "--per-class", 2, "--out", "out/int8")
+    assert "wrote out/int8" in quantized.out and "photos 8" in quantized.err
+    assert ok("compile", "out/int8").out.startswith("wrote out/int8-openvino")
+
+    said = ok("predict", "out/int8-openvino", photo, "--json", "--threads", 1)
+    (line,) = said.out.splitlines()
+    guesses = json.loads(line)["top"]
+    assert len(guesses) == 4 and abs(sum(guess["score"] for guess in guesses) - 1) < 1e-6
+    assert guesses == sorted(guesses, key=lambda guess: -guess["score"])
+
+    benched = ok(
+        "bench", "out/fp32", "out/int8@onnxruntime", "--launches", 1, "--blocks", 2, "--block-s", 0.01,
+        "--threads", 1, "--out", "out/bench.json", "--json",
+    )  # fmt: skip
+    rows = json.loads(benched.out)["rows"]
+    assert [row["name"] for row in rows] == ["out/fp32@onnxruntime", "out/int8@onnxruntime"]
+    assert all(row["latency"]["p50_s"] > 0 and row["applied"]["threads"] == 1 for row in rows)
+    assert Path("out/bench.json").is_file() and Path("out/bench.npz").is_file()
+
+    scored = ok("score", "out/int8", "out/fp32", "--reference", "out/fp32", "--data", photo_folder, "--json")
+    rows = {row["name"].split("@")[0]: row for row in json.loads(scored.out)["rows"]}
+    assert rows["out/fp32"]["flips"] == 0 and rows["out/int8"]["agreement"]["value"] >= 0.8
+    assert rows["out/fp32"]["top1"]["value"] > 0.5
+
+    table = ok("show", "out/score.json", "--markdown").out
+    assert table.startswith("| candidate |") and "out/int8@onnxruntime" in table and "48 photos (confirm)" in table
+    text = ok("show", "out/score.json").out
+    assert "top-1 %" in text and max(map(len, text.splitlines())) <= 80
+    bench = ok("show", "out/bench.json").out
+    assert "p50 ms" in bench and "not scored" in bench and max(map(len, bench.splitlines())) <= 80
+    assert left_over(here) == []
+
+
+def left_over(folder: Path) -> list[Path]:
+    """Drafts: hidden files and folders that were to take another name."""
+    return [path for path in folder.rglob("*") if path.name.startswith(".") and path.name not in NOT_OURS]
+
+
+def test_flips_count_against_the_reference_wherever_it_stands(ok: Run, here: Path, photo_folder: Path) -> None:
+    ok("quantize", "fp32", "--precision", "fp16")
+    words = ("score", "fp32-fp16", "fp32", "--reference", "fp32", "--data", photo_folder, "--photos", 8)
+    ended = ok(*words)
+    assert "reference fp32@onnxruntime" in ended.err and "flips against fp32@onnxruntime" in " ".join(ended.out.split())
+
+
+def test_pt2_is_exported_without_photos(ok: Run, here: Path, checkpoint_file: Path, photo_folder: Path) -> None:
+    ended = ok("export", checkpoint_file, "--format", "pt2", "--out", "program")
+    assert "next: tiffin bench program" in ended.err
+    found = ok("predict", "program", photo_folder / "test/pear/00.png", "--top", 2, "--threads", 1)
+    assert len(found.out.splitlines()) == 3 and "%" in found.out
+
+
+def test_predict_in_words(ok: Run, here: Path, photo_folder: Path) -> None:
+    photos = [photo_folder / f"test/{name}/01.jpg" for name in ("apple", "milk")]
+    ended = ok("predict", "fp32", *photos, "--backend", "openvino", "--top", 1)
+    assert [str(photo) in ended.out for photo in photos] == [True, True] and len(ended.out.splitlines()) == 4
+    assert "backend openvino" in ended.err and "precision fp32" in ended.err
+
+
+def test_a_folder_may_be_named_by_a_dot(ok: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(here / "fp32")
+    ok("quantize", ".", "--precision", "fp16")
+    assert (here / "fp32-fp16/manifest.json").is_file()
+
+
+def test_engines_are_listed(ok: Run) -> None:
+    listed = {entry["backend"] for entry in json.loads(ok("backends", "--json").out)["backends"]}
+    assert {"onnxruntime", "openvino", "torch", "tensorrt", "tensorrt_rtx", "null"} <= listed
+    text = ok("backends").out
+    assert all(name in text for name in listed)
+
+
+# Bad inputs, one after another
+
+
+@pytest.fixture
+def weights(here: Path, checkpoint_file: Path) -> Path:
+    for ending in (".safetensors", ".json"):
+        shutil.copy(checkpoint_file.with_suffix(ending), here / f"mine{ending}")
+    return here / "mine.safetensors"
+
+
+def test_a_missing_checkpoint(refused: Run) -> None:
+    assert "absent.safetensors" in refused("export", "absent.safetensors").err
+
+
+@pytest.mark.parametrize("kept", [0, 100, -1])
+def test_a_corrupt_checkpoint(refused: Run, weights: Path, kept: int) -> None:
+    weights.write_bytes(weights.read_bytes()[:kept])
+    assert "mine.safetensors: cannot be read" in refused("export", weights).err
+
+
+def test_a_wrong_number_of_classes(refused: Run, weights: Path) -> None:
+    meta = json.loads(weights.with_suffix(".json").read_text())
+    weights.with_suffix(".json").write_text(json.dumps({**meta, "labels": meta["labels"][:3]}))
+    ended = refused("export", weights)
+    assert "head.weight (4, 16) for (3, 16)" in ended.err and "weights for 3 classes" in ended.err
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no photo", b"\xff\xd8\xff\xe0 half a header"])
+def test_an_unreadable_photo(refused: Run, here: Path, photo_folder: Path, content: bytes | None) -> None:
+    if content is not None:
+        (here / "photo.jpg").write_bytes(content)
+    assert "photo.jpg" in refused("predict", "fp32", "photo.jpg", "--threads", 1).err
+
+
+@pytest.mark.parametrize(
+    "words", [("score", "fp32"), ("quantize", "fp32", "--per-class", 12), ("export", "mine.safetensors")]
+)
+def test_an_unreadable_photo_of_a_dataset(
+    refused: Run, here: Path, weights: Path, photo_folder: Path, words: tuple[object, ...]
+) -> None:
+    for split in ("train", "val", "test"):
+        shutil.copytree(photo_folder / split, here / "data" / split)
+        broken = here / "data" / split / "leek/03.jpg"
+        broken.write_bytes(broken.read_bytes()[:300])
+    ended = refused(*words, "--data", "data")
+    assert "leek/03.jpg" in ended.err and left_over(here) == []
+
+
+def harm(artifact: Path, change: Callable[[bytes], bytes]) -> None:
+    model = artifact / "model.onnx"
+    model.write_bytes(change(model.read_bytes()))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda content: b"", "0 bytes"),
+        (lambda content: content[:1000], "1,000 bytes"),
+        (lambda content: content[:500] + bytes([content[500] ^ 1]) + content[501:], "its bytes changed"),
+    ],
+)
+@pytest.mark.parametrize(
+    "words",
+    [("predict", "fp32", "x.jpg"), ("quantize", "fp32"), ("compile", "fp32"), ("bench", "fp32"), ("score", "fp32")],
+)
+def test_a_model_that_is_not_what_was_written(refused: Run, here: Path, change, said: str, words) -> None:
+    harm(here / "fp32", change)
+    assert said in refused(*words).err
+
+
+def test_a_broken_model_with_a_true_manifest(refused: Run, here: Path, onnx_artifact: Artifact) -> None:
+    for content in (b"", onnx_artifact.model_path.read_bytes()[:2000]):
+        save(here / "broken", onnx_artifact.manifest, {"model.onnx": content})
+        Image.new("RGB", (40, 40)).save("a.png")
+        assert "cannot load" in refused("predict", "broken", "a.png", code=1).err
+        assert "cannot convert" in refused("compile", "broken", code=1).err
+        assert "no ONNX model" in refused("quantize", "broken", "--precision", "fp16").err
+
+
+@pytest.mark.parametrize(
+    "words", [("predict", "data", "x.jpg"), ("bench", "data"), ("compile", "data"), ("quantize", "no")]
+)
+def test_a_folder_that_is_no_artifact(refused: Run, here: Path, words: tuple[str, ...]) -> None:
+    (here / "data").mkdir()
+    assert "manifest.json" in refused(*words).err
+
+
+@pytest.mark.parametrize(
+    "words", [("predict", "fp32", "x.jpg"), ("bench", "fp32"), ("score", "fp32"), ("compile", "fp32")]
+)
+def test_an_unknown_backend(refused: Run, words: tuple[str, ...]) -> None:
+    assert "'abacus'" in refused(*words, "--backend", "abacus").err
+
+
+@pytest.mark.skipif(installed("tensorrt"), reason="TensorRT is installed")
+def test_an_engine_that_is_not_installed(refused: Run, tiffin_: Run, here: Path, onnx_artifact: Artifact) -> None:
+    manifest = dataclasses.replace(onnx_artifact.manifest, format="tensorrt")
+    save(here / "engine", manifest, {"model.engine": b"engine"})
+    for words in (("predict", "engine", "x.jpg"), ("compile", "fp32", "--backend", "tensorrt")):
+        ended = refused(*words, code=1)
+        assert "tensorrt is not installed" in ended.err and 'pip install "tiffin[tensorrt]"' in ended.err
+    benched = tiffin_("bench", "engine", "--launches", 1)
+    assert benched.code == 1 and "not run: engine@tensorrt" in benched.out and "error: nothing could run" in benched.err
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "torch"])
+def test_an_engine_that_does_not_read_the_format(
+    refused: Run, here: Path, openvino_artifact: Artifact, backend: str
+) -> None:
+    ended = refused("predict", openvino_artifact.folder, "x.jpg", "--backend", backend)
+    assert "format openvino" in ended.err
+
+
+def test_an_empty_calibration_set(refused: Run, here: Path, photo_folder: Path) -> None:
+    (here / "set").mkdir()
+    shutil.copy(photo_folder / "test/apple/01.jpg", "set/1.jpg")
+    Path("set/photos.csv").write_text("role,path,label\nconfirm,1.jpg,apple\n")
+    Path("set/synthesized.json").write_text('{"kind": "synthesized", "labels": ["apple", "leek", "milk", "pear"]}')
+    assert "no photos to calibrate with" in refused("quantize", "fp32", "--data", "set").err
+
+
+def test_calibration_photos_are_not_scored(ok: Run, here: Path, photo_folder: Path, refused: Run) -> None:
+    ok("quantize", "fp32", "--data", photo_folder, "--quantizer", "ort", "--scheme", "tensorrt", "--out", "int8")
+    ended = refused("score", "int8@onnxruntime", "--data", photo_folder, "--role", "calibrate", "--out", "new.json")
+    assert "12 of 48 photos to score have calibrated" in ended.err
+
+
+def test_a_dataset_with_more_classes_than_the_model(refused: Run, here: Path, photo_folder: Path) -> None:
+    shutil.copytree(photo_folder, here / "data")
+    shutil.copytree(here / "data/test/leek", here / "data/test/zucchini")
+    assert "class 4" in refused("score", "fp32", "--data", "data").err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("export", "mine.safetensors", "--data", "DATA", "--out", "/dev/null/x"),
+        ("export", "mine.safetensors", "--format", "pt2", "--out", "mine.json/x"),
+        ("quantize", "fp32", "--precision", "fp16", "--out", "/dev/null/x"),
+        ("quantize", "fp32", "--data", "DATA", "--out", "/dev/null/x/y"),
+        ("compile", "fp32", "--out", "/dev/null/x"),
+        ("bench", "fp32", "--out", "/dev/null/x/bench.json"),
+        ("bench", "fp32", "--out", "fp32"),
+        ("score", "fp32", "--data", "DATA", "--out", "/dev/null/x/score.json"),
+        ("demo", "--checkpoint", "mine.safetensors", "--data", "DATA", "--out", "/dev/null/x"),
+        ("synthesize", "/dev/null/x", "--checkpoint", "mine.safetensors"),
+    ],
+)
+def test_a_folder_that_cannot_be_written(refused: Run, weights: Path, photo_folder: Path, words) -> None:
+    ended = refused(*(photo_folder if word == "DATA" else word for word in words))
+    assert "cannot write" in ended.err and "--out" in ended.err
+    assert "timing" not in ended.err and "scoring" not in ended.err  # found out before minutes of measuring
+
+
+def test_a_folder_of_somebody_elses_is_not_replaced(refused: Run, here: Path) -> None:
+    (here / "work").mkdir()
+    (here / "work/thesis.txt").write_text("years")
+    assert "is no artifact" in refused("quantize", "fp32", "--precision", "fp16", "--out", "work").err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("export", "mine.safetensors", "--format", "tflite"), "unknown format 'tflite'"),
+        (("export", "mine.safetensors", "--data", "nowhere"), "nowhere"),
+        (("quantize", "fp32", "--precision", "int4"), "unknown precision 'int4'"),
+        (("quantize", "fp32", "--scheme", "npu"), "unknown int8 scheme 'npu'"),
+        (("quantize", "fp32", "--quantizer", "x", "--data", "DATA"), "unknown quantizer 'x'"),
+        (("quantize", "fp32", "--quantizer", "nncf", "--scheme", "tensorrt", "--data", "DATA"), "NNCF"),
+        (("score", "fp32", "--role", "exam", "--data", "DATA"), "role 'exam'"),
+        (("bench", "fp32", "fp32"), "named twice"),
+        (("predict", "fp32", "x.jpg", "--precision", "bf16"), "bf16"),
+        (("predict", "fp32", "x.jpg", "--precision", "fp64"), "fp64"),
+        (("show", "nothing.json"), "nothing.json"),
+        (("show", "mine.json"), "mine.json"),
+        (("show", "fp32"), "fp32"),
+    ],
+)
+def test_other_wrong_words(refused: Run, weights: Path, photo_folder: Path, words, said: str) -> None:
+    assert said in refused(*(photo_folder if word == "DATA" else word for word in words)).err
+
+
+@pytest.mark.parametrize(
+    "words", [("predict", "fp32"), ("bake",), ("bench", "fp32", "--batch", "0"), ("show", "--wat")]
+)
+def test_wrong_usage(tiffin_: Run, here: Path, words: tuple[str, ...]) -> None:
+    ended = tiffin_(*words)
+    assert ended.code == 2 and "error: " in ended.err.lower() and "Traceback" not in ended.err
+
+
+def test_debug_shows_the_traceback(here: Path) -> None:
+    words = [*COMMAND, "show", "nothing.json"]
+    plain, debug = (
+        subprocess.run(words, capture_output=True, text=True, env={**os.environ, "TIFFIN_DEBUG": wanted})
+        for wanted in ("0", "1")
+    )
+    assert plain.returncode == 2 and "Traceback" not in plain.stderr
+    assert debug.returncode != 0 and "Traceback" in debug.stderr and "BadInput" in debug.stderr
+
+
+def workers_of(parent: int) -> list[int]:
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            owner = int((folder / "stat").read_text().rsplit(") ", 1)[1].split()[1])
+            if owner == parent and b"tiffin.benchmarks.workers" in (folder / "cmdline").read_bytes():
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_bench_leaves_nothing(here: Path, number: int, code: int) -> None:
+    scratch = here / "scratch"
+    scratch.mkdir()
+    words = ["bench", "fp32@null", "fp32@onnxruntime", "--block-s", "30", "--out", "out/bench.json"]
+    before = files(here)
+    env = {**os.environ, "TMPDIR": str(scratch)}
+    with subprocess.Popen([*COMMAND, *words], stdout=-1, stderr=-1, text=True, env=env) as bench:
+        assert bench.stderr and bench.stdout
+        said = ""
+        while "block 1" not in said:
+            line = bench.stderr.readline()
+            assert line, said
+            said += line
+        workers = workers_of(bench.pid)
+        assert len(workers) == 2
+        time.sleep(0.3)  # in the midst of the first block
+        bench.send_signal(number)
+        err, out = bench.stderr.read(), bench.stdout.read()
+        assert bench.wait(20) == code
+    assert "error: interrupted" in err and "Traceback" not in err and out == ""
+    assert [pid for pid in workers if Path(f"/proc/{pid}").exists()] == []
+    assert files(here) == before  # no record, no draft, no scratch folder
+
+
+# What a terminal sees
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import atexit, json, sys\n"
+        "atexit.register(lambda: print(json.dumps(sorted(sys.modules)), file=sys.stderr))\n"
+        "from tiffin.cli.app import main; main()"
+    )
+    ended = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True)
+    loaded = set(json.loads(ended.stderr.splitlines()[-1]))
+    heavy = {"numpy", "torch", "onnx", "onnxruntime", "openvino", "nncf", "scipy", "PIL", "safetensors"}
+    assert ended.returncode == 0 and loaded & heavy == set()
+    assert not {name for name in loaded if name.startswith(("tensorrt", "tiffin.runtime.backends", "tiffin.export"))}
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_fits_80_columns(ok: Run, command: str) -> None:
+    shown = ok(*([command] if command else []), "--help").out
+    assert "Usage: " in shown and max(map(len, shown.splitlines())) <= 80
+
+
+def test_the_version(ok: Run) -> None:
+    assert ok("--version").out == f"tiffin {tiffin.__version__}\n"
+
+
+def wide_record() -> Record:
+    """Long names, long reasons, large numbers, answers with and without truth."""
+    names = ["torch fp32", "openvino int8 cpu-vnni nncf, without VNNI", "out/" + "deep/" * 12 + "int8@onnxruntime"]
+    about = {"requested": {"backend": "a", "execution_precision": "fp32"}, "applied": {"threads": 128}}
+    subjects = [
+        Subject(name, "ab" * 32, "int8" if index else "fp32", size_bytes=1_234_567_890, cold_start_s=(123.4,),
+                peak_bytes=98_765_432_100, **about)
+        for index, name in enumerate(names)
+    ]  # fmt: skip
+    subjects.append(Subject("tensorrt_rtx int8 tensorrt", reason="no NVIDIA driver here: " + "very " * 30 + "sorry"))
+    truth, logits = np.arange(2000) % 7, np.random.default_rng(0).normal(size=(2000, 7)).astype(np.float32)
+    photos = tuple(f"{index:064x}" for index in range(2000))
+    answers = {name: Predictions.from_logits(photos, truth, logits * (1 - i), "photos") for i, name in enumerate(names)}
+    rounds = {name: Rounds((np.full(9, 1_234_567_890), np.full(9, 22_345_678_901)), (0, 1), (1, 2)) for name in names}
+    environment = {
+        "cpu": "Some CPU @ 3.00GHz",
+        "cpu_features": ["avx2"],
+        "cores": 128,
+        "system": "Linux",
+        "versions": {},
+    }
+    data = {"name": "a-set-with-a-name", "kind": "photos", "role": "confirm", "count": 2000, "calibration": 243}
+    return Record("bench", environment, tuple(subjects), {}, data, rounds, answers)
+
+
+def test_a_wide_record_is_shown_in_80_columns(ok: Run, tmp_path: Path) -> None:
+    found = wide_record()
+    shown = ok("show", found.save(tmp_path / "wide.json")).out
+    assert [line for line in shown.splitlines() if len(line) > 80] == []
+    joined = "".join(shown.split())
+    assert all(subject.name.replace(" ", "") in joined for subject in found.subjects[1:2])
+    assert "notrun:tensorrt_rtxint8tensorrt" in joined
+    markdown = ok("show", tmp_path / "wide.json", "--markdown").out
+    assert all(f"| {subject.name}" in markdown for subject in found.subjects[:3])
+
+
+def sources() -> Iterator[Path]:
+    """Python files of the package: not its tests, nor what was built."""
+    for path in sorted(ROOT.rglob("*.py")):
+        room = path.relative_to(ROOT).parts[0]
+        if path.parent == ROOT or (ROOT / room / "__init__.py").is_file():
+            yield path
+
+
+def text_of(node: ast.AST) -> str:
+    """A string as written; what is filled in becomes X."""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(part.value if isinstance(part, ast.Constant) else "X" for part in node.values)
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+
+
+def suggestions() -> list[tuple[str, str]]:
+    """(where, words after `tiffin`) of every command in backquotes, and of all that is said to come next."""
+    found = []
+    for path in sources():
+        tree = ast.parse(path.read_text())
+        inner = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+        for node in ast.walk(tree):
+            if id(node) in inner:
+                continue
+            words = re.findall(r"`tiffin ([^`]+)`", text_of(node))
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "next_command":
+                given = node.args[0]
+                texts = [given.body, given.orelse] if isinstance(given, ast.IfExp) else [given]
+                words += [text_of(text).removeprefix("tiffin ") for text in texts]
+            found += [(f"{path.name}:{getattr(node, 'lineno', 0)}", word) for word in words if word != "..."]
+    return found
+
+
+def test_there_are_suggestions() -> None:
+    assert len(suggestions()) > 12
+
+
+@pytest.mark.parametrize(("where", "words"), suggestions())
+def test_every_suggested_command_exists(where: str, words: str) -> None:
+    import click
+
+    name, *arguments = shlex.split(words)
+    assert name in COMMANDS, where
+    command = COMMANDS[name]
+    command.make_parser(click.Context(command)).parse_args(arguments)  # raises on an unknown option

@@ -1,0 +1,274 @@
+"""quantize/: each scheme by each quantizer that writes it, the calibration set, typed halves, synthesized photos."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import tiffin
+from onnx import TensorProto, numpy_helper
+from PIL import Image
+from tiffin.artifact import Artifact, RunConfig
+from tiffin.artifact.scheme import SCHEMES
+from tiffin.artifact.store import save
+from tiffin.data import open_dataset, prove_disjoint
+from tiffin.errors import BadInput
+from tiffin.export.graph.canonical import PROLOGUE
+from tiffin.export.graph.dialect import read_dialect
+from tiffin.machine import has_vnni
+from tiffin.quantize.calibration import CalibrationSet
+from tiffin.quantize.quantize import default_quantizer, quantize_half, quantize_int8
+from tiffin.quantize.synthesis import SynthesisOptions, synthesize
+
+WRITTEN = (("cpu", "nncf"), ("cpu", "ort"), ("cpu-vnni", "nncf"), ("cpu-vnni", "ort"), ("tensorrt", "ort"))
+HASHES = tuple(hashlib.sha256(bytes([index])).hexdigest() for index in range(24))
+
+
+@pytest.fixture(scope="module")
+def quantized(
+    onnx_artifact: Artifact, photos: np.ndarray, tmp_path_factory: pytest.TempPathFactory
+) -> dict[tuple[str, str], Artifact]:
+    folder = tmp_path_factory.mktemp("int8")
+    return {
+        pair: quantize_int8(
+            onnx_artifact, pair[0], CalibrationSet(photos[:24], "drawn", HASHES), folder / "-".join(pair), pair[1]
+        )
+        for pair in WRITTEN
+    }
+
+
+def graph(artifact: Artifact) -> onnx.GraphProto:
+    return onnx.load(artifact.model_path).graph
+
+
+def arrays(of: onnx.GraphProto) -> dict[str, np.ndarray]:
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in of.initializer}
+
+
+def weight_peaks(artifact: Artifact) -> dict[str, tuple[int, bool]]:
+    """Convolution or product → largest |int8 weight|, and whether it is depthwise."""
+    of = graph(artifact)
+    held, made_by = arrays(of), {name: node for node in of.node for name in node.output}
+    peaks = {}
+    for node in of.node:
+        if node.op_type in ("Conv", "Gemm", "MatMul"):
+            source = made_by[node.input[1]]
+            while source.op_type == "Transpose":
+                source = made_by[source.input[0]]
+            groups = next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
+            peaks[node.name] = (int(np.abs(held[source.input[0]].astype(int)).max()), groups > 1)
+    return peaks
+
+
+def answers(artifact: Artifact, photos: np.ndarray, backend: str = "onnxruntime") -> np.ndarray:
+    with tiffin.load(artifact, RunConfig(backend)) as session:
+        return session.run({"photos": photos})["logits"]
+
+
+@pytest.mark.parametrize(("scheme", "quantizer"), WRITTEN)
+def test_the_dialect_is_the_schemes(quantized, scheme: str, quantizer: str) -> None:
+    wanted, found = SCHEMES[scheme], read_dialect(onnx.load(quantized[scheme, quantizer].model_path))
+    assert wanted.activations in found.zero_points
+    assert not wanted.symmetric_activations or (found.symmetric and found.zero_points == ("int8",))
+    assert found.quantized_bias <= wanted.quantize_bias
+    manifest = quantized[scheme, quantizer].manifest
+    assert (manifest.precision, manifest.scheme) == ("int8", scheme)
+
+
+@pytest.mark.parametrize(("scheme", "quantizer"), WRITTEN)
+def test_weights_keep_to_the_schemes_range(quantized, scheme: str, quantizer: str) -> None:
+    peaks = weight_peaks(quantized[scheme, quantizer])
+    assert len(peaks) == 4
+    # NNCF leaves depthwise weights at 8 bits: their kernels add no pairs of products that could overflow.
+    dense = [peak for peak, depthwise in peaks.values() if not (depthwise and quantizer == "nncf")]
+    if SCHEMES[scheme].weight_bits == 7:
+        assert max(dense) <= 64
+    else:
+        assert min(dense) > 100
+
+
+def test_tensorrts_zero_points_are_0_and_its_biases_float(quantized) -> None:
+    of = graph(quantized["tensorrt", "ort"])
+    held = arrays(of)
+    zero_points = [held[n.input[2]] for n in of.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    assert zero_points and all(zero.dtype == np.int8 and not zero.any() for zero in zero_points)
+    biases = [held[node.input[2]] for node in of.node if node.op_type in ("Conv", "Gemm") and len(node.input) > 2]
+    assert biases and all(bias.dtype == np.float32 for bias in biases)
+
+
+@pytest.mark.parametrize(("scheme", "quantizer"), WRITTEN)
+def test_the_prologue_is_not_quantized(quantized, onnx_artifact: Artifact, scheme: str, quantizer: str) -> None:
+    of = graph(quantized[scheme, quantizer])
+    made_by = {name: node for node in of.node for name in node.output}
+    found = [node for node in of.node if node.name in PROLOGUE]
+    sources = [made_by[name].op_type for node in found for name in node.input if name in made_by]
+    assert [node.name for node in found] == list(PROLOGUE) and "DequantizeLinear" not in sources
+    before, after = arrays(graph(onnx_artifact)), arrays(of)
+    for name in (name for node in found for name in node.input if name in before):
+        np.testing.assert_array_equal(after[name], before[name])
+
+
+@pytest.mark.parametrize(("scheme", "quantizer"), WRITTEN)
+def test_the_manifest_tells_the_calibration(quantized, onnx_artifact, photos, scheme: str, quantizer: str) -> None:
+    manifest = quantized[scheme, quantizer].manifest
+    options = manifest.producer.options
+    assert (options["calibration_photos"], options["calibration_source"]) == (24, "drawn")
+    assert options["photos_taken"] >= 24
+    assert options["calibration_sha256"] == hashlib.sha256(photos[:24].tobytes()).hexdigest()
+    assert manifest.calibration == tuple(digest[:16] for digest in HASHES)
+    assert (manifest.parent, manifest.checkpoint) == (onnx_artifact.digest, onnx_artifact.manifest.checkpoint)
+
+
+@pytest.mark.parametrize(("scheme", "quantizer"), [pair for pair in WRITTEN if pair[0] != "tensorrt"])
+def test_int8_agrees_with_fp32_on_both_cpu_engines(quantized, onnx_artifact, photos, scheme, quantizer) -> None:
+    if SCHEMES[scheme].needs_vnni and not has_vnni():
+        pytest.skip("this CPU has no VNNI")
+    wanted = answers(onnx_artifact, photos).argmax(1)
+    found = {
+        name: answers(quantized[scheme, quantizer], photos, name).argmax(1) for name in ("onnxruntime", "openvino")
+    }
+    assert min((top == wanted).mean() for top in found.values()) >= 0.8
+    if SCHEMES[scheme].weight_bits == 7:  # right on any CPU, so both engines say the same
+        assert (found["onnxruntime"] == found["openvino"]).mean() >= 0.95
+
+
+def test_tensorrts_graph_agrees_with_fp32_where_it_is_simulated(quantized, onnx_artifact, photos) -> None:
+    with tiffin.load(quantized["tensorrt", "ort"], RunConfig("onnxruntime", graph_level="none")) as session:
+        found = session.run({"photos": photos})["logits"].argmax(1)
+    assert (found == answers(onnx_artifact, photos).argmax(1)).mean() >= 0.8
+
+
+def test_quantizing_twice_gives_the_same_artifact(quantized, onnx_artifact, photos, tmp_path: Path) -> None:
+    for scheme, quantizer in (("cpu", "nncf"), ("tensorrt", "ort")):
+        calibration = CalibrationSet(photos[:24], "drawn", HASHES)
+        again = quantize_int8(onnx_artifact, scheme, calibration, tmp_path / scheme, quantizer)
+        assert again.digest == quantized[scheme, quantizer].digest
+
+
+def test_metadata_of_the_source_stays(quantized, onnx_artifact: Artifact) -> None:
+    wanted = onnx.load(onnx_artifact.model_path).metadata_props
+    for artifact in quantized.values():
+        assert list(onnx.load(artifact.model_path).metadata_props) == list(wanted)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_default_quantizer_writes_the_scheme(scheme: str) -> None:
+    assert (scheme, default_quantizer(SCHEMES[scheme])) in WRITTEN
+
+
+# What is refused
+
+
+def test_an_empty_calibration_set_is_refused(photos: np.ndarray) -> None:
+    with pytest.raises(BadInput, match="calibration set is empty"):
+        CalibrationSet(photos[:0], "drawn")
+
+
+def test_a_calibration_set_counts_what_was_taken(photos: np.ndarray) -> None:
+    calibration = CalibrationSet(photos[:5], "drawn")
+    feeds = calibration.feeds("photos")
+    assert next(feeds)["photos"].shape == (1, 32, 32, 3) and (calibration.taken, len(calibration)) == (1, 5)
+    assert len(list(feeds)) == 4 and calibration.taken == 5
+
+
+@pytest.mark.parametrize(
+    ("scheme", "quantizer", "said"),
+    [
+        ("tensorrt", "nncf", "NNCF writes uint8"),
+        ("npu", None, "unknown int8 scheme"),
+        ("cpu", "aimet", "unknown quantizer"),
+    ],
+)
+def test_a_scheme_that_cannot_be_written_is_refused(
+    onnx_artifact, photos, tmp_path: Path, scheme: str, quantizer: str | None, said: str
+) -> None:
+    with pytest.raises(BadInput, match=said):
+        quantize_int8(onnx_artifact, scheme, CalibrationSet(photos[:2], "drawn"), tmp_path / "out", quantizer)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_an_fp32_onnx_artifact_is_quantized(quantized, openvino_artifact, photos, tmp_path: Path) -> None:
+    for source in (quantized["cpu", "nncf"], openvino_artifact):
+        with pytest.raises(BadInput, match="int8 onnx|fp32 openvino"):
+            quantize_int8(source, "cpu", CalibrationSet(photos[:2], "drawn"), tmp_path / "int8")
+        with pytest.raises(BadInput, match="int8 onnx|fp32 openvino"):
+            quantize_half(source, "fp16", tmp_path / "fp16")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"no model", b"\x08\x0a"])
+def test_a_file_that_is_no_model_is_refused(onnx_artifact: Artifact, photos, tmp_path: Path, content: bytes) -> None:
+    source = save(tmp_path / "source", onnx_artifact.manifest, {"model.onnx": content})
+    with pytest.raises(BadInput, match="no ONNX model"):
+        quantize_half(source, "bf16", tmp_path / "half")
+    with pytest.raises(BadInput, match="no ONNX model"):
+        quantize_int8(source, "cpu", CalibrationSet(photos[:2], "drawn"), tmp_path / "int8")
+
+
+# fp16, bf16
+
+
+@pytest.mark.parametrize(("precision", "kind"), [("fp16", TensorProto.FLOAT16), ("bf16", TensorProto.BFLOAT16)])
+def test_a_half_is_half_the_weights(onnx_artifact: Artifact, tmp_path: Path, precision: str, kind: int) -> None:
+    made = quantize_half(onnx_artifact, precision, tmp_path / precision)
+    manifest = made.manifest
+    assert (manifest.precision, manifest.scheme, manifest.calibration) == (precision, None, ())
+    assert manifest.parent == onnx_artifact.digest and manifest.inputs == onnx_artifact.manifest.inputs
+    assert sum(tensor.data_type == kind for tensor in graph(made).initializer) >= 4
+    assert quantize_half(onnx_artifact, precision, tmp_path / "again").digest == made.digest
+
+
+# Synthesized photos
+
+FEW = SynthesisOptions(batch=6, confirm_batches=1, calibrate_batches=2, coarse_steps=2, fine_steps=1)
+
+
+@pytest.fixture(scope="module")
+def synthesized(checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return synthesize(checkpoint, tmp_path_factory.mktemp("synthesized") / "set", FEW)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_synthesized_set_is_a_dataset_with_disjoint_roles(synthesized: Path, checkpoint) -> None:
+    dataset = open_dataset(synthesized)
+    assert (dataset.kind, dataset.labels) == ("synthesized", checkpoint.labels)
+    calibrate, confirm = dataset.role("calibrate"), dataset.role("confirm")
+    assert (len(set(calibrate)), len(set(confirm))) == (12, 6)
+    assert [photo.label for photo in confirm] == [0, 1, 2, 3, 0, 1]
+    prove_disjoint(calibrate, confirm, ("calibrate", "confirm"))
+    with Image.open(confirm[0].path) as image:
+        assert (image.mode, image.size) == ("RGB", (37, 37))  # 32 / 0.875: the size before the crop
+
+
+def test_every_synthesized_photo_has_a_file_of_its_own(synthesized: Path) -> None:
+    """With more photos than classes, none may take another's name."""
+    with (synthesized / "photos.csv").open() as file:
+        listed = [row["path"] for row in csv.DictReader(file)]
+    assert len(listed) == 18 and sorted(listed) == sorted(path.name for path in synthesized.glob("*.jpg"))
+
+
+def test_a_synthesized_set_says_how_it_was_made(synthesized: Path, checkpoint) -> None:
+    head = json.loads((synthesized / "synthesized.json").read_text())
+    assert head["checkpoint"] == checkpoint.sha256 and head["options"] == dataclasses.asdict(FEW)
+
+
+def test_synthesis_follows_its_seed(synthesized: Path, checkpoint, tmp_path: Path) -> None:
+    assert content(synthesize(checkpoint, tmp_path / "again", FEW)) == content(synthesized)
+    other = content(synthesize(checkpoint, tmp_path / "other", dataclasses.replace(FEW, seed=1)))
+    assert other["confirm-000.jpg"] != content(synthesized)["confirm-000.jpg"]
+
+
+def test_synthesis_leaves_nothing_where_it_cannot_write(checkpoint, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInput, match="cannot write"):
+        synthesize(checkpoint, tmp_path / "file/set", FEW)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
