@@ -168,11 +168,14 @@ def show(
     as_json: options.Json = False,
 ) -> None:
     """Print a record's tables again; measures nothing."""
+    from ..optimize.candidates import REFERENCE
     from ..records.record import load_record
 
     loaded = load_record(record)
     names = [subject.name for subject in loaded.subjects]
-    reference = "torch fp32" if "torch fp32" in names else names[0]
+    if not names:
+        raise BadInput(f"{record}: a record of nothing", "a record with subjects")
+    reference = REFERENCE if REFERENCE in names else names[0]
     _print(loaded, reference, as_json, markdown)
 
 

@@ -103,7 +103,9 @@ def _timed(record: Record, subject: Subject) -> Latency | None:
 
 
 def _ms(seconds: float) -> str:
-    return f"{seconds * 1e3:.2f}" if seconds < 0.1 else f"{seconds * 1e3:.0f}"
+    """Three figures: more would be noise."""
+    value = seconds * 1e3
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
 
 
 def main_table(record: Record, reference: str, marks: Mapping[str, str]) -> Table:
@@ -147,7 +149,7 @@ def detail_table(record: Record, reference: str) -> Table:
     from ..records.classification import top_k
     from ..records.paired import agreement
 
-    header = ["candidate", "p95 ms", "img/s", "top-5 %", "agree %", "RSS MB", "start s", "threads"]
+    header = ["candidate", "p95 ms", "img/s", "top-5 %", "agree %", "RSS MB", "start s"]
     rows = []
     for subject in record.subjects:
         if subject.reason:
@@ -164,7 +166,6 @@ def detail_table(record: Record, reference: str) -> Table:
                 f"{agreement(found, base).value * 100:.2f}" if found and base else "",
                 f"{subject.peak_bytes / 1e6:.0f}" if subject.peak_bytes else "",
                 f"{cold[len(cold) // 2]:.1f}" if cold else "",
-                str(subject.applied.get("threads", "")),
             ]
         )
     return Table(header, rows)
@@ -174,9 +175,10 @@ def record_notes(record: Record, reference: str, marks: Mapping[str, str]) -> li
     """What the reader must know: the data, the machine, what did not run and why, what is not worth it."""
     data, env = record.data, record.environment
     notes = [_data_note(data, reference)] if data else []
+    threads = sorted({str(subject.applied["threads"]) for subject in record.subjects if subject.applied})
     notes.append(
         f"machine: {env['cpu']}, {env['cores']} cores, {', '.join(_words(env)) or 'no vector extensions'}; "
-        "p50 and the least and greatest block median; compare rows, not machines"
+        f"{' or '.join(threads)} threads; p50 and the least and greatest block median; compare rows, not machines"
     )
     notes += [
         f"* {name} is not faster than its engine's best float beyond the spread: {why}" for name, why in marks.items()

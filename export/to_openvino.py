@@ -23,7 +23,7 @@ def to_openvino(artifact: Artifact, out: Path) -> Artifact:
     """
     require_onnx(artifact, "openvino")
     try:
-        model = ov.convert_model(artifact.model_path)
+        model = ov.Core().read_model(artifact.model_path)
     except Exception as error:
         reason = str(error).strip()[-300:]
         raise EngineFailed(

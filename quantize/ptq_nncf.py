@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -28,6 +29,7 @@ def quantize_nncf(model: onnx.ModelProto, scheme: Scheme, calibration: Calibrati
             "scheme cpu or cpu-vnni",
             "use --quantizer ort",
         )
+    os.environ.setdefault("NNCF_CI", "1")  # its own switch that turns telemetry off
     import nncf
 
     overflow = nncf.OverflowFix.ENABLE if scheme.weight_bits == 7 else nncf.OverflowFix.DISABLE

@@ -41,7 +41,7 @@ class Ended:
 
 
 Run = Callable[..., Ended]
-NOT_OURS = (".verified.json", ".ses")  # our stamp; onnxruntime's session file in $TMPDIR
+NOT_OURS = (".verified.json", ".ses")  # our stamp; a file that onnxruntime leaves in $TMPDIR
 
 
 @pytest.fixture

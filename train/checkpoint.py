@@ -46,6 +46,13 @@ def load_checkpoint(path: Path = DEFAULT_CHECKPOINT) -> Checkpoint:
     if not path.is_file():
         raise BadInput(f"{path}: no such checkpoint", "a .safetensors file", "leave it out for the shipped default")
     meta = _read_meta(path.with_suffix(".json"))
+    found = sha256_file(path)
+    if meta.get("sha256", found) != found:
+        raise BadInput(
+            f"{path}: sha256 {found[:12]}…, its bytes changed",
+            f"{meta['sha256'][:12]}… as in {path.with_suffix('.json').name}",
+            "copy it again",
+        )
     try:
         state = load_file(path)
     except (SafetensorError, OSError) as error:
@@ -54,7 +61,7 @@ def load_checkpoint(path: Path = DEFAULT_CHECKPOINT) -> Checkpoint:
     module = build_network(meta["architecture"], len(labels))
     _load_state(module, state, path, len(labels))
     return Checkpoint(
-        module.float().eval(), meta["architecture"], labels, with_golden(_preprocess(meta, path)), sha256_file(path)
+        module.float().eval(), meta["architecture"], labels, with_golden(_preprocess(meta, path)), found
     )
 
 

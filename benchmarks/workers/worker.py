@@ -6,8 +6,10 @@ whatever else prints goes to standard error. Imports floors 1 to 3 only.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -81,8 +83,15 @@ class Worker:
         return {"peak_bytes": peak}
 
 
+def _die_with_parent() -> None:
+    """A stopped worker cannot see that its harness was killed: Linux kills it (prctl PR_SET_PDEATHSIG)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+
+
 def main() -> None:
     """Serve until standard input ends."""
+    _die_with_parent()
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # engines that print must not garble the answers
     worker = Worker()

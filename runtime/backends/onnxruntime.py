@@ -36,6 +36,7 @@ class OnnxRuntimeLane:
             import onnxruntime as ort
         except ImportError as error:
             raise EngineMissing("backend onnxruntime is not installed", "onnxruntime", _INSTALL) from error
+        ort.disable_telemetry_events()
         provider, provider_options = _provider(run)
         if provider not in ort.get_available_providers():
             raise EngineMissing(
