@@ -1,7 +1,8 @@
 """The int8 dialects, each stated once: what an engine reads exactly, and where it would answer wrongly.
 
-Measured on this project's default classifier, whole test split (docs/int8.md): a u8 × s8 product pair overflows int16 in the AVX2 and AVX-512 kernels of CPUs without VNNI, so full-range
-8-bit weights lose points there; 7-bit weights cannot overflow. NNCF leaves depthwise layers at 8 bits.
+Measured on this project's default classifier, whole test split (docs/int8.md): the sum of two u8 × s8 products
+overflows int16 in the AVX2 and AVX-512 kernels of CPUs without VNNI, so full-range 8-bit weights lose points there;
+7-bit weights cannot overflow. NNCF leaves depthwise layers at 8 bits.
 """
 
 from __future__ import annotations

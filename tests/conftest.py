@@ -59,6 +59,7 @@ def checkpoint_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _train():  # type: ignore[no-untyped-def]
     import torch
+
     from tiffin.train.network import build_network
 
     pixels, truth = draw_many(512, seed=0)

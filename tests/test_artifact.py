@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tiffin.artifact import Artifact, Preprocess, Producer, RunConfig, TensorSpec
 from tiffin.artifact.claims import read_claim, write_claim
 from tiffin.artifact.manifest import MANIFEST_VERSION, Manifest, parse_manifest

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 import tiffin
 from tiffin.artifact import Artifact, RunConfig
 from tiffin.artifact.store import save

@@ -19,9 +19,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiffin
 import typer
 from PIL import Image
+
+import tiffin
 from tiffin.artifact import Artifact
 from tiffin.artifact.store import save
 from tiffin.cli.app import app, main

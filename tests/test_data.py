@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+
 from tiffin.data import download as room
 from tiffin.data.dataset import Dataset, Photo, balanced, sample
 from tiffin.data.download import download_grocery_store, find_dataset, synthesized

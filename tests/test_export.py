@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import tiffin
 from onnx import TensorProto, helper, numpy_helper
+
+import tiffin
 from tiffin.artifact import Artifact, RunConfig
 from tiffin.artifact.claims import read_claim
 from tiffin.artifact.store import save

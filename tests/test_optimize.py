@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from tiffin import machine
 from tiffin.benchmarks.rounds import RoundOptions
 from tiffin.data import Dataset, open_dataset

@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 import tiffin
 
 ROOT = Path(tiffin.__file__).parent

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import tiffin
 from onnx import TensorProto, numpy_helper
 from PIL import Image
+
+import tiffin
 from tiffin.artifact import Artifact, RunConfig
 from tiffin.artifact.scheme import SCHEMES
 from tiffin.artifact.store import save

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tiffin.errors import BadInput
 from tiffin.records import Predictions, Record, Rounds, Subject
 from tiffin.records.classification import proportion, top_k, wilson

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
 from tiffin.artifact import Artifact, Preprocess, Producer, RunConfig, TensorSpec
 from tiffin.artifact.manifest import Manifest
 from tiffin.artifact.store import save

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+
 from tiffin.errors import BadInput
 from tiffin.train import DEFAULT_CHECKPOINT, Checkpoint, load_checkpoint
 from tiffin.train.checkpoint import save_checkpoint

@@ -60,9 +60,7 @@ def load_checkpoint(path: Path = DEFAULT_CHECKPOINT) -> Checkpoint:
     labels = tuple(meta["labels"])
     module = build_network(meta["architecture"], len(labels))
     _load_state(module, state, path, len(labels))
-    return Checkpoint(
-        module.float().eval(), meta["architecture"], labels, with_golden(_preprocess(meta, path)), found
-    )
+    return Checkpoint(module.float().eval(), meta["architecture"], labels, with_golden(_preprocess(meta, path)), found)
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> Path:

@@ -11,8 +11,10 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
 from tiffin import machine
 from tiffin.artifact import Artifact, RunConfig
 from tiffin.benchmarks.candidate import Candidate
@@ -26,7 +28,7 @@ BLOCKS, CALLS = 12, 80
 
 def raw_call(session: Session) -> Callable[[dict[str, np.ndarray]], object]:
     """The engine's own call, as its documentation writes it."""
-    lane = session._lanes[0]
+    lane: Any = session._lanes[0]
     if session.requested.backend == "onnxruntime":
         engine, names = lane._session, [spec.name for spec in session.artifact.manifest.outputs]
         return lambda feeds: engine.run(names, feeds)
