@@ -30,6 +30,8 @@ def predict(
     as_json: options.Json = False,
 ) -> None:
     """The likeliest labels of photos, with scores and time."""
+    import numpy as np
+
     from ..artifact import Artifact
     from ..runtime import Classifier, default_run, load
     from ..runtime.preprocess import prepare
@@ -42,7 +44,10 @@ def predict(
         classifier = Classifier(session)
         applied = session.applied
         render.echo_options(backend=applied.run.backend, version=applied.version, device=applied.run.device,
-                            threads=applied.run.threads, precision=applied.run.execution_precision)  # fmt: skip
+                            threads=applied.run.threads, precision=loaded.manifest.precision,
+                            float_layers=applied.run.execution_precision)  # fmt: skip
+        host = classifier.preprocess
+        classifier(np.zeros((1, host.height, host.width, 3), np.uint8))  # the first call pays for set-up
         for photo in photos:
             start = time.perf_counter_ns()
             prepared = prepare(photo, classifier.preprocess)
