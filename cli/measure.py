@@ -224,6 +224,7 @@ def _print(record, reference: str, as_json: bool, markdown: bool) -> None:  # ty
         notes += vnni_notes(record.environment)
     notes += render.verdict_lines(record, reference, MARGIN)
     if markdown:
-        render.show("\n\n".join([main.markdown(), detail.markdown(), "\n".join(f"- {note}" for note in notes)]))
-        return
-    render.show("\n\n".join(["", main.text(), detail.text(), render.wrapped(notes)]))
+        parts = [render.legend(record), main.markdown(), detail.markdown(), "\n".join(f"- {note}" for note in notes)]
+    else:
+        parts = [render.legend(record), main.text(), detail.text(), render.wrapped(notes)]
+    render.show("\n" + "\n\n".join(part for part in parts if part))

@@ -198,10 +198,14 @@ def _data_note(data: Mapping[str, Any], reference: str) -> str:
     if data["kind"] == "photos":
         scored = f"top-1 on {data['count']} photos ({data['role']}) of {data['name']}"
         return f"{scored}; flips against {reference}{calibration}"
-    return (
-        f"agree: agreement with fp32 on {data['count']} synthesized images ({reference}), not an accuracy: "
-        f"no photos could be reached{calibration}"
-    )
+    return f"synthesized images have no accuracy: their labels are the network's own; fp32 is {reference}{calibration}"
+
+
+def legend(record: Record) -> str:
+    """The accuracy column's whole name, where its header is short for it; empty where it is not."""
+    if record.data.get("kind") == "synthesized":
+        return f"agree %: agreement with fp32 on {record.data['count']} synthesized images"
+    return ""
 
 
 def verdict_lines(record: Record, reference: str, margin: float) -> list[str]:

@@ -484,6 +484,18 @@ def test_a_wide_record_is_shown_in_80_columns(ok: Run, tmp_path: Path) -> None:
     assert all(f"| {subject.name}" in markdown for subject in found.subjects[:3])
 
 
+def test_synthesized_images_are_never_called_accuracy(ok: Run, tmp_path: Path) -> None:
+    found = wide_record()
+    answers = {name: dataclasses.replace(each, kind="synthesized") for name, each in found.predictions.items()}
+    data = {**found.data, "kind": "synthesized"}
+    path = dataclasses.replace(found, predictions=answers, data=data).save(tmp_path / "synthesized.json")
+    for words in ((), ("--markdown",)):
+        shown = ok("show", path, *words).out
+        assert "agreement with fp32 on 2000 synthesized images" in shown
+        assert "top-1" not in shown and "PASS" not in shown
+    assert [row["top1"] for row in json.loads(ok("show", path, "--json").out)["rows"]] == [None] * 4
+
+
 def sources() -> Iterator[Path]:
     """Python files of the package: not its tests, nor what was built."""
     for path in sorted(ROOT.rglob("*.py")):
