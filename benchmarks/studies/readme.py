@@ -21,7 +21,8 @@ def main() -> None:
     )
     text = page.read_text()
     head, tail = text.split(START)[0], text.split(END)[1]
-    page.write_text(f"{head}{START}\n{shown.stdout.strip()}\n{END}{tail}")
+    main_table, _, notes = shown.stdout.strip().split("\n\n")  # the details are a command away
+    page.write_text(f"{head}{START}\n{main_table}\n\n{notes}\n{END}{tail}")
 
 
 if __name__ == "__main__":
