@@ -29,6 +29,7 @@ HALF_FEATURES = {
 VECTOR_FEATURES = {"avx2": "AVX2", "avx512f": "AVX-512", "asimd": "NEON", "sve": "SVE"}
 
 ENGINE_PACKAGES = (
+    "tiffin",
     "onnxruntime",
     "openvino",
     "tensorrt",

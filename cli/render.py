@@ -180,9 +180,9 @@ def record_notes(record: Record, reference: str, marks: Mapping[str, str]) -> li
         f"machine: {env['cpu']}, {env['cores']} cores, {', '.join(_words(env)) or 'no vector extensions'}; "
         f"{' or '.join(threads)} threads; p50 and the least and greatest block median; compare rows, not machines"
     )
-    notes += [
-        f"* {name} is not faster than its engine's best float beyond the spread: {why}" for name, why in marks.items()
-    ]
+    if marks:
+        ratios = "; ".join(f"{name} {why}" for name, why in marks.items())
+        notes.append(f"* not faster than its engine's best float beyond the spread; median time (spread): {ratios}")
     notes += [f"not run: {subject.name}: {subject.reason}" for subject in record.subjects if subject.reason]
     return notes
 

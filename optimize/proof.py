@@ -29,7 +29,7 @@ def not_faster(record: Record) -> dict[str, str]:
         best = best_float(record, engine_of(subject))
         ratio = paired_ratio(record.rounds[subject.name], record.rounds[best]) if best else None
         if ratio is not None and ratio.high >= 1:
-            marks[subject.name] = f"{ratio.value:.2f} ({ratio.low:.2f}–{ratio.high:.2f}) × the time of {best}"
+            marks[subject.name] = f"{ratio.value:.2f} ({ratio.low:.2f}–{ratio.high:.2f}) × {best}"
     return marks
 
 

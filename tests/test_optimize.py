@@ -219,7 +219,7 @@ def test_int8_that_is_faster_in_every_round_is_not_marked() -> None:
 
 def test_int8_that_is_slower_once_is_marked_with_the_ratio() -> None:
     marks = not_faster(record(a_fp32=[5, 6, 5], a_int8=[3, 4, 5.5]))
-    assert marks == {"a int8": "0.67 (0.60–1.10) × the time of a fp32"}
+    assert marks == {"a int8": "0.67 (0.60–1.10) × a fp32"}
 
 
 def test_int8_is_compared_with_its_own_engines_best_float() -> None:
