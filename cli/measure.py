@@ -227,4 +227,4 @@ def _print(record, reference: str, as_json: bool, markdown: bool) -> None:  # ty
         parts = [render.legend(record), main.markdown(), detail.markdown(), "\n".join(f"- {note}" for note in notes)]
     else:
         parts = [render.legend(record), main.text(), detail.text(), render.wrapped(notes)]
-    render.show("\n" + "\n\n".join(part for part in parts if part))
+    render.show(("" if markdown else "\n") + "\n\n".join(part for part in parts if part))
