@@ -35,6 +35,8 @@ records: $(VENV)/installed  ## regenerate every record that README and docs quot
 	$(BIN)/tiffin demo --full --out out/full
 	cp out/full/record.json benchmarks/results/default.json
 	cp out/full/record.npz benchmarks/results/default.npz
+	$(BIN)/tiffin export --out out/fp32
+	cp out/fp32/claims/parity.json benchmarks/results/parity.json
 	$(BIN)/python benchmarks/studies/overhead.py out/full/artifacts/fp32 benchmarks/results/overhead.json
 	$(BIN)/python benchmarks/studies/readme.py README.md benchmarks/results/default.json
 
