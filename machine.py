@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import platform
 import sys
@@ -134,6 +135,6 @@ def environment() -> dict[str, Any]:
     }
 
 
-def fingerprint(env: dict[str, Any]) -> tuple[Any, ...]:
-    """The part of an environment that must agree before two latencies may stand in one table."""
-    return (env["cpu"], tuple(env["cpu_features"]), env["cores"], env["system"])
+def utc_now() -> str:
+    """When a record was made: ISO 8601, UTC, to the second."""
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

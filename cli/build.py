@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
+import tempfile
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -22,7 +23,7 @@ def register(app: typer.Typer) -> None:
     app.command()(synthesize)
 
 
-def _need_build() -> None:
+def need_build() -> None:
     """One clear error where the workstation's packages are missing."""
     from importlib.util import find_spec
 
@@ -33,7 +34,7 @@ def _need_build() -> None:
 
 def export(
     checkpoint: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Argument(help="Trained weights, .safetensors with its .json beside it. Default: the shipped classifier."),
     ] = None,
     out: options.Out = Path("out/fp32"),
@@ -43,7 +44,7 @@ def export(
     seed: options.Seed = 0,
 ) -> None:
     """Checkpoint to ONNX, kept only if its logits are those of torch."""
-    _need_build()
+    need_build()
     from ..train.checkpoint import DEFAULT_CHECKPOINT, load_checkpoint
 
     if form not in ("onnx", "pt2"):
@@ -75,14 +76,14 @@ def quantize(
     artifact: Annotated[Path, typer.Argument(help="The fp32 ONNX artifact.")],
     precision: Annotated[str, typer.Option(help="int8, fp16 or bf16.")] = "int8",
     scheme: Annotated[str, typer.Option(help="int8 dialect: cpu, cpu-vnni or tensorrt.")] = "cpu",
-    quantizer: Annotated[Optional[str], typer.Option(help="nncf or ort. Default: by scheme.")] = None,  # noqa: UP045
-    out: Annotated[Optional[Path], typer.Option(help="Folder to write to. Default: beside the artifact.")] = None,  # noqa: UP045
+    quantizer: Annotated[str | None, typer.Option(help="nncf or ort. Default: by scheme.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write to. Default: beside the artifact.")] = None,
     data: options.Data = None,
     per_class: Annotated[int, typer.Option(min=1, help="Calibration photos of each class.")] = 3,
     seed: options.Seed = 0,
 ) -> None:
     """fp32 ONNX to fp16, bf16 or int8 ONNX."""
-    _need_build()
+    need_build()
     source = Artifact.load(artifact)
     if precision not in ("int8", "fp16", "bf16"):
         raise BadInput(f"unknown precision {precision!r}", "int8, fp16 or bf16")
@@ -105,10 +106,9 @@ def _quantize_int8(
 ) -> Artifact:
     from ..artifact.scheme import scheme_named
     from ..data import balanced, find_dataset
-    from ..data.overlap import pixel_hashes
+    from ..data.prepared import prepare_photos
     from ..quantize.calibration import CalibrationSet
     from ..quantize.quantize import default_quantizer, quantize_int8
-    from ..runtime.preprocess import prepare_batch
 
     quantizer = quantizer or default_quantizer(scheme_named(scheme))
     preprocess = source.manifest.preprocess
@@ -117,25 +117,24 @@ def _quantize_int8(
     dataset = find_dataset(data, progress=sys.stderr.isatty())
     drawn = balanced(dataset.role("calibrate"), per_class, seed)
     render.echo_options(scheme=scheme, quantizer=quantizer, photos=len(drawn), source=dataset.name, seed=seed, out=out)
-    hashes = pixel_hashes(drawn)
-    prepared = prepare_batch([photo.path for photo in drawn], preprocess)
-    photos = CalibrationSet(prepared, dataset.name, tuple(hashes[photo.path] for photo in drawn))
-    return quantize_int8(source, scheme, photos, out, quantizer)
+    with tempfile.TemporaryDirectory() as scratch:
+        photos = CalibrationSet.of(prepare_photos(drawn, preprocess, Path(scratch), dataset.kind), dataset.name)
+        return quantize_int8(source, scheme, photos, out, quantizer)
 
 
 def compile_(
     artifact: Annotated[Path, typer.Argument(help="An ONNX artifact.")],
     backend: Annotated[str, typer.Option(help="openvino, tensorrt or tensorrt_rtx.")] = "openvino",
-    out: Annotated[Optional[Path], typer.Option(help="Folder to write to. Default: beside the artifact.")] = None,  # noqa: UP045
+    out: Annotated[Path | None, typer.Option(help="Folder to write to. Default: beside the artifact.")] = None,
     batch: Annotated[tuple[int, int, int], typer.Option(help="TensorRT profile: min opt max batch.")] = (1, 1, 16),
     workspace_mb: Annotated[int, typer.Option(min=1, help="TensorRT scratch memory, MB.")] = 1024,
     capability: Annotated[
-        Optional[list[str]],  # noqa: UP045
+        list[str] | None,
         typer.Option(help="Compute capability such as 8.9, may repeat. Default: this machine's GPU."),
     ] = None,
 ) -> None:
     """ONNX to OpenVINO IR or a TensorRT engine."""
-    _need_build()
+    need_build()
     source = Artifact.load(artifact)
     out = out or _beside(artifact, backend)
     if backend == "openvino":
@@ -159,11 +158,11 @@ def compile_(
 
 def synthesize(
     out: Annotated[Path, typer.Argument(help="Folder to write the set to.")],
-    checkpoint: Annotated[Optional[Path], typer.Option(help="Trained weights. Default: shipped.")] = None,  # noqa: UP045
+    checkpoint: Annotated[Path | None, typer.Option(help="Trained weights. Default: shipped.")] = None,
     seed: options.Seed = 0,
 ) -> None:
     """Photos made from the checkpoint alone, for calibration and agreement without data."""
-    _need_build()
+    need_build()
     import logging
     from dataclasses import asdict
 

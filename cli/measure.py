@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -76,7 +75,7 @@ def bench(
     environment = machine.environment()
     say = (lambda line: None) if as_json else (lambda line: render.say(f"timing: {line}"))
     subjects, rounds = measure(candidates, chosen, say)
-    record = Record("bench", environment, subjects, asdict(chosen), rounds=rounds, created=_now())
+    record = Record("bench", environment, subjects, asdict(chosen), rounds=rounds, created=machine.utc_now())
     _finish(record, out, as_json, "")
 
 
@@ -84,13 +83,13 @@ def score(
     artifacts: Subjects,
     reference: Annotated[
         str | None, typer.Option(help="Artifact that flips count against. Default: the first.")
-    ] = None,  # noqa: UP045
+    ] = None,
     backend: options.Backend = None,
     threads: options.Threads = None,
     precision: options.Precision = None,
     data: options.Data = None,
     role: Annotated[str, typer.Option(help="Role of the photos: confirm or select.")] = "confirm",
-    photos: Annotated[Optional[int], typer.Option(min=1, help="How many. Default: all.")] = None,  # noqa: UP045
+    photos: Annotated[int | None, typer.Option(min=1, help="How many. Default: all.")] = None,
     seed: options.Seed = 0,
     out: Annotated[Path, typer.Option(help="Record to write.")] = Path("out/score.json"),
     as_json: options.Json = False,
@@ -126,13 +125,13 @@ def score(
         subjects.append(candidate.subject(applied=applied))
     about = {"name": dataset.name, "kind": dataset.kind, "role": role, "count": len(prepared)}
     record = Record("score", machine.environment(), tuple(subjects), {"seed": seed}, about,
-                    predictions=answers, created=_now())  # fmt: skip
+                    predictions=answers, created=machine.utc_now())  # fmt: skip
     _finish(record, out, as_json, candidates[0].name)
 
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for artifacts, cache and record.")] = Path("out/demo"),
-    checkpoint: Annotated[Optional[Path], typer.Option(help="Trained weights. Default: shipped.")] = None,  # noqa: UP045
+    checkpoint: Annotated[Path | None, typer.Option(help="Trained weights. Default: shipped.")] = None,
     data: options.Data = None,
     photos: Annotated[int, typer.Option(min=1, help="Photos to score.")] = 500,
     full: Annotated[
@@ -142,9 +141,9 @@ def demo(
     as_json: options.Json = False,
 ) -> None:
     """Checkpoint to a table of backends and precisions, measured on this machine."""
-    from .build import _need_build
+    from .build import need_build
 
-    _need_build()
+    need_build()
     from ..benchmarks.rounds import RoundOptions
     from ..data import find_dataset
     from ..optimize.candidates import REFERENCE
@@ -177,10 +176,6 @@ def show(
         raise BadInput(f"{record}: a record of nothing", "a record with subjects")
     reference = REFERENCE if REFERENCE in names else names[0]
     _print(loaded, reference, as_json, markdown)
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
 
 
 def _make_parent(out: Path) -> None:

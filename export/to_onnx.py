@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +20,7 @@ from ..machine import versions
 from ..train import Checkpoint
 from .graph.canonical import canonical
 from .parity import Parity, measure_parity, require_parity
+from .quiet import quiet
 
 # The newest opset that ONNX Runtime, OpenVINO and TensorRT's parsers of 2025 all read whole.
 OPSET = 20
@@ -97,7 +95,9 @@ def to_onnx(checkpoint: Checkpoint, out: Path, photos: np.ndarray) -> tuple[Arti
 
 
 def _export(checkpoint: Checkpoint) -> onnx.ModelProto:
-    with _quiet():
+    # It warns of torchvision's absence and of its own deprecations.
+    with quiet("torch.onnx"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         program = torch.onnx.export(
             trace(checkpoint),
             dynamo=True,
@@ -117,15 +117,3 @@ def _export(checkpoint: Checkpoint) -> onnx.ModelProto:
     model = canonical(program.model_proto, metadata)
     onnx.checker.check_model(model, full_check=True)
     return model
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter warns of torchvision's absence and of its own deprecations; neither is the user's affair."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-    logger.setLevel(level)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Protocol
@@ -15,8 +14,9 @@ from ..data import Dataset
 from ..data.prepared import PreparedPhotos
 from ..errors import TiffinError
 from ..records import Predictions, Record, Subject
+from ..train import load_checkpoint
 from .candidates import plan, without_vnni
-from .pipeline import Recipe, build, gather, open_checkpoint
+from .pipeline import Recipe, build, gather
 
 
 class Progress(Protocol):
@@ -39,7 +39,7 @@ def run_demo(recipe: Recipe, rounds: RoundOptions, dataset: Dataset, progress: P
         ParityFailed: the exported model is not the trained one.
     """
     environment = machine.environment()
-    checkpoint = open_checkpoint(recipe)
+    checkpoint = load_checkpoint(recipe.checkpoint)
     materials = gather(recipe, dataset, checkpoint, progress.say)
     built = build(recipe, checkpoint, materials, progress.say)
     candidates = plan(built)
@@ -61,7 +61,7 @@ def run_demo(recipe: Recipe, rounds: RoundOptions, dataset: Dataset, progress: P
         },
         rounds=times,
         predictions=answers,
-        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        created=machine.utc_now(),
     )
 
 

@@ -20,7 +20,7 @@ from ..data.overlap import prove_disjoint
 from ..data.prepared import PreparedPhotos, prepare_photos
 from ..errors import TiffinError
 from ..machine import versions
-from ..train.checkpoint import DEFAULT_CHECKPOINT, Checkpoint, load_checkpoint
+from ..train.checkpoint import DEFAULT_CHECKPOINT, Checkpoint
 
 Say = Callable[[str], None]
 Make = Callable[[Path], Artifact]
@@ -100,15 +100,6 @@ def build(recipe: Recipe, checkpoint: Checkpoint, materials: Materials, say: Say
     return _Stages(recipe, checkpoint, materials, say).run()
 
 
-def open_checkpoint(recipe: Recipe) -> Checkpoint:
-    """The recipe's checkpoint.
-
-    Raises:
-        BadInput: missing, corrupt, or of another class count.
-    """
-    return load_checkpoint(recipe.checkpoint)
-
-
 class _Stages:
     """Runs stages in order; each is skipped where its inputs and options did not change."""
 
@@ -169,8 +160,7 @@ class _Stages:
             from ..quantize.calibration import CalibrationSet
             from ..quantize.quantize import quantize_int8
 
-            prepared = self._materials.calibration
-            photos = CalibrationSet(np.asarray(prepared.array()), self._materials.dataset.name, prepared.hashes)
+            photos = CalibrationSet.of(self._materials.calibration, self._materials.dataset.name)
             return quantize_int8(self._artifacts["fp32"], scheme, photos, out, quantizer)
 
         return run

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..data.prepared import PreparedPhotos
 from ..errors import BadInput
 
 
@@ -30,6 +31,11 @@ class CalibrationSet:
     def __post_init__(self) -> None:
         if len(self.photos) == 0:
             raise BadInput("the calibration set is empty", "some hundred photos", "give --data with train photos")
+
+    @classmethod
+    def of(cls, prepared: PreparedPhotos, source: str) -> CalibrationSet:
+        """Prepared photos of a dataset called `source`."""
+        return cls(np.asarray(prepared.array()), source, prepared.hashes)
 
     def __len__(self) -> int:
         return len(self.photos)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 import os
 from collections.abc import Iterator
 
@@ -14,6 +13,7 @@ import onnx
 from ..artifact.scheme import Scheme
 from ..errors import BadInput
 from ..export.graph.canonical import PROLOGUE
+from ..export.quiet import quiet
 from .calibration import CalibrationSet
 
 
@@ -38,7 +38,8 @@ def quantize_nncf(model: onnx.ModelProto, scheme: Scheme, calibration: Calibrati
     def feeds() -> Iterator[dict[str, np.ndarray]]:
         return calibration.feeds(name)
 
-    with _quiet():
+    # Progress bars and INFO lines go to stdout, which belongs to results.
+    with quiet("nncf"), contextlib.redirect_stdout(io.StringIO()):
         return nncf.quantize(
             model,
             nncf.Dataset(_Reiterable(feeds)),
@@ -56,14 +57,3 @@ class _Reiterable:
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         return self._feeds()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """NNCF prints progress bars and INFO lines to stdout, which belongs to results."""
-    logger = logging.getLogger("nncf")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    with contextlib.redirect_stdout(io.StringIO()):
-        yield
-    logger.setLevel(level)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ import onnx
 
 from ..artifact.scheme import Scheme
 from ..export.graph.canonical import PROLOGUE
+from ..export.quiet import quiet
 from .calibration import CalibrationSet
 
 
@@ -27,10 +27,9 @@ def quantize_ort(model: onnx.ModelProto, scheme: Scheme, calibration: Calibratio
             return next(self._feeds, None)
 
     activation = QuantType.QUInt8 if scheme.activations == "uint8" else QuantType.QInt8
-    level = logging.getLogger().level
-    with tempfile.TemporaryDirectory() as scratch:
+    # It warns of pre-processing through the root logger.
+    with tempfile.TemporaryDirectory() as scratch, quiet(None):
         path = Path(scratch) / "int8.onnx"
-        logging.getLogger().setLevel(logging.ERROR)  # it warns of pre-processing through the root logger
         quantize_static(
             model,
             path,
@@ -47,5 +46,4 @@ def quantize_ort(model: onnx.ModelProto, scheme: Scheme, calibration: Calibratio
                 "QuantizeBias": scheme.quantize_bias,
             },
         )
-        logging.getLogger().setLevel(level)
         return onnx.load(path)

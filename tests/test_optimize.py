@@ -14,11 +14,12 @@ from tiffin.data import Dataset, open_dataset
 from tiffin.errors import BadDataset, BadInput, Overlap
 from tiffin.optimize.candidates import REFERENCE, plan, vnni_notes, without_vnni
 from tiffin.optimize.demo import run_demo
-from tiffin.optimize.pipeline import Built, Recipe, build, gather, open_checkpoint
+from tiffin.optimize.pipeline import Built, Recipe, build, gather
 from tiffin.optimize.proof import best_float, not_faster
 from tiffin.records import Record, Rounds, Subject
 from tiffin.records.record import load_record
 from tiffin.runtime import backends
+from tiffin.train import load_checkpoint
 
 STAGES = {
     "fp32",
@@ -50,7 +51,7 @@ def recipe(checkpoint_file: Path, tmp_path_factory: pytest.TempPathFactory) -> R
 def run(recipe: Recipe, dataset: Dataset) -> tuple[Built, dict[str, str]]:
     """What was built, and what each stage said: "building" or "unchanged, reused"."""
     said: list[str] = []
-    checkpoint = open_checkpoint(recipe)
+    checkpoint = load_checkpoint(recipe.checkpoint)
     materials = gather(recipe, dataset, checkpoint, lambda line: None)
     built = build(recipe, checkpoint, materials, said.append)
     return built, dict(line.split(": ", 1) for line in said if not line.startswith("  "))
@@ -140,13 +141,13 @@ def test_calibration_and_scored_photos_must_be_disjoint(recipe: Recipe, dataset:
     confirm = dataset.role("confirm")
     mixed = dataclasses.replace(dataset, roles={**dataset.roles, "calibrate": confirm})
     with pytest.raises(Overlap, match="calibrate and confirm"):
-        gather(dataclasses.replace(recipe, out=tmp_path), mixed, open_checkpoint(recipe), lambda line: None)
+        gather(dataclasses.replace(recipe, out=tmp_path), mixed, load_checkpoint(recipe.checkpoint), lambda line: None)
 
 
 def test_an_empty_calibration_role_is_refused(recipe: Recipe, dataset: Dataset) -> None:
     bare = dataclasses.replace(dataset, roles={"confirm": dataset.role("confirm")})
     with pytest.raises(BadDataset, match="calibrate"):
-        gather(recipe, bare, open_checkpoint(recipe), lambda line: None)
+        gather(recipe, bare, load_checkpoint(recipe.checkpoint), lambda line: None)
 
 
 # Candidates
