@@ -1,10 +1,14 @@
-"""What machine is this: CPU model and features, cores, cgroup limits, load, versions. Standard library only."""
+"""What machine is this: CPU, GPU, cores, cgroup limits, load, versions, commit. Standard library only.
+
+Nothing here names one machine among its like: no host name, no serial number, no path.
+"""
 
 from __future__ import annotations
 
 import datetime
 import os
 import platform
+import subprocess
 import sys
 from collections.abc import Iterable
 from importlib import metadata
@@ -83,13 +87,27 @@ def usable_cores() -> int:
     return max(1, min(affinity, int(quota) if quota else affinity))
 
 
+def _cgroup(name: str) -> str | None:
+    """A file of this process's own cgroup v2, or of the root that a container sees; None where there is neither."""
+    told = (_read("/proc/self/cgroup") or "").splitlines()
+    own = next((line[3:].strip("/") for line in told if line.startswith("0::")), "")
+    root = "/sys/fs/cgroup"
+    return _read(f"{root}/{own}/{name}") or _read(f"{root}/{name}")
+
+
 def _cgroup_cpu_quota() -> float | None:
     """CPUs' worth of time granted by cgroup v2 `cpu.max`, or None if unlimited or not told."""
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-    except (OSError, ValueError):
+        quota, period = (_cgroup("cpu.max") or "").split()
+        return None if quota == "max" else int(quota) / int(period)
+    except ValueError:
         return None
-    return None if quota == "max" else int(quota) / int(period)
+
+
+def cgroup_memory_bytes() -> int | None:
+    """Memory granted by cgroup v2 `memory.max`, bytes, or None if unlimited or not told."""
+    granted = _cgroup("memory.max") or ""
+    return int(granted) if granted.isdigit() else None
 
 
 def memory_bytes() -> int | None:
@@ -100,11 +118,75 @@ def memory_bytes() -> int | None:
         return None
 
 
-def _read(path: str) -> str | None:
+def _read(path: str | Path) -> str | None:
     try:
-        return Path(path).read_text().strip()
+        return Path(path).read_text(errors="replace").strip("\0\n ")
     except OSError:
         return None
+
+
+def board() -> str | None:
+    """Model of the board or of the (virtual) computer: tells ARM devices apart, whose CPUs have no name in Linux."""
+    return _read("/proc/device-tree/model") or _read("/sys/class/dmi/id/product_name") or None
+
+
+def threads_per_core() -> int | None:
+    """Hardware threads that share the first core, or None where the system does not tell."""
+    siblings = _read("/sys/devices/system/cpu/cpu0/topology/thread_siblings_list") or ""
+    try:
+        spans = [[int(end) for end in span.split("-")] for span in siblings.split(",")]
+    except ValueError:
+        return None
+    return sum(span[-1] - span[0] + 1 for span in spans)
+
+
+def has_hypervisor() -> bool | None:
+    """True in a virtual machine that says so (x86); None on other CPUs."""
+    flags = _cpuinfo().get("flags")
+    return None if flags is None else "hypervisor" in flags.split()
+
+
+def gpus() -> tuple[str | None, str | None]:
+    """NVIDIA GPUs' names joined by commas, and the driver's version; None where nothing tells.
+
+    The kernel module is asked first: it answers at once, while NVML may take seconds to wake a sleeping GPU.
+    """
+    about = [_read(path) or "" for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))]
+    names = [line.partition(":")[2].strip() for text in about for line in text.splitlines() if "Model:" in line]
+    if not names:
+        return _nvml()
+    return ", ".join(names), _read("/sys/module/nvidia/version")
+
+
+def _nvml() -> tuple[str | None, str | None]:
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except Exception:  # not installed, no driver, or an NVML of another version: nothing told
+        return None, None
+    try:
+        found = [
+            pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(index))
+            for index in range(pynvml.nvmlDeviceGetCount())
+        ]
+        driver = pynvml.nvmlSystemGetDriverVersion()
+    except Exception:
+        return None, None
+    finally:
+        pynvml.nvmlShutdown()
+    words = [word.decode() if isinstance(word, bytes) else str(word) for word in (*found, driver)]
+    return ", ".join(words[:-1]) or None, words[-1]
+
+
+def git_commit() -> str | None:
+    """Commit of the working directory, "+dirty" behind it where tracked files differ; None without git or commit."""
+    words = ["git", "--no-optional-locks", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+dirty"]
+    try:
+        asked = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=5)
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+    return asked.stdout.strip() or None if asked.returncode == 0 else None
 
 
 def versions(packages: Iterable[str] = ENGINE_PACKAGES) -> dict[str, str]:
@@ -119,19 +201,29 @@ def versions(packages: Iterable[str] = ENGINE_PACKAGES) -> dict[str, str]:
 
 
 def environment() -> dict[str, Any]:
-    """All that a record says of the machine it was made on, as plain JSON values."""
+    """All that a record says of the machine it was made on, as plain JSON values; None is what nothing tells."""
+    gpu, gpu_driver = gpus()
     return {
         "cpu": cpu_model(),
         "cpu_features": list(cpu_features()),
+        "board": board(),
         "cores": usable_cores(),
         "cores_total": os.cpu_count(),
+        "threads_per_core": threads_per_core(),
         "memory_bytes": memory_bytes(),
         "cgroup_cpu_quota": _cgroup_cpu_quota(),
+        "cgroup_memory_bytes": cgroup_memory_bytes(),
         "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "hypervisor": has_hypervisor(),
+        "gpu": gpu,
+        "gpu_driver": gpu_driver,
         "load_1min": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "system": f"{platform.system()} {platform.machine()}",
+        "kernel": platform.release(),
+        "clock_source": _read("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
         "python": sys.version.split()[0],
         "versions": versions(),
+        "git_commit": git_commit(),
     }
 
 

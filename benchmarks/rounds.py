@@ -2,142 +2,201 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from ..artifact import Artifact
 from ..errors import TiffinError
-from ..records import Rounds, Subject
+from ..records import Rounds, Stages, Subject
+from ..records.stopping import Precision, precision
 from .candidate import Candidate
+from .options import Progress, RoundOptions, Status, ending, worst_ending
+from .sensors import Sensors, between, memory
+from .tally import Tally
+from .workers.burner import burners
 from .workers.client import WorkerClient
 
-Progress = Callable[[str], None]
 
-
-@dataclass(frozen=True)
-class RoundOptions:
-    """How latencies are measured.
+class Measurement:
+    """A run of several candidates. What is known so far can be read at any moment, also after an interruption.
 
     Args:
-        launches: times that each worker is started anew; a process has a bias of its own.
-        blocks: timed blocks a launch.
-        block_s, min_calls: a block lasts at least so many seconds and calls.
-        warmup_s: untimed-in-the-result calls after each start, recorded apart.
-        batch: photos a call.
-        seed: of the order and of the feeds.
+        photos: encoded photos on which photo-to-label is split into stages; none leaves that out.
+        progress: called before each block.
     """
 
-    launches: int = 3
-    blocks: int = 4
-    block_s: float = 0.5
-    min_calls: int = 5
-    warmup_s: float = 0.5
-    batch: int = 1
-    seed: int = 0
+    def __init__(
+        self,
+        candidates: Sequence[Candidate],
+        options: RoundOptions,
+        progress: Progress = lambda status: None,
+        photos: Sequence[Path] = (),
+    ) -> None:
+        self._candidates, self._options, self._progress, self._photos = candidates, options, progress, photos
+        self._tallies = {candidate.name: Tally(reason=candidate.reason) for candidate in candidates}
+        self._chance = random.Random(options.seed)
+        self._sensors = Sensors()
+        self._position = 0
+        self._began = time.monotonic()
+        self._known: dict[str, Precision] = {}
 
+    def run(self) -> None:
+        """Measure all that can run, until the stopping rule says so; a worker that fails is a row with the reason.
 
-@dataclass
-class _Tally:
-    """What has been measured of one candidate so far."""
+        Raises:
+            whatever interrupts it; workers are closed, and what was measured stays readable.
+        """
+        count = self._options.burners if self._options.regime == "contended" else 0
+        self._began = time.monotonic()
+        with burners(count, self._candidates[0].place.cpus if self._candidates else None):
+            if self._options.regime == "sustained":
+                for candidate in self._candidates:
+                    self._sustain(candidate)
+            else:
+                self._relaunch()
 
-    blocks: list[np.ndarray] = field(default_factory=list)
-    launches: list[int] = field(default_factory=list)
-    order: list[int] = field(default_factory=list)
-    warmup: list[np.ndarray] = field(default_factory=list)
-    cold_start_s: list[float] = field(default_factory=list)
-    peak_bytes: int | None = None
-    applied: dict[str, object] = field(default_factory=dict)
-    reason: str = ""
+    def _relaunch(self) -> None:
+        launch = 0
+        while self._open():
+            began = time.monotonic()
+            self._launch(launch)
+            launch += 1
+            self._judge(launch, time.monotonic() - began)
 
-    def rounds(self, batch: int) -> Rounds:
-        warmup = np.concatenate(self.warmup) if self.warmup else np.zeros(0, np.int64)
-        return Rounds(tuple(self.blocks), tuple(self.launches), tuple(self.order), warmup, batch)
+    def _open(self) -> list[Candidate]:
+        """Candidates that still need launches; the reference stays as long as any other does."""
+        running = [row for row in self._candidates if not self._tallies[row.name].reason]
+        waiting = [row for row in running if not self._tallies[row.name].ended]
+        return [row for row in running if row in waiting or row is running[0]] if waiting else []
+
+    def _launch(self, launch: int) -> None:
+        with self._workers(self._open()) as workers:
+            for _ in range(self._options.blocks):
+                for name in self._chance.sample(sorted(workers), len(workers)):
+                    self._progress(self._status(launch, name))
+                    self._time_block(workers, name, launch)
+            for name in list(workers):
+                self._finish(workers, name)
+
+    def _status(self, launch: int, name: str) -> Status:
+        return Status(launch, name, time.monotonic() - self._began, self._options.time_limit_s, dict(self._known))
+
+    @contextlib.contextmanager
+    def _workers(self, candidates: Sequence[Candidate]) -> Iterator[dict[str, WorkerClient]]:
+        """Started, warmed up and stopped, one after the other; closed whatever happens."""
+        workers: dict[str, WorkerClient] = {}
+        try:
+            for candidate in candidates:
+                self._start(candidate, workers)
+            yield workers
+        finally:
+            for worker in workers.values():
+                worker.close()
+
+    def _start(self, candidate: Candidate, workers: dict[str, WorkerClient]) -> None:
+        tally = self._tallies[candidate.name]
+        assert candidate.artifact is not None and candidate.run is not None
+        feeds = random_feeds(candidate.artifact, self._options.batch, self._options.seed)
+        with self._failing(workers, candidate.name):
+            worker = WorkerClient(candidate.artifact, candidate.run, candidate.place, feeds)
+            workers[candidate.name] = worker  # at once: whatever stops us now closes it
+            tally.started(worker, worker.time(self._options.warmup_s, 1).ns)
+            worker.pause()
+
+    @contextlib.contextmanager
+    def _failing(self, workers: dict[str, WorkerClient], name: str) -> Iterator[None]:
+        """A worker that fails is closed and becomes a reason."""
+        try:
+            yield
+        except TiffinError as error:
+            self._tallies[name].reason = error.what
+            if name in workers:
+                workers.pop(name).close()
+
+    def _time_block(self, workers: dict[str, WorkerClient], name: str, launch: int) -> None:
+        chosen, tally, worker = self._options, self._tallies[name], workers[name]
+        self._position += 1
+        with self._failing(workers, name):
+            before = self._sensors.read()
+            worker.resume()
+            block = worker.time(chosen.block_s, chosen.min_calls, chosen.regime, chosen.fps, chosen.rewarm)
+            worker.pause()
+            told = between(before, self._sensors.read())
+            tally.keep(block, told, memory(worker.pid), launch, self._position)
+
+    def _finish(self, workers: dict[str, WorkerClient], name: str) -> None:
+        """After the last block of a launch: photo to label, split into stages."""
+        tally, worker = self._tallies[name], workers[name]
+        artifact = worker.artifact
+        if self._photos and artifact.manifest.task == "classification" and artifact.manifest.preprocess:
+            worker.resume()
+            with self._failing(workers, name):
+                names, rows = worker.stages(self._photos)
+                tally.stage_names = names
+                tally.stages += rows
+                worker.pause()
+
+    def _sustain(self, candidate: Candidate) -> None:
+        """One candidate for `sustain_s`, block after block, never relaunched: heat is the point."""
+        tally = self._tallies[candidate.name]
+        if tally.reason:
+            return
+        with self._workers([candidate]) as workers:
+            end = time.monotonic() + self._options.sustain_s
+            while time.monotonic() < end and candidate.name in workers:
+                self._progress(self._status(0, candidate.name))
+                self._time_block(workers, candidate.name, 0)
+            if candidate.name in workers:
+                self._finish(workers, candidate.name)
+        tally.ended = "fixed"
+
+    def _judge(self, launch: int, launch_s: float) -> None:
+        """Say of each open candidate how well it is known, and whether it is done."""
+        left_s = self._options.time_limit_s - (time.monotonic() - self._began)
+        affordable = min(int(left_s / launch_s), self._options.max_launches - launch)
+        names = [row.name for row in self._open()]
+        found, target = self.rounds(), self._options.target
+        judged = names[1:] or names
+        for name in judged:
+            known = precision(found[name], found[names[0]] if name != names[0] else None, target or 1.0)
+            self._known[name] = known
+            self._tallies[name].ended = ending(known, launch, affordable, self._options)
+        if judged != names and all(self._tallies[name].ended for name in judged):
+            self._tallies[names[0]].ended = worst_ending(tally.ended for tally in self._tallies.values())
+
+    def rounds(self) -> dict[str, Rounds]:
+        """By name of those with any that did not fail."""
+        return {name: tally.rounds(self._options) for name, tally in self._tallies.items() if tally.told}
+
+    def stages(self) -> dict[str, Stages]:
+        """Photo to label by name, of those it was measured of."""
+        return {name: tally.photo_to_label() for name, tally in self._tallies.items() if tally.told and tally.stages}
+
+    def subjects(self) -> tuple[Subject, ...]:
+        """One a candidate, in the order given."""
+        return tuple(candidate.subject(**self._tallies[candidate.name].facts()) for candidate in self._candidates)
+
+    def missing_sensors(self) -> dict[str, str]:
+        """What this machine does not tell, and why."""
+        return dict(self._sensors.missing)
 
 
 def measure(
-    candidates: Sequence[Candidate], options: RoundOptions, progress: Progress = lambda line: None
+    candidates: Sequence[Candidate], options: RoundOptions, progress: Progress = lambda status: None
 ) -> tuple[tuple[Subject, ...], dict[str, Rounds]]:
-    """Measure all that can run; a worker that fails becomes a subject with the reason.
+    """Run a `Measurement` to its end.
 
     Returns:
         Subjects in the order given, and rounds by name of those with any.
     """
-    chance = random.Random(options.seed)
-    tallies = {candidate.name: _Tally(reason=candidate.reason) for candidate in candidates}
-    position = 0
-    for launch in range(options.launches):
-        workers: dict[str, WorkerClient] = {}
-        try:
-            for candidate in candidates:
-                _start(candidate, tallies[candidate.name], workers, options)
-            for block in range(options.blocks):
-                progress(f"launch {launch + 1}/{options.launches}, block {block + 1}/{options.blocks}")
-                for name in chance.sample(sorted(workers), len(workers)):
-                    position += 1
-                    _time_block(workers, name, tallies[name], (launch, position), options)
-            for name, worker in workers.items():
-                _ask_memory(worker, tallies[name])
-        finally:
-            for worker in workers.values():
-                worker.close()
-    rounds = {name: tally.rounds(options.batch) for name, tally in tallies.items() if tally.blocks and not tally.reason}
-    return tuple(_subject(candidate, tallies[candidate.name]) for candidate in candidates), rounds
-
-
-def _start(candidate: Candidate, tally: _Tally, workers: dict[str, WorkerClient], options: RoundOptions) -> None:
-    """Start, warm up and stop one worker; all earlier ones are stopped already."""
-    if tally.reason or candidate.artifact is None or candidate.run is None:
-        return
-    try:
-        feeds = random_feeds(candidate.artifact, options.batch, options.seed)
-        worker = WorkerClient(candidate.artifact, candidate.run, candidate.place, feeds)
-        workers[candidate.name] = worker  # at once: whatever stops us now closes it
-        tally.warmup.append(worker.time_ns(options.warmup_s, 1))
-    except TiffinError as error:
-        tally.reason = error.what
-        if candidate.name in workers:
-            workers.pop(candidate.name).close()
-        return
-    tally.cold_start_s.append(worker.cold_start_s)
-    tally.applied = worker.applied
-    worker.pause()
-
-
-def _time_block(
-    workers: dict[str, WorkerClient], name: str, tally: _Tally, where: tuple[int, int], options: RoundOptions
-) -> None:
-    worker = workers[name]
-    worker.resume()
-    try:
-        block = worker.time_ns(options.block_s, options.min_calls)
-    except TiffinError as error:
-        tally.reason = error.what
-        workers.pop(name).close()
-        return
-    worker.pause()
-    tally.blocks.append(block)
-    tally.launches.append(where[0])
-    tally.order.append(where[1])
-
-
-def _ask_memory(worker: WorkerClient, tally: _Tally) -> None:
-    worker.resume()
-    try:
-        tally.peak_bytes = max(tally.peak_bytes or 0, worker.peak_bytes() or 0) or None
-    except TiffinError as error:
-        tally.reason = error.what
-
-
-def _subject(candidate: Candidate, tally: _Tally) -> Subject:
-    return candidate.subject(
-        applied=tally.applied,
-        cold_start_s=tuple(tally.cold_start_s),
-        peak_bytes=tally.peak_bytes,
-        reason=tally.reason,
-    )
+    run = Measurement(candidates, options, progress)
+    run.run()
+    return run.subjects(), run.rounds()
 
 
 def random_feeds(artifact: Artifact, batch: int, seed: int) -> dict[str, np.ndarray]:

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from ..errors import BadInput
+
+if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
+    from ..benchmarks.candidate import Candidate
+
+Subjects = Annotated[
+    list[str], typer.Argument(help="Artifacts; FOLDER@BACKEND runs one on another engine.", show_default=False)
+]
 
 Data = Annotated[
     Path | None,
@@ -20,3 +29,85 @@ Threads = Annotated[int | None, typer.Option(min=1, help="Threads of one lane. D
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
 Precision = Annotated[str | None, typer.Option(help="Float layers computed in: fp32, fp16 or bf16. Default: fp32.")]
 Seed = Annotated[int, typer.Option(help="Seed of every draw.")]
+
+
+def candidates(
+    words: list[str],
+    backend: str | None,
+    threads: int | None,
+    precision: str | None,
+    lanes: int = 1,
+    cpus: tuple[int, ...] | None = None,
+) -> list[Candidate]:
+    """One candidate a word: an artifact's folder, with `@BACKEND` where it runs on another engine.
+
+    Raises:
+        BadArtifact, BadInput: no artifact, no such backend, or one named twice.
+    """
+    from dataclasses import replace
+
+    from ..artifact import Artifact
+    from ..benchmarks.candidate import Candidate
+    from ..benchmarks.workers.place import Place
+    from ..runtime import backends, default_run
+
+    found = []
+    for word in words:
+        folder, _, named = word.partition("@")
+        artifact = Artifact.load(folder)
+        run = default_run(artifact)
+        chosen = named or backend or run.backend
+        backends.backend(chosen)  # an unknown word is refused now, not a row that cannot run
+        run = replace(run, backend=chosen, threads=threads, lanes=lanes,
+                      execution_precision=precision or run.execution_precision)  # fmt: skip
+        found.append(Candidate(f"{folder}@{chosen}", artifact, run, Place(cpus=cpus)))
+    if len({candidate.name for candidate in found}) < len(found):
+        raise BadInput("one candidate is named twice", "different artifacts or backends")
+    return _briefly(found)
+
+
+def _briefly(found: list[Candidate]) -> list[Candidate]:
+    """Named by their folders alone, where that tells them apart."""
+    from dataclasses import replace
+
+    short = [Path(row.name).name for row in found]
+    if len(set(short)) < len(short):
+        return found
+    return [replace(row, name=name) for row, name in zip(found, short, strict=True)]
+
+
+def cpu_list(words: str | None) -> tuple[int, ...] | None:
+    """`0,2` as numbers.
+
+    Raises:
+        BadInput: not numbers, or cores that this process may not use.
+    """
+    import os
+
+    if words is None:
+        return None
+    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    try:
+        found = tuple(sorted({int(word) for word in words.split(",")}))
+    except ValueError:
+        found = ()
+    if not found or not set(found) <= set(allowed):
+        raise BadInput(f"cores {words!r}", f"some of {', '.join(map(str, allowed))}, separated by commas")
+    return found
+
+
+def require_one_model(found: list[Candidate]) -> None:
+    """Latencies of two models are no alternatives of one another.
+
+    Raises:
+        BadInput: labels or inputs differ.
+    """
+    for row in found[1:]:
+        for what in ("labels", "inputs"):
+            one, other = (getattr(each.artifact.manifest, what) for each in (found[0], row) if each.artifact)
+            if one != other:
+                raise BadInput(
+                    f"{found[0].name} and {row.name} have different {what}",
+                    "artifacts of one model",
+                    "pass --different-models to compare them all the same",
+                )

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
-    from ..records import Predictions, Record, Subject
-    from ..records.latency import Latency
+    from ..benchmarks.options import Status
 
 WIDTH = 80
 _NARROWEST_NAME = 16
@@ -36,16 +35,33 @@ def next_command(command: str) -> None:
     say(f"next: {command}")
 
 
+def is_watched() -> bool:
+    """True if somebody looks: stderr is a terminal, and this is no CI."""
+    return sys.stderr.isatty() and not os.environ.get("CI")
+
+
 class TerminalProgress:
-    """Lines, and one bar at a time where stderr is a terminal and this is no CI."""
+    """Lines, and one bar or status line at a time where somebody watches."""
 
     def say(self, line: str) -> None:
         """One line."""
         say(line)
 
+    def timing(self, status: Status) -> None:
+        """Who is timed, how well each ratio is known, the time: one line that redraws itself; nothing elsewhere."""
+        if is_watched():
+            sys.stderr.write(f"\r{_timing(status):<{WIDTH - 1}}")
+            sys.stderr.flush()
+
+    def timed(self) -> None:
+        """Clear the status line."""
+        if is_watched():
+            sys.stderr.write("\r" + " " * (WIDTH - 1) + "\r")
+            sys.stderr.flush()
+
     def bar(self, name: str, total: int) -> Callable[[int], None]:
         """A bar that redraws itself; elsewhere one line."""
-        if not sys.stderr.isatty() or os.environ.get("CI"):
+        if not is_watched():
             say(name)
             return lambda done: None
 
@@ -56,6 +72,19 @@ class TerminalProgress:
             sys.stderr.flush()
 
         return draw
+
+
+def _timing(status: Status) -> str:
+    """Such as `launch 4: openvino int8  worst of 4 known to ±1.8 %  0:43 of at most 5:00`."""
+    widths = [known.half_width for known in status.known.values() if known.half_width < 1]
+    so_far = f"worst of {len(widths)} known to ±{max(widths):.1%}".replace("%", " %") if widths else "starting"
+    time = f"{_clock(status.elapsed_s)} of at most {_clock(status.limit_s)}"
+    head = f"launch {status.launch + 1}: {status.candidate}"
+    return f"{head[: WIDTH - len(so_far) - len(time) - 5]}  {so_far}  {time}"
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
 
 @dataclass(frozen=True)
@@ -94,158 +123,6 @@ def _wrapped_row(row: Sequence[str], width: int) -> list[Sequence[str]]:
     name, *cells = row
     first, *rest = textwrap.wrap(name, width, subsequent_indent="  ") or [""]
     return [[first, *cells], *([part] + [""] * len(cells) for part in rest)]
-
-
-def _timed(record: Record, subject: Subject) -> Latency | None:
-    from ..records.latency import summarize
-
-    return summarize(record.rounds[subject.name]) if subject.name in record.rounds else None
-
-
-def _ms(seconds: float) -> str:
-    """Three figures: more would be noise."""
-    value = seconds * 1e3
-    return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
-
-
-def main_table(record: Record, reference: str, marks: Mapping[str, str]) -> Table:
-    """backend × precision with latency, top-1, flips and size; rows that ran."""
-    photos = record.data.get("kind") == "photos"
-    header = ["candidate", "p50 ms (min–max)", "top-1 %" if photos else "agree %", "flips", "MB"]
-    rows = []
-    for subject in record.subjects:
-        if not subject.reason:
-            mark = " *" if subject.name in marks else ""
-            rows.append(
-                [subject.name + mark, _latency(record, subject), *_answers(record, subject, reference), _mb(subject)]
-            )
-    return Table(header, rows)
-
-
-def _latency(record: Record, subject: Subject) -> str:
-    latency = _timed(record, subject)
-    return f"{_ms(latency.p50_s)} ({_ms(latency.low_s)}–{_ms(latency.high_s)})" if latency else "not timed"
-
-
-def _answers(record: Record, subject: Subject, reference: str) -> list[str]:
-    from ..records.classification import top_k
-    from ..records.paired import agreement, flips
-
-    found, base = record.predictions.get(subject.name), record.predictions.get(reference)
-    if found is None:
-        return ["not scored", ""]
-    changed = flips(found, base) if base else None
-    share = top_k(found) if found.kind == "photos" else agreement(found, base) if base else None
-    flipped = f"{changed.count} ({changed.rate.value:.2%})" if changed else "no fp32"
-    return [f"{share.value * 100:.2f}" if share else "", flipped]
-
-
-def _mb(subject: Subject) -> str:
-    return f"{subject.size_bytes / 1e6:.1f}"
-
-
-def detail_table(record: Record, reference: str) -> Table:
-    """The rest of what was measured."""
-    from ..records.classification import top_k
-    from ..records.paired import agreement
-
-    header = ["candidate", "p95 ms", "img/s", "top-5 %", "agree %", "RSS MB", "start s"]
-    rows = []
-    for subject in record.subjects:
-        if subject.reason:
-            continue
-        latency = _timed(record, subject)
-        found, base = record.predictions.get(subject.name), record.predictions.get(reference)
-        cold = sorted(subject.cold_start_s)
-        rows.append(
-            [
-                subject.name,
-                _ms(latency.p95_s) if latency else "",
-                f"{latency.throughput:.1f}" if latency else "",
-                f"{top_k(found, 5).value * 100:.2f}" if found and found.kind == "photos" else "",
-                f"{agreement(found, base).value * 100:.2f}" if found and base else "",
-                f"{subject.peak_bytes / 1e6:.0f}" if subject.peak_bytes else "",
-                f"{cold[len(cold) // 2]:.1f}" if cold else "",
-            ]
-        )
-    return Table(header, rows)
-
-
-def record_notes(record: Record, reference: str, marks: Mapping[str, str]) -> list[str]:
-    """What the reader must know: the data, the machine, what did not run and why, what is not worth it."""
-    data, env = record.data, record.environment
-    notes = [_data_note(data, reference)] if data else []
-    threads = sorted({str(subject.applied["threads"]) for subject in record.subjects if subject.applied})
-    notes.append(
-        f"machine: {env['cpu']}, {env['cores']} cores, {', '.join(_words(env)) or 'no vector extensions'}; "
-        f"{' or '.join(threads)} threads; p50 and the least and greatest block median; compare rows, not machines"
-    )
-    if marks:
-        ratios = "; ".join(f"{name} {why}" for name, why in marks.items())
-        notes.append(f"* not faster than its engine's best float beyond the spread; median time (spread): {ratios}")
-    notes += [f"not run: {subject.name}: {subject.reason}" for subject in record.subjects if subject.reason]
-    return notes
-
-
-def _words(env: Mapping[str, Any]) -> list[str]:
-    from ..machine import feature_words
-
-    return feature_words(env["cpu_features"])
-
-
-def _data_note(data: Mapping[str, Any], reference: str) -> str:
-    calibration = f"; int8 calibrated on {data['calibration']} others" if data.get("calibration") else ""
-    if data["kind"] == "photos":
-        scored = f"top-1 on {data['count']} photos ({data['role']}) of {data['name']}"
-        return f"{scored}; flips against {reference}{calibration}"
-    return f"synthesized images have no accuracy: their labels are the network's own; fp32 is {reference}{calibration}"
-
-
-def legend(record: Record) -> str:
-    """The accuracy column's whole name, where its header is short for it; empty where it is not."""
-    if record.data.get("kind") == "synthesized":
-        return f"agree %: agreement with fp32 on {record.data['count']} synthesized images"
-    return ""
-
-
-def verdict_lines(record: Record, reference: str, margin: float) -> list[str]:
-    """Non-inferiority of every int8 row that was scored on photos."""
-    from ..records.paired import non_inferior
-
-    base = record.predictions.get(reference)
-    lines = []
-    for subject in record.subjects:
-        found: Predictions | None = record.predictions.get(subject.name)
-        if base and found and found.kind == "photos" and subject.precision == "int8":
-            verdict = non_inferior(found, base, margin)
-            lines.append(f"{subject.name}: {verdict.decision.value} at {margin * 100:.1f} point ({verdict.reason})")
-    return lines
-
-
-def record_json(record: Record, reference: str) -> dict[str, Any]:
-    """Each row's derived values as plain JSON."""
-    from ..records.classification import top_k
-    from ..records.paired import agreement, flips
-
-    rows = []
-    for subject in record.subjects:
-        latency = _timed(record, subject)
-        found, base = record.predictions.get(subject.name), record.predictions.get(reference)
-        rows.append(
-            {
-                "name": subject.name,
-                "artifact": subject.artifact,
-                "reason": subject.reason,
-                "size_bytes": subject.size_bytes,
-                "latency": vars(latency) if latency else None,
-                "top1": vars(top_k(found)) if found and found.kind == "photos" else None,
-                "top5": vars(top_k(found, 5)) if found and found.kind == "photos" else None,
-                "agreement": vars(agreement(found, base)) if found and base else None,
-                "flips": flips(found, base).count if found and base else None,
-                "applied": dict(subject.applied),
-            }
-        )
-    return {"environment": dict(record.environment), "data": dict(record.data), "rows": rows}
 
 
 def wrapped(notes: Sequence[str], width: int = WIDTH) -> str:

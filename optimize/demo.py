@@ -9,7 +9,8 @@ from typing import Protocol
 from .. import machine
 from ..benchmarks.accuracy import score
 from ..benchmarks.candidate import Candidate
-from ..benchmarks.rounds import RoundOptions, measure
+from ..benchmarks.options import RoundOptions, Status
+from ..benchmarks.rounds import Measurement
 from ..data import Dataset
 from ..data.prepared import PreparedPhotos
 from ..errors import TiffinError
@@ -30,6 +31,14 @@ class Progress(Protocol):
         """A bar for `total` items; call the result with the number done."""
         ...
 
+    def timing(self, status: Status) -> None:
+        """Where timing stands."""
+        ...
+
+    def timed(self) -> None:
+        """Timing is over."""
+        ...
+
 
 def run_demo(recipe: Recipe, rounds: RoundOptions, dataset: Dataset, progress: Progress) -> Record:
     """Everything, in order; what cannot run here is a subject with a reason.
@@ -43,7 +52,11 @@ def run_demo(recipe: Recipe, rounds: RoundOptions, dataset: Dataset, progress: P
     materials = gather(recipe, dataset, checkpoint, progress.say)
     built = build(recipe, checkpoint, materials, progress.say)
     candidates = plan(built)
-    subjects, times = measure(candidates, rounds, lambda line: progress.say(f"timing: {line}"))
+    progress.say(f"timing: {len(candidates)} candidates, {rounds.launches} launches each")
+    run = Measurement(candidates, rounds, progress.timing)
+    run.run()
+    progress.timed()
+    subjects, times = run.subjects(), run.rounds()
     limited = without_vnni(candidates)
     subjects += tuple(candidate.subject() for candidate in limited)
     subjects, answers = score_all([*candidates, *limited], subjects, materials.confirm, recipe, progress)

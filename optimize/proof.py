@@ -1,9 +1,9 @@
-"""What a record lets us say of each row: never a claim beyond the spread."""
+"""What a record lets us say of each row: never a claim beyond the noise."""
 
 from __future__ import annotations
 
 from ..records import Record, Subject
-from ..records.latency import paired_ratio
+from ..records.latency import Speed, compare_speeds
 
 _FLOATS = ("fp32", "fp16", "bf16")
 
@@ -21,16 +21,19 @@ def precision_of(subject: Subject) -> str:
 
 
 def not_faster(record: Record) -> dict[str, str]:
-    """Quantized subjects that are not faster than their engine's best float one beyond the spread, with the ratio."""
-    marks = {}
-    for subject in record.subjects:
-        if subject.precision != "int8" or subject.name not in record.rounds:
-            continue
-        best = best_float(record, engine_of(subject))
-        ratio = paired_ratio(record.rounds[subject.name], record.rounds[best]) if best else None
-        if ratio is not None and ratio.high >= 1:
-            marks[subject.name] = f"{ratio.value:.2f} ({ratio.low:.2f}–{ratio.high:.2f}) × {best}"
-    return marks
+    """Quantized subjects that are not proven faster than their engine's best float one, with the ratio and verdict."""
+    best = {
+        subject.name: reference
+        for subject in record.subjects
+        if subject.precision == "int8" and subject.name in record.rounds
+        and (reference := best_float(record, engine_of(subject)))
+    }  # fmt: skip
+    found = compare_speeds({name: (record.rounds[name], record.rounds[other]) for name, other in best.items()})
+    return {
+        name: f"{row.ratio.value:.2f} ({row.ratio.low:.2f}–{row.ratio.high:.2f}) × {best[name]}, {row.speed.value}"
+        for name, row in found.items()
+        if row.speed is not Speed.FASTER
+    }
 
 
 def best_float(record: Record, engine: str) -> str | None:

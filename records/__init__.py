@@ -2,7 +2,17 @@
 
 from .estimate import Estimate, Verdict
 from .predictions import Predictions
-from .record import Record, Subject
-from .rounds import Rounds
+from .record import Record, Subject, load_record, schema_path
+from .rounds import Rounds, Stages
 
-__all__ = ["Estimate", "Predictions", "Record", "Rounds", "Subject", "Verdict"]
+__all__ = [
+    "Estimate",
+    "Predictions",
+    "Record",
+    "Rounds",
+    "Stages",
+    "Subject",
+    "Verdict",
+    "load_record",
+    "schema_path",
+]

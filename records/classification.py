@@ -1,8 +1,10 @@
-"""Accuracy of one subject: proportions with Wilson's interval."""
+"""Accuracy of one subject: proportions with Wilson's interval, by class and by group, confusion and calibration."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -11,6 +13,7 @@ from .estimate import Estimate
 from .predictions import Predictions
 
 _Z95 = 1.959963984540054
+Group = TypeVar("Group", int, str)
 
 
 def proportion(successes: int, n: int) -> Estimate:
@@ -40,7 +43,112 @@ def top_k(found: Predictions, k: int = 1) -> Estimate:
     Raises:
         BadInput: the predictions are of synthesized images, which have no accuracy.
     """
-    if found.kind != "photos":
-        raise BadInput(f"top-{k} of {found.kind} images", "photos with true labels", "ask for the agreement instead")
+    require_truth(found, f"top-{k}")
     hits = int(np.any(found.top[:, :k] == found.truth[:, None], axis=1).sum())
     return proportion(hits, len(found))
+
+
+def require_truth(found: Predictions, what: str) -> None:
+    """Refuse what needs true labels.
+
+    Raises:
+        BadInput: the predictions are of synthesized images, which have no accuracy.
+    """
+    if found.kind != "photos":
+        raise BadInput(f"{what} of {found.kind} images", "photos with true labels", "ask for the agreement instead")
+
+
+def confusion(found: Predictions, classes: int) -> np.ndarray:
+    """Photos by truth (row) and top-1 answer (column), int64 `(classes, classes)`.
+
+    Raises:
+        BadInput: synthesized images, which have no accuracy; a label outside the classes.
+    """
+    require_truth(found, "confusion")
+    labels = np.concatenate([found.truth, found.top[:, 0]])
+    if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+        raise BadInput(f"labels {labels.min()} to {labels.max()}", f"labels 0 to {classes - 1}")
+    cells = np.bincount(found.truth * classes + found.top[:, 0], minlength=classes * classes)
+    return cells.reshape(classes, classes).astype(np.int64)
+
+
+def per_class(found: Predictions, classes: int) -> tuple[Estimate | None, ...]:
+    """Top-1 of each class's own photos (its recall), Wilson's interval; None for a class without photos.
+
+    Raises:
+        BadInput: synthesized images, which have no accuracy; a label outside the classes.
+    """
+    counts = confusion(found, classes)
+    pairs = zip(counts.diagonal().tolist(), counts.sum(axis=1).tolist(), strict=True)
+    return tuple(proportion(hits, n) if n else None for hits, n in pairs)
+
+
+def coarse_top_1(found: Predictions, groups: Sequence[int | str]) -> Estimate:
+    """Share of photos whose answer is in the group of the truth: a Pink Lady taken for a Royal Gala is an apple still.
+
+    Args:
+        groups: the group of each label.
+
+    Raises:
+        BadInput: no photos, synthesized images, or a label without a group.
+    """
+    counts = _grouped(found, groups)[1]
+    return proportion(int(counts.trace()), int(counts.sum()))
+
+
+def by_group(found: Predictions, groups: Sequence[Group]) -> dict[Group, Estimate]:
+    """Coarse top-1 (see `coarse_top_1`) of each group's own photos; groups without photos are left out.
+
+    Raises:
+        BadInput: synthesized images, which have no accuracy; a label without a group.
+    """
+    names, counts = _grouped(found, groups)
+    pairs = zip(names, counts.diagonal().tolist(), counts.sum(axis=1).tolist(), strict=True)
+    return {name: proportion(hits, n) for name, hits, n in pairs if n}
+
+
+def _grouped(found: Predictions, groups: Sequence[Any]) -> tuple[list[Any], np.ndarray]:
+    """Groups in the order of their first label, and the confusion among them."""
+    names = list(dict.fromkeys(groups))
+    member = np.array([[group == name for name in names] for group in groups], np.int64).reshape(-1, len(names))
+    return names, member.T @ confusion(found, len(groups)) @ member
+
+
+def calibration_error(found: Predictions, bins: int = 15, temperature: float = 1.0) -> float:
+    """Expected calibration error: mean distance of confidence and top-1 over bins of confidence, weighted by photos.
+
+    Equal-width bins, each open below and closed above, as published figures have it (Guo 2017, arXiv:1706.04599,
+    equation 3). It is biased upwards where bins hold few photos.
+
+    Args:
+        temperature: the logits are divided by it before the softmax.
+
+    Returns:
+        0 to 1.
+
+    Raises:
+        BadInput: no photos, synthesized images, or predictions without their logits.
+    """
+    require_truth(found, "calibration error")
+    if not len(found) or bins < 1 or temperature <= 0:
+        raise BadInput(
+            f"calibration of {len(found)} photos, {bins} bins, temperature {temperature}", "all of them above 0"
+        )
+    confidence = likeliest(found, temperature)
+    right = found.top[:, 0] == found.truth
+    places = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    gaps = np.bincount(places, right - confidence, minlength=bins)
+    return float(np.abs(gaps).sum() / len(found))
+
+
+def likeliest(found: Predictions, temperature: float = 1.0) -> np.ndarray:
+    """Softmax probability of the top-1 answer, float64 `(N,)`.
+
+    Raises:
+        BadInput: predictions without their logits.
+    """
+    if found.logits is None:
+        raise BadInput("probabilities without logits", "predictions that hold every logit", "score the artifact again")
+    scaled = found.logits.astype(np.float64) / temperature
+    top = scaled.max(axis=1, keepdims=True)
+    return 1 / np.exp(scaled - top).sum(axis=1)

@@ -19,6 +19,7 @@ class Predictions:
         top: indices of the likeliest labels, best first, int32 `(N, ≤5)`.
         scores: their logits, float32, same shape.
         kind: "photos", or "synthesized" whose truth is the reference's own answer and never an accuracy.
+        logits: of every label, float32 `(N, classes)`; None in records of schema 1.
     """
 
     photos: tuple[str, ...]
@@ -26,14 +27,14 @@ class Predictions:
     top: np.ndarray
     scores: np.ndarray
     kind: str = "photos"
+    logits: np.ndarray | None = None
 
     @classmethod
     def from_logits(cls, photos: tuple[str, ...], truth: np.ndarray, logits: np.ndarray, kind: str) -> Predictions:
-        """Keep the top of float32 logits `(N, classes)`; ties go to the lower index."""
-        top = np.argsort(-logits, axis=1, kind="stable")[:, :TOP].astype(np.int32)
-        return cls(
-            photos, np.asarray(truth, np.int64), top, np.take_along_axis(logits, top, 1).astype(np.float32), kind
-        )
+        """Keep float32 logits `(N, classes)` and their top; ties go to the lower index."""
+        kept = np.asarray(logits, np.float32)
+        top = np.argsort(-kept, axis=1, kind="stable")[:, :TOP].astype(np.int32)
+        return cls(photos, np.asarray(truth, np.int64), top, np.take_along_axis(kept, top, 1), kind, kept)
 
     def __len__(self) -> int:
         return len(self.photos)

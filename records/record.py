@@ -1,10 +1,11 @@
-"""A record: what was measured, where, on what. JSON with the raw arrays in an npz beside it."""
+"""A record: what was measured, where, on what. JSON with the raw arrays in an npz beside it (docs/records.md)."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import json
+import math
 import os
 import tempfile
 from collections.abc import Mapping
@@ -16,9 +17,14 @@ import numpy as np
 
 from ..errors import BadInput
 from .predictions import Predictions
-from .rounds import Rounds
+from .rounds import Rounds, Stages
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+
+def schema_path() -> Path:
+    """JSON Schema (draft 2020-12) of a record's JSON file as this version writes it."""
+    return Path(__file__).with_name("record.schema.json")
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,11 @@ class Subject:
         name: unique in the record, such as "openvino int8 cpu".
         requested, applied: RunConfig as plain values; applied also holds version and details.
         cold_start_s: process start → first answer, seconds, by launch.
+        cold_split_s: the same split: "start" (of the interpreter), "import", "load", "first" → seconds, by launch.
         peak_bytes: peak resident memory of the worker.
+        steady_bytes: its share of memory (PSS) after the last block.
+        rss_bytes: resident at that moment, pages shared with others counted in full.
+        device_bytes: memory of the accelerator; None where there is none, or nothing tells.
         reason: why it did not run; empty where it did.
         place: "native", or what was limited.
     """
@@ -47,6 +57,10 @@ class Subject:
     cold_start_s: tuple[float, ...] = ()
     peak_bytes: int | None = None
     reason: str = ""
+    cold_split_s: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    steady_bytes: int | None = None
+    rss_bytes: int | None = None
+    device_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -58,8 +72,8 @@ class Record:
         environment: `machine.environment()` as the run began.
         options: of the command, as applied.
         data: what was scored: name, role, kind, count; empty where nothing was.
-        rounds, predictions: by subject name.
-        complete: False where it was interrupted.
+        rounds, predictions, stages: by subject name.
+        complete: False where it was interrupted: what had been measured by then is here, and loads like any other.
     """
 
     kind: str
@@ -71,66 +85,95 @@ class Record:
     predictions: Mapping[str, Predictions] = field(default_factory=dict)
     complete: bool = True
     created: str = ""
+    stages: Mapping[str, Stages] = field(default_factory=dict)
 
     def subject(self, name: str) -> Subject:
         """Raises KeyError if there is none of that name."""
         return {subject.name: subject for subject in self.subjects}[name]
 
     def save(self, path: Path) -> Path:
-        """Write `path` (JSON) and `path` with suffix .npz, each atomically; the JSON names the arrays' hash."""
+        """Write `path` (JSON) and `path` with suffix .npz, each atomically; the JSON names the arrays' hash.
+
+        Raises:
+            OSError: it cannot be written (a full disk); what was there before is left as it was.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
         arrays, head = _pack(self)
         packed = io.BytesIO()
-        np.savez_compressed(packed, allow_pickle=False, **arrays)
+        np.savez_compressed(packed, **arrays)  # type: ignore[arg-type]
         head["arrays_sha256"] = hashlib.sha256(packed.getbuffer()).hexdigest()
-        text = json.dumps(head, indent=1, ensure_ascii=False) + "\n"
-        _replace(path.with_suffix(".npz"), packed.getvalue())
-        _replace(path, text.encode())
+        text = json.dumps(_finite(head), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        # A path that is no UTF-8 holds lone surrogates: written as `\udc..`, which JSON reads back.
+        _replace({path.with_suffix(".npz"): packed.getvalue(), path: text.encode(errors="backslashreplace")})
         return path
 
 
-def _replace(path: Path, content: bytes) -> None:
-    handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+def _replace(contents: Mapping[Path, bytes]) -> None:
+    """All files or none: none is renamed before every one lies on the disk."""
+    drafts: dict[Path, Path] = {}
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(draft).chmod(0o644)
-        Path(draft).replace(path)
+        for path, content in contents.items():
+            handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+            drafts[path] = Path(draft)
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            drafts[path].chmod(0o644)
+        for path, drafted in drafts.items():
+            drafted.replace(path)
     except BaseException:
-        Path(draft).unlink(missing_ok=True)
+        for drafted in drafts.values():
+            drafted.unlink(missing_ok=True)
         raise
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows no infinity and no NaN: null."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _pack(record: Record) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Arrays by key for the npz, and the rest as plain values."""
-    names = [subject.name for subject in record.subjects]
+    number = {subject.name: index for index, subject in enumerate(record.subjects)}
     arrays: dict[str, np.ndarray] = {}
-    head: dict[str, Any] = {"schema": SCHEMA_VERSION, **_plain(record), "rounds": {}, "predictions": {}}
-    photos: dict[str, list[str]] = {}
+    kept = replace(record, rounds={}, predictions={}, stages={})
+    head: dict[str, Any] = {"schema": SCHEMA_VERSION, **asdict(kept)}
     for name, rounds in record.rounds.items():
-        key = f"rounds/{names.index(name)}"
-        arrays[f"{key}/ns"] = rounds.all_ns()
-        arrays[f"{key}/lengths"] = np.array([len(block) for block in rounds.blocks], np.int64)
-        arrays[f"{key}/launches"] = np.array(rounds.launches, np.int64)
-        arrays[f"{key}/order"] = np.array(rounds.order, np.int64)
-        arrays[f"{key}/warmup"] = rounds.warmup
-        head["rounds"][name] = {"key": key, "batch": rounds.batch, "regime": rounds.regime}
+        head["rounds"][name] = _pack_rounds(rounds, f"rounds/{number[name]}", arrays)
+    for name, stages in record.stages.items():
+        key = f"stages/{number[name]}"
+        arrays[f"{key}/ns"] = np.asarray(stages.ns, np.int64)
+        head["stages"][name] = {"key": key, "names": list(stages.names)}
+    lists: dict[tuple[str, ...], str] = {}
     for name, found in record.predictions.items():
-        key = f"predictions/{names.index(name)}"
-        arrays |= {f"{key}/truth": found.truth, f"{key}/top": found.top, f"{key}/scores": found.scores}
-        list_name = next((k for k, v in photos.items() if v == list(found.photos)), f"photos/{len(photos)}")
-        photos[list_name] = list(found.photos)
-        head["predictions"][name] = {"key": key, "kind": found.kind, "photos": list_name}
-    for key, digests in photos.items():
-        arrays[key] = np.array(digests, dtype="S64")
+        photos = lists.setdefault(tuple(found.photos), f"photos/{len(lists)}")
+        head["predictions"][name] = _pack_predictions(found, f"predictions/{number[name]}", photos, arrays)
+    arrays |= {key: np.array(digests, dtype="S64") for digests, key in lists.items()}
     return arrays, head
 
 
-def _plain(record: Record) -> dict[str, Any]:
-    kept = replace(record, rounds={}, predictions={})
-    return asdict(kept)
+def _pack_rounds(rounds: Rounds, key: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    arrays[f"{key}/ns"] = rounds.all_ns()
+    arrays[f"{key}/lengths"] = np.array([len(block) for block in rounds.blocks], np.int64)
+    arrays[f"{key}/launches"] = np.array(rounds.launches, np.int64)
+    arrays[f"{key}/order"] = np.array(rounds.order, np.int64)
+    arrays[f"{key}/warmup"] = np.asarray(rounds.warmup, np.int64)
+    for name, values in rounds.sensors.items():
+        arrays[f"{key}/sensors/{name}"] = np.asarray(values, np.float64)
+    about = {"batch": rounds.batch, "regime": rounds.regime, "lanes": rounds.lanes, "ended": rounds.ended}
+    return {"key": key, **about, "sensors": list(rounds.sensors)}
+
+
+def _pack_predictions(found: Predictions, key: str, photos: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    arrays |= {f"{key}/truth": found.truth, f"{key}/top": found.top, f"{key}/scores": found.scores}
+    if found.logits is not None:
+        arrays[f"{key}/logits"] = found.logits
+    return {"key": key, "kind": found.kind, "photos": photos, "logits": found.logits is not None}
 
 
 def load_record(path: Path) -> Record:
@@ -140,7 +183,7 @@ def load_record(path: Path) -> Record:
         BadInput: missing, not a record, or of a newer schema.
     """
     try:
-        head = json.loads(path.read_text())
+        head = json.loads(path.read_text(encoding="utf-8"))
         version = int(head.pop("schema"))
     except FileNotFoundError as error:
         raise BadInput(f"{path}: no such record", "a record's .json") from error
@@ -155,25 +198,37 @@ def load_record(path: Path) -> Record:
         with np.load(io.BytesIO(packed)) as arrays:
             rounds = {name: _rounds(arrays, entry) for name, entry in head.pop("rounds").items()}
             found = {name: _predictions(arrays, entry) for name, entry in head.pop("predictions").items()}
+            stages = {name: _stages(arrays, entry) for name, entry in head.pop("stages", {}).items()}
         subjects = tuple(_subject(raw) for raw in head.pop("subjects"))
-        return Record(**head, subjects=subjects, rounds=rounds, predictions=found)
+        return Record(**head, subjects=subjects, rounds=rounds, predictions=found, stages=stages)
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadInput(f"{path}: record cannot be read ({error})", "the .json and the .npz beside it") from error
 
 
 def _subject(raw: dict[str, Any]) -> Subject:
-    return Subject(**{**raw, "cold_start_s": tuple(raw["cold_start_s"])})
+    split = {part: tuple(seconds) for part, seconds in raw.get("cold_split_s", {}).items()}
+    return Subject(**{**raw, "cold_start_s": tuple(raw["cold_start_s"]), "cold_split_s": split})
 
 
 def _rounds(arrays: Any, entry: Mapping[str, Any]) -> Rounds:
+    """Schema 1 has no lanes, sensors and no reason for the end."""
     key = entry["key"]
     ends = np.cumsum(arrays[f"{key}/lengths"])
-    blocks = tuple(np.split(arrays[f"{key}/ns"], ends[:-1])) if len(ends) else ()
+    blocks = tuple(np.split(arrays[f"{key}/ns"], ends)[:-1])
     launches, order = (tuple(int(i) for i in arrays[f"{key}/{name}"]) for name in ("launches", "order"))
-    return Rounds(blocks, launches, order, arrays[f"{key}/warmup"], entry["batch"], entry["regime"])
+    sensors = {name: arrays[f"{key}/sensors/{name}"] for name in entry.get("sensors", ())}
+    later = {name: entry[name] for name in ("lanes", "ended") if name in entry}
+    warmup = arrays[f"{key}/warmup"]
+    return Rounds(blocks, launches, order, warmup, entry["batch"], entry["regime"], sensors=sensors, **later)
+
+
+def _stages(arrays: Any, entry: Mapping[str, Any]) -> Stages:
+    return Stages(tuple(entry["names"]), arrays[f"{entry['key']}/ns"])
 
 
 def _predictions(arrays: Any, entry: Mapping[str, Any]) -> Predictions:
     key = entry["key"]
     photos = tuple(digest.decode() for digest in arrays[entry["photos"]])
-    return Predictions(photos, arrays[f"{key}/truth"], arrays[f"{key}/top"], arrays[f"{key}/scores"], entry["kind"])
+    truth, top, scores = (arrays[f"{key}/{name}"] for name in ("truth", "top", "scores"))
+    logits = arrays[f"{key}/logits"] if entry.get("logits") else None
+    return Predictions(photos, truth, top, scores, entry["kind"], logits)

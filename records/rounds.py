@@ -1,10 +1,15 @@
-"""Raw latencies: nanoseconds, by launch and block, warm-ups apart."""
+"""Raw latencies: nanoseconds, by launch and block, warm-ups apart, with what the machine told of each block."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
+
+Regime = Literal["back-to-back", "paced", "contended", "sustained", "throughput"]
+REGIMES: tuple[Regime, ...] = ("back-to-back", "paced", "contended", "sustained", "throughput")
 
 
 @dataclass(frozen=True)
@@ -17,7 +22,12 @@ class Rounds:
         order: for each block, its position among all subjects' blocks of the run.
         warmup: int64 nanoseconds of every warm-up call, apart.
         batch: photos a call.
-        regime: "back-to-back", "paced" or "contended".
+        regime: one of `REGIMES`; two that differ are never compared.
+        lanes: requests in flight.
+        sensors: name → float64, one value a block, NaN where it was not told. Units stand in the names
+            (`wall_s`, `cpu_s`, `steal_s`, `temperature_c`, `clock_mhz`, `energy_j`, `throttled`).
+        ended: why measuring stopped: "converged", "noisy", "time limit", "fixed" (as many launches as asked) or
+            "interrupted".
     """
 
     blocks: tuple[np.ndarray, ...] = ()
@@ -25,7 +35,10 @@ class Rounds:
     order: tuple[int, ...] = ()
     warmup: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     batch: int = 1
-    regime: str = "back-to-back"
+    regime: Regime = "back-to-back"
+    lanes: int = 1
+    sensors: Mapping[str, np.ndarray] = field(default_factory=dict)
+    ended: str = "fixed"
 
     def all_ns(self) -> np.ndarray:
         """Every timed call, int64 nanoseconds."""
@@ -34,3 +47,15 @@ class Rounds:
     def block_medians_s(self) -> np.ndarray:
         """Median of each block, seconds."""
         return np.array([np.median(block) for block in self.blocks]) / 1e9
+
+    def sensor(self, name: str) -> np.ndarray:
+        """One value a block, float64; NaN throughout where nothing told it."""
+        return self.sensors.get(name, np.full(len(self.blocks), np.nan))
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Photo to label, split: int64 nanoseconds `(calls, len(names))`, one column a stage in the order it ran."""
+
+    names: tuple[str, ...]
+    ns: np.ndarray

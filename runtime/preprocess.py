@@ -31,7 +31,7 @@ def prepare(source: PhotoSource, preprocess: Preprocess) -> np.ndarray:
     Raises:
         BadInput: the photo cannot be read.
     """
-    return _fit(decode(source), preprocess)
+    return fit(decode(source), preprocess)
 
 
 def prepare_batch(sources: Sequence[PhotoSource], preprocess: Preprocess) -> np.ndarray:
@@ -42,7 +42,7 @@ def prepare_batch(sources: Sequence[PhotoSource], preprocess: Preprocess) -> np.
     return out
 
 
-def _fit(image: Image.Image, preprocess: Preprocess) -> np.ndarray:
+def fit(image: Image.Image, preprocess: Preprocess) -> np.ndarray:
     """Resize so that the centre crop covers `crop_fraction` of the shorter side, then crop.
 
     Raises:
@@ -79,7 +79,7 @@ def _patterns() -> dict[str, Image.Image]:
 def golden_hashes(preprocess: Preprocess) -> dict[str, str]:
     """sha256 of the host part's bytes for each pattern."""
     return {
-        name: hashlib.sha256(_fit(to_rgb(image), preprocess).tobytes()).hexdigest()
+        name: hashlib.sha256(fit(to_rgb(image), preprocess).tobytes()).hexdigest()
         for name, image in _patterns().items()
     }
 

@@ -4,30 +4,42 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
+import time
+import types
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import tiffin
 from tiffin.artifact import Artifact, RunConfig
 from tiffin.artifact.store import save
-from tiffin.benchmarks import accuracy, rounds
+from tiffin.benchmarks import accuracy, loadgen, rounds
 from tiffin.benchmarks.accuracy import score
 from tiffin.benchmarks.candidate import Candidate
+from tiffin.benchmarks.loadgen import result_of, run_loadgen
+from tiffin.benchmarks.loadgen_logs import read_answers, read_result
 from tiffin.benchmarks.rounds import RoundOptions, measure, random_feeds
+from tiffin.benchmarks.sensors import Memory, Sensors, between, cpu_seconds, memory
 from tiffin.benchmarks.workers import client
+from tiffin.benchmarks.workers import loadgen as worker_loadgen
 from tiffin.benchmarks.workers.client import WorkerClient
+from tiffin.benchmarks.workers.loadgen import SCENARIOS, LoadOptions
 from tiffin.benchmarks.workers.place import NATIVE, WITHOUT_VNNI, Place
 from tiffin.data import open_dataset
 from tiffin.data.prepared import PreparedPhotos, prepare_photos
-from tiffin.errors import BadInput, EngineFailed, Overlap, TiffinError, WorkerFailed
+from tiffin.errors import BadInput, EngineFailed, EngineMissing, Overlap, TiffinError, WorkerFailed
 from tiffin.quantize.calibration import CalibrationSet
 from tiffin.quantize.quantize import quantize_int8
-from tiffin.records import Predictions
+from tiffin.records import Predictions, Record
+from tiffin.records.classification import top_k
+from tiffin.records.record import load_record
 
 QUICK = RoundOptions(launches=2, blocks=3, block_s=0.01, min_calls=4, warmup_s=0.01)
 
@@ -420,3 +432,468 @@ def test_errors_keep_their_class_on_the_way_out(onnx_artifact: Artifact) -> None
         WorkerClient(onnx_artifact, RunConfig("onnxruntime"), NATIVE, feeds)
     with pytest.raises(TiffinError, match="unknown backend"):
         WorkerClient(onnx_artifact, RunConfig("abacus"), NATIVE, feeds)
+
+
+# Sensors
+
+HZ = os.sysconf("SC_CLK_TCK")
+RAPL = "sys/class/powercap/intel-rapl:"
+
+
+def plant(root: Path, files: dict[str, object]) -> None:
+    """Write a faked tree of /proc and /sys: path → what stands in the file."""
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{text}\n")
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty tree, on a machine without NVML."""
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    return tmp_path
+
+
+def package(number: int | str, energy_uj: int, name: str = "package-0", span_uj: int = 1_000_000) -> dict[str, object]:
+    zone = f"{RAPL}{number}"
+    return {f"{zone}/name": name, f"{zone}/energy_uj": energy_uj, f"{zone}/max_energy_range_uj": span_uj}
+
+
+def block_of(root: Path, changes: dict[str, object]) -> dict[str, float]:
+    """What is told of a block in which these files change."""
+    sensors = Sensors(root)
+    before = sensors.read()
+    plant(root, changes)
+    return between(before, sensors.read())
+
+
+def test_nothing_told_is_left_out_and_named(tree: Path) -> None:
+    sensors = Sensors(tree)
+    assert sensors.sources == {} and set(sensors.read()) == {"span_s"}
+    assert set(sensors.missing) == {
+        "steal_s", "throttled", "cgroup_throttled", "temperature_c", "clock_mhz", "energy_cpu_j", "energy_board_j",
+        "energy_gpu_j",
+    }  # fmt: skip
+    assert sensors.missing["energy_cpu_j"] == "no RAPL package in powercap"
+    assert "pynvml is not installed" in sensors.missing["energy_gpu_j"]
+    assert "no such file" in sensors.missing["steal_s"]
+
+
+def test_counters_are_differences_and_gauges_the_later_value(tree: Path) -> None:
+    cpu = "sys/devices/system/cpu/cpu"
+    plant(
+        tree,
+        {
+            "proc/stat": f"cpu  1 2 3 4 5 6 7 {10 * HZ} 0 0\ncpu0 1 2 3 4 5 6 7 8 0 0",
+            f"{cpu}0/thermal_throttle/core_throttle_count": 5,
+            f"{cpu}1/thermal_throttle/core_throttle_count": 1,
+            f"{cpu}0/cpufreq/scaling_cur_freq": 2_000_000,
+            f"{cpu}1/cpufreq/scaling_cur_freq": 1_000_000,
+            "proc/cpuinfo": "cpu MHz\t\t: 9999.0",
+            "sys/class/thermal/thermal_zone0/temp": 41_000,
+            "sys/class/thermal/thermal_zone1/temp": -274_000,
+            "sys/class/hwmon/hwmon0/temp1_input": 52_500,
+        },
+    )
+    told = block_of(
+        tree,
+        {
+            "proc/stat": f"cpu  1 2 3 4 5 6 7 {13 * HZ} 0 0",
+            f"{cpu}1/thermal_throttle/core_throttle_count": 4,
+            f"{cpu}0/cpufreq/scaling_cur_freq": 1_400_000,
+            "sys/class/thermal/thermal_zone0/temp": 71_000,
+        },
+    )
+    assert told.pop("span_s") > 0
+    assert told == {"steal_s": 3, "throttled": 3, "clock_mhz": 1200, "temperature_c": 71}
+
+
+def test_the_clock_of_cpuinfo_serves_without_cpufreq(tree: Path) -> None:
+    plant(tree, {"proc/cpuinfo": "processor\t: 0\ncpu MHz\t\t: 2000.5\n\nprocessor\t: 1\ncpu MHz\t\t: 1000.5"})
+    assert Sensors(tree).read()["clock_mhz"] == 1500.5
+    plant(tree, {"proc/cpuinfo": "processor\t: 0\nBogoMIPS\t: 50.00"})
+    assert "no clock" in Sensors(tree).missing["clock_mhz"]
+
+
+def test_a_quota_counts_where_it_stands_above_the_worker(tree: Path) -> None:
+    top = "sys/fs/cgroup"
+    plant(
+        tree,
+        {
+            "proc/7/cgroup": "1:cpu:/elsewhere\n0::/pod/box",
+            f"{top}/cpu.stat": "usage_usec 1",
+            f"{top}/pod/cpu.stat": "usage_usec 1\nnr_periods 9\nnr_throttled 4",
+            f"{top}/pod/box/cpu.stat": "nr_throttled 0",
+        },
+    )
+    sensors = Sensors(tree, 7)
+    before = sensors.read()
+    plant(tree, {f"{top}/pod/cpu.stat": "nr_periods 9\nnr_throttled 6"})
+    assert between(before, sensors.read())["cgroup_throttled"] == 2
+    assert "cgroup_throttled" in Sensors(tree).missing
+
+
+def test_rapl_counts_packages_only(tree: Path) -> None:
+    inside = package("0:0", 1, "core") | package(2, 1, "psys") | package("0", 1)
+    mmio = {name.replace("intel-rapl:", "intel-rapl-mmio:"): text for name, text in package(0, 1).items()}
+    plant(tree, inside | mmio | package(1, 1, "package-1"))
+    changed = package("0:0", 600_001, "core") | package(2, 900_001, "psys") | package(0, 500_001)
+    assert block_of(tree, changed | package(1, 250_001, "package-1"))["energy_cpu_j"] == pytest.approx(0.75)
+    assert Sensors(tree).sources["energy_cpu_j"] == "RAPL, 2 CPU package(s)"
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 999), min_size=1, max_size=8), st.integers(0, 999))
+def test_rapl_wraps_around_at_its_range(tmp_path_factory: pytest.TempPathFactory, steps: list[int], start: int) -> None:
+    root = tmp_path_factory.mktemp("rapl")
+    plant(root, package(0, start, span_uj=1000))
+    sensors = Sensors(root)
+    first, now = sensors.read(), start
+    for step in steps:
+        now = (now + step) % 1000
+        plant(root, package(0, now, span_uj=1000))
+        last = sensors.read()
+    assert between(first, last)["energy_cpu_j"] == pytest.approx(sum(steps) / 1e6, abs=1e-12)
+
+
+def test_a_counter_that_may_not_be_read_says_how_to_allow_it(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(tree, package(0, 1))
+    read = Path.read_text
+
+    def refuse(path: Path, *rest: object, **more: object) -> str:
+        if path.name == "energy_uj":
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert "permission denied; docs/sensors.md" in Sensors(tree).missing["energy_cpu_j"]
+
+
+def test_a_sensor_that_stops_telling_is_missing_from_then_on(tree: Path) -> None:
+    plant(tree, {"sys/class/thermal/thermal_zone0/temp": 41_000, "proc/stat": "cpu  1 2 3 4 5 6 7 8 0 0"})
+    sensors = Sensors(tree)
+    before = sensors.read()
+    (tree / "sys/class/thermal/thermal_zone0/temp").unlink()
+    plant(tree, {"proc/stat": "cpu  1 2 3 4 5 6 7 2 0 0"})
+    told = between(before, sensors.read())
+    assert set(told) == {"span_s"} and "plausible" in sensors.missing["temperature_c"]
+
+
+def rail(number: int, label: str, milliamperes: int, millivolts: int) -> dict[str, object]:
+    chip = "sys/class/hwmon/hwmon3"
+    found = {f"{chip}/curr{number}_input": milliamperes, f"{chip}/in{number}_input": millivolts}
+    return found | ({f"{chip}/in{number}_label": label} if label else {})
+
+
+def test_a_boards_total_is_taken_and_its_parts_are_not_added(tree: Path) -> None:
+    chip = {"sys/class/hwmon/hwmon3/name": "ina3221", "sys/class/hwmon/hwmon0/name": "nvme"}
+    plant(tree, chip | rail(1, "VDD_IN", 2000, 5000) | rail(2, "VDD_CPU_GPU_CV", 900, 5000) | rail(4, "sum", 9, 9))
+    assert Sensors(tree).read()["power_board_w"] == pytest.approx(10)
+    assert "VDD_IN" in Sensors(tree).sources["energy_board_j"]
+    told = between({"span_s": 1.0, "power_board_w": 1.0}, {"span_s": 3.0, "power_board_w": 10.0})
+    assert told == {"span_s": 2, "energy_board_j": 20}
+
+
+def test_rails_that_may_contain_each_other_are_not_summed(tree: Path) -> None:
+    chip = {"sys/class/hwmon/hwmon3/name": "ina3221"}
+    plant(tree, chip | rail(1, "VDD_GPU_SOC", 2000, 5000) | rail(2, "VDD_CPU_CV", 900, 5000) | rail(3, "NC", 1, 1))
+    assert "VDD_GPU_SOC, VDD_CPU_CV" in Sensors(tree).missing["energy_board_j"]
+
+
+def test_power_in_microwatts_comes_before_current_and_voltage(tree: Path) -> None:
+    plant(tree, {"sys/class/hwmon/hwmon3/name": "ina238", "sys/class/hwmon/hwmon3/power1_input": 7_500_000})
+    plant(tree, rail(1, "", 1, 1))
+    assert Sensors(tree).read()["power_board_w"] == pytest.approx(7.5)
+
+
+def nvml(joules: float | None) -> types.SimpleNamespace:
+    """NVML with one GPU, which tells its energy or refuses."""
+
+    class NVMLError(Exception):
+        pass
+
+    def energy(handle: str) -> int:
+        if joules is None:
+            raise NVMLError("Not Supported")
+        return int(joules * 1000)
+
+    return types.SimpleNamespace(
+        NVMLError=NVMLError,
+        nvmlInit=lambda: None,
+        nvmlDeviceGetHandleByIndex=lambda index: f"gpu{index}",
+        nvmlDeviceGetTotalEnergyConsumption=energy,
+    )
+
+
+def test_the_gpus_energy_comes_from_nvml(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", nvml(12.5))
+    assert Sensors(tree).read()["energy_gpu_j"] == 12.5
+    monkeypatch.setitem(sys.modules, "pynvml", nvml(None))
+    assert Sensors(tree).missing["energy_gpu_j"] == "NVML: Not Supported"
+
+
+def test_a_workers_time_and_memory_from_faked_files(tree: Path) -> None:
+    ticks = f"7 (a (b) c) R {' '.join(['1'] * 10)} {3 * HZ} {HZ} 0 0"
+    plant(
+        tree,
+        {
+            "proc/7/stat": ticks,
+            "proc/7/status": "Name:\tx\nVmHWM:\t    9 kB\nVmRSS:\t    5 kB",
+            "proc/7/smaps_rollup": "0-f ---p 0 00:00 0 [rollup]\nRss:   5 kB\nPss:   3 kB\nPss_Anon:  1 kB",
+        },
+    )
+    assert cpu_seconds(7, tree) == 4
+    assert Sensors(tree, 7).read()["cpu_s"] == 4
+    assert memory(7, tree) == Memory(5 * 1024, 3 * 1024, 9 * 1024)
+    assert cpu_seconds(8, tree) is None and memory(8, tree) == Memory()
+    assert "cpu_s" in Sensors(tree, 8).missing
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_this_machine_is_read_and_grows_with_the_work() -> None:
+    sensors = Sensors(pid=os.getpid())
+    before = sensors.read()
+    end = time.process_time() + 0.05
+    while time.process_time() < end:
+        pass
+    told = between(before, sensors.read())
+    assert told["cpu_s"] >= 0.03 and told["span_s"] > 0.03
+    found = memory(os.getpid())
+    assert found.pss_bytes and found.rss_bytes and found.peak_rss_bytes
+    assert found.pss_bytes <= found.rss_bytes * 1.01 and found.rss_bytes <= found.peak_rss_bytes * 1.01
+    assert set(sensors.sources) & set(sensors.missing) == set()
+
+
+# LoadGen
+
+
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short probes, short patience; skips where LoadGen is not installed."""
+    pytest.importorskip("mlperf_loadgen", reason="MLPerf LoadGen is not installed")
+    monkeypatch.setattr(loadgen, "_PROBE_S", 0.05)
+    monkeypatch.setattr(loadgen, "_GRACE_S", 20.0)
+
+
+@pytest.fixture
+def loaded(brief, null, prepared, tmp_path: Path) -> Callable[..., Record]:
+    """One short test of the null backend, or of another candidate."""
+
+    def run(scenario: str = "single-stream", candidate: Candidate | None = None, **options) -> Record:
+        photos = options.pop("photos", prepared)
+        chosen = LoadOptions(scenario, **{"duration_s": 0.2, **options})
+        return run_loadgen(candidate or null("null"), chosen, photos, tmp_path / "logs")
+
+    return run
+
+
+def altered(path: Path, body: str) -> Place:
+    """A worker whose null backend runs `body` once LoadGen drives it."""
+    return script(
+        path,
+        "import os, signal, sys, time\n"
+        "from tiffin.benchmarks.workers import loadgen, worker\n"
+        "from tiffin.errors import EngineFailed\n"
+        "from tiffin.runtime.backends.null import NullLane\n"
+        "plain, drive, driven = NullLane.run, loadgen.drive, []\n"
+        "def run(lane, feeds, out=None):\n"
+        "    driven and driven.append(1)\n"
+        f"    if len(driven) > 4: {body}\n"
+        "    return plain(lane, feeds, out)\n"
+        "NullLane.run = run\n"
+        "loadgen.drive = lambda *a, **k: (driven.append(1), drive(*a, **k))[1]\n"
+        "sys.argv = [sys.argv[0], *sys.argv[3:]]\n"
+        "worker.main()",
+        sys.executable,
+    )
+
+
+@pytest.mark.parametrize(
+    ("scenario", "options"),
+    [
+        ("single-stream", {}),
+        ("multi-stream", {}),
+        ("multi-stream", {"batch": 3}),
+        ("offline", {}),
+        ("offline", {"batch": 16}),
+        ("server", {"target_qps": 400.0, "target_latency_ms": 100.0}),
+    ],
+)
+def test_loadgen_measures_each_scenario(loaded, null, scenario: str, options, tmp_path: Path) -> None:
+    two_lanes = dataclasses.replace(null("null"), run=RunConfig("null", lanes=2))
+    record = loaded(scenario, two_lanes, **options)
+    result = result_of(record)
+    assert result.valid is not None and "shortened" in result.verdict and result.version.startswith("6.")
+    assert result.shortened["min_duration_ms"] == "200 of 600000" and result.settings["min_duration_ms"] == 200
+    assert result.samples_per_s > 0 and result.duration_s >= 0.15 and result.query_count >= 1
+    assert list(result.percentiles_ns) == ["50.00", "90.00", "95.00", "97.00", "99.00", "99.90"]
+    assert sorted(result.percentiles_ns.values()) == list(result.percentiles_ns.values())
+    assert result.min_ns <= result.percentiles_ns["50.00"] <= result.max_ns
+    assert {path.name for path in (tmp_path / "logs").iterdir()} >= {"mlperf_log_summary.txt", "mlperf_log_detail.txt"}
+    again = load_record(record.save(tmp_path / "load.json"))
+    assert again.kind == "loadgen" and result_of(again) == result
+
+
+def test_a_shortened_valid_run_says_both(loaded) -> None:
+    result = result_of(loaded(duration_s=0.5))
+    assert result.valid and result.verdict == "VALID, shortened" and result.reasons == ()
+    assert result.early_stopping["met"] and result.early_stopping["p90_ns"] >= result.percentiles_ns["90.00"]
+
+
+def test_loadgens_clock_agrees_with_ours(loaded, ort: Candidate) -> None:
+    record = loaded(candidate=ort, duration_s=0.5)
+    result, (block,) = result_of(record), record.rounds["ort"].blocks
+    assert len(block) == result.query_count
+    ours = np.sort(block)[int(len(block) * 0.5)]
+    assert abs(result.percentiles_ns["50.00"] - ours) < 0.2 * ours + 50_000
+
+
+def test_too_few_queries_are_invalid_with_a_reason(loaded, null, tmp_path: Path) -> None:
+    slow = null("slow", altered(tmp_path / "worker", "time.sleep(0.05)"))
+    result = result_of(loaded(candidate=slow))
+    assert result.valid is False and result.verdict == "INVALID, shortened"
+    assert any("at least 64 queries" in reason for reason in result.reasons)
+
+
+def test_an_overloaded_server_pays_for_the_queue(loaded, null, tmp_path: Path) -> None:
+    slow = null("slow", altered(tmp_path / "worker", "time.sleep(0.005)"))
+    result = result_of(loaded("server", slow, target_qps=1000.0, target_latency_ms=15.0))
+    assert result.valid is False and result.percentiles_ns["99.00"] > 100e6
+    assert any("latency constraint" in reason for reason in result.reasons)
+
+
+def test_accuracy_by_loadgen_is_accuracy_by_score(loaded, ort: Candidate, prepared, tmp_path: Path) -> None:
+    for scenario in SCENARIOS:
+        options = {"target_qps": 200.0} if scenario == "server" else {}
+        record = loaded(scenario, ort, mode="accuracy", **options)
+        found, wanted = record.predictions["ort"], score(ort, prepared, tmp_path / "cache")[0]
+        assert top_k(found) == top_k(wanted) and top_k(found).value > 0.5
+        np.testing.assert_array_equal(found.top, wanted.top)
+        np.testing.assert_allclose(found.scores, wanted.scores, rtol=1e-4, atol=1e-4)
+        result = result_of(record)
+        assert result.valid is None and result.verdict == "accuracy" and result.percentiles_ns == {}
+
+
+def test_fewer_photos_than_there_are_is_shortened(brief, ort: Candidate, prepared, tmp_path: Path) -> None:
+    asked = LoadOptions(mode="accuracy", official=True)
+    record = run_loadgen(ort, asked, prepared, tmp_path / "logs", data={"of": 100})
+    assert result_of(record).shortened == {"photos": "48 of 100"}
+
+
+def test_what_is_no_classifier_gets_noise(loaded) -> None:
+    assert result_of(loaded(photos=None)).query_count > 10
+    with pytest.raises(BadInput, match="accuracy without photos"):
+        loaded(photos=None, mode="accuracy")
+
+
+def test_official_settings_are_mlperfs() -> None:
+    module = pytest.importorskip("mlperf_loadgen", reason="MLPerf LoadGen is not installed")
+    # MLPerf Inference Rules, Scenarios: 600 s each; offline at least 24,576 samples; multi-stream queries of 8, of
+    # which early stopping at the 99th percentile needs 662.
+    for scenario, least in (("single-stream", 1), ("multi-stream", 662), ("offline", 24_576), ("server", 1)):
+        asked = LoadOptions(scenario, official=True, target_qps=10.0)
+        settings, shortened = worker_loadgen._settings(module, asked, 2000, 10.0)
+        assert settings.min_duration_ms == 600_000 and settings.min_query_count >= least and shortened == {}
+        assert settings.multi_stream_samples_per_query == 8
+    _, shortened = worker_loadgen._settings(module, LoadOptions(official=True), 48, 10.0)
+    assert shortened == {"performance_sample_count_override": "48 of 1024"}
+
+
+@pytest.mark.parametrize("scenario", ["single-stream", "multi-stream", "offline", "server"])
+@pytest.mark.parametrize(
+    ("body", "error", "said"),
+    [
+        ("raise EngineFailed('the accelerator fell off')", EngineFailed, "fell off"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", WorkerFailed, "worker died"),
+    ],
+)
+def test_an_engine_that_fails_under_load_is_one_error(
+    loaded, null, scenario: str, body: str, error, said: str, tmp_path: Path
+) -> None:
+    broken = null("broken", altered(tmp_path / "worker", body))
+    with pytest.raises(error, match=said):
+        loaded(scenario, broken, target_qps=200.0)
+    assert not (tmp_path / "logs").exists()
+
+
+def test_an_engine_that_hangs_under_load_is_one_error(loaded, null, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(loadgen, "_GRACE_S", 3.0)
+    with pytest.raises(WorkerFailed, match="did not answer within 4 s"):
+        loaded(candidate=null("stuck", altered(tmp_path / "worker", "time.sleep(60)")))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"scenario": "interactive"}, "unknown scenario"),
+        ({"mode": "peak"}, "unknown mode"),
+        ({"scenario": "server"}, "without a target"),
+        ({"scenario": "server", "target_qps": 0.0}, "target qps 0"),
+        ({"scenario": "offline", "target_qps": -1.0}, "target qps -1"),
+        ({"target_latency_ms": float("nan")}, "target latency nan"),
+        ({"duration_s": 0.0}, "duration 0"),
+        ({"batch": 2}, "batch 2"),
+        ({"scenario": "offline", "batch": 0}, "batch 0"),
+    ],
+)
+def test_a_load_that_makes_no_sense_is_refused(null, prepared, options, said: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=said):
+        run_loadgen(null("null"), LoadOptions(**options), prepared, tmp_path / "logs")
+
+
+def test_photos_that_cannot_be_loaded_are_refused(null, ort: Candidate, prepared, tmp_path: Path) -> None:
+    none = dataclasses.replace(prepared, hashes=(), truth=prepared.truth[:0])
+    with pytest.raises(BadInput, match="zero photos"):
+        run_loadgen(ort, LoadOptions(), none, tmp_path / "logs")
+    foreign = dataclasses.replace(prepared, truth=prepared.truth + 1)
+    with pytest.raises(BadInput, match="classes up to 4"):
+        run_loadgen(ort, LoadOptions(mode="accuracy"), foreign, tmp_path / "logs")
+    seen = dataclasses.replace(ort.artifact.manifest, calibration=(prepared.hashes[0][:16],))
+    calibrated = save(tmp_path / "int8", seen, {"model.onnx": ort.artifact.model_path})
+    with pytest.raises(Overlap):
+        run_loadgen(dataclasses.replace(ort, artifact=calibrated), LoadOptions(mode="accuracy"), prepared, tmp_path)
+
+
+def test_a_fixed_batch_is_refused(ort: Candidate, prepared, tmp_path: Path) -> None:
+    (spec,) = ort.artifact.manifest.inputs
+    fixed = dataclasses.replace(ort.artifact.manifest, inputs=(dataclasses.replace(spec, shape=(1, *spec.shape[1:])),))
+    artifact = save(tmp_path / "fixed", fixed, {"model.onnx": ort.artifact.model_path})
+    with pytest.raises(BadInput, match="for batch 4"):
+        asked = LoadOptions("offline", batch=4)
+        run_loadgen(dataclasses.replace(ort, artifact=artifact), asked, prepared, tmp_path / "logs")
+
+
+def test_without_loadgen_the_error_says_how_to_get_it(null, prepared, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "mlperf_loadgen", None)
+    with pytest.raises(EngineMissing) as missing:
+        run_loadgen(null("null"), LoadOptions(), prepared, tmp_path / "logs")
+    assert missing.value.fix == 'pip install "tiffin[loadgen]"'
+
+
+MLLOG = ':::MLLOG {"key": "%s", "value": %s, "metadata": {"is_error": %s}}\n'
+
+
+def test_broken_logs_are_read_as_far_as_they_go(tmp_path: Path) -> None:
+    log = tmp_path / "mlperf_log_detail.txt"
+    log.write_text(
+        "garbage\n:::MLLOG {\n:::MLLOG []\n"
+        + MLLOG % ("result_validity", '"VALID"', "false")
+        + MLLOG % ("result_qps_with_loadgen_overhead", "NaN", "false")
+        + MLLOG % ("unexpected", '"it broke"', "true")
+    )
+    result = read_result(tmp_path, "single-stream", "performance", {})
+    assert result.valid and result.verdict == "VALID" and result.reasons == ("unexpected: it broke",)
+    assert result.duration_s is None and result.percentiles_ns == {}
+    (tmp_path / "mlperf_log_summary.txt").write_text("Result is : INVALID\n")
+    assert read_result(tmp_path, "single-stream", "performance", {}).valid is False
+    log.write_text("")
+    with pytest.raises(WorkerFailed, match="no result"):
+        read_result(tmp_path, "single-stream", "performance", {})
+
+
+@pytest.mark.parametrize("text", ["", "[", '[{"qsl_idx": 0, "data": "00"}]', '[{"qsl_idx": 9, "data": "00000000"}]'])
+def test_broken_answers_are_an_error(text: str, tmp_path: Path) -> None:
+    (tmp_path / "mlperf_log_accuracy.json").write_text(text)
+    with pytest.raises(WorkerFailed, match="cannot be read"):
+        read_answers(tmp_path, 2, 1)

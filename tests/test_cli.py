@@ -541,3 +541,47 @@ def test_every_suggested_command_exists(where: str, words: str) -> None:
     assert name in COMMANDS, where
     command = COMMANDS[name]
     command.make_parser(click.Context(command)).parse_args(arguments)  # raises on an unknown option
+
+
+# LoadGen
+
+
+def test_loadgen_from_the_command_line(ok: Run, here: Path, photo_folder: Path) -> None:
+    pytest.importorskip("mlperf_loadgen", reason="MLPerf LoadGen is not installed")
+    words = ("--data", photo_folder, "--threads", 1, "--duration-s", 0.3)
+    ended = ok("loadgen", "fp32@null", *words)
+    assert "VALID, shortened" in ended.out and "300 of 600000" in ended.out and "samples/s" in ended.out
+    assert max(map(len, ended.out.splitlines())) <= 80
+    assert Path("out/loadgen.json").is_file() and Path("out/loadgen-logs/mlperf_log_summary.txt").is_file()
+    told = json.loads(ok("loadgen", "fp32@null", "--scenario", "offline", "--batch", 4, *words, "--json").out)
+    assert told["scenario"] == "offline" and "shortened" in told["verdict"] and told["samples_per_s"] > 0
+
+
+def test_loadgens_accuracy_from_the_command_line(ok: Run, here: Path, photo_folder: Path) -> None:
+    pytest.importorskip("mlperf_loadgen", reason="MLPerf LoadGen is not installed")
+    scored = json.loads(ok("score", "fp32", "--data", photo_folder, "--json").out)["rows"][0]["top1"]
+    words = ("loadgen", "fp32", "--mode", "accuracy", "--data", photo_folder)
+    assert json.loads(ok(*words, "--json").out)["top1"] == scored
+    shown = ok(*words, "--photos", 8).out
+    assert "accuracy, shortened" in shown and "8 of 48" in shown and "on 8 photos" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--scenario", "interactive"), "interactive"),
+        (("--mode", "peak"), "peak"),
+        (("--scenario", "server"), "without a target"),
+        (("--scenario", "server", "--target-qps", "0"), "target qps 0"),
+        (("--photos", "0"), "0 photos"),
+        (("--official", "--duration-s", "5"), "--official"),
+    ],
+)
+def test_wrong_words_for_loadgen(refused: Run, photo_folder: Path, words: tuple[str, ...], said: str) -> None:
+    pytest.importorskip("mlperf_loadgen", reason="MLPerf LoadGen is not installed")
+    assert said in refused("loadgen", "fp32", "--data", photo_folder, *words).err
+
+
+def test_loadgen_not_installed(refused: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mlperf_loadgen", None)
+    assert 'pip install "tiffin[loadgen]"' in refused("loadgen", "fp32", code=1).err

@@ -2,23 +2,80 @@
 
 from __future__ import annotations
 
+import dataclasses
+import errno
 import hashlib
 import json
 import math
+import os
+import re
+import subprocess
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
+from random import Random
+from statistics import NormalDist
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tiffin
+from tiffin import machine
+from tiffin.artifact import RunConfig
 from tiffin.errors import BadInput
-from tiffin.records import Predictions, Record, Rounds, Subject
-from tiffin.records.classification import proportion, top_k, wilson
+from tiffin.records import Predictions, Record, Rounds, Stages, Subject
+from tiffin.records.classification import (
+    by_group,
+    calibration_error,
+    coarse_top_1,
+    confusion,
+    per_class,
+    proportion,
+    top_k,
+    wilson,
+)
+from tiffin.records.conditions import (
+    cpu_s_per_photo,
+    drift,
+    energy_j_per_photo,
+    first_block,
+    flags,
+    mann_kendall_p,
+    sustained,
+    throughput,
+)
+from tiffin.records.distributions import (
+    binomial_cdf,
+    binomial_pmf,
+    binomial_tail,
+    median_ranks,
+    quantile_ranks,
+    student_cdf,
+    student_quantile,
+)
+from tiffin.records.environment import MACHINE, SOFTWARE, describe, differing, require_same_machine
 from tiffin.records.estimate import Decision
 from tiffin.records.latency import clearly_faster, paired_ratio, summarize
-from tiffin.records.paired import agreement, difference, flips, newcombe_paired, non_inferior, same_answers
-from tiffin.records.record import SCHEMA_VERSION, load_record
+from tiffin.records.multiple import holm, worst_class
+from tiffin.records.paired import (
+    agreement,
+    difference,
+    flipped_photos,
+    flips,
+    mcnemar,
+    mcnemar_p,
+    newcombe_paired,
+    non_inferior,
+    same_answers,
+    tango,
+    tango_score,
+)
+from tiffin.records.power import power_of_drop, power_of_margin, smallest_visible_drop
+from tiffin.records.record import SCHEMA_VERSION, load_record, schema_path
+from tiffin.records.rounds import REGIMES
 
 
 def digests(count: int, start: int = 0) -> tuple[str, ...]:
@@ -52,6 +109,9 @@ def record() -> Record:
         np.array([90, 80], np.int64),
         batch=4,
         regime="paced",
+        lanes=3,
+        sensors={"cpu_s": np.array([0.5, np.nan]), "wall_s": np.array([1.0, 2.0])},
+        ended="interrupted",
     )
     one, other = answers([0, 1, 2], [0, 1, 1]), answers([4, 1, 0], [0, 1, 1])
     return Record(
@@ -59,7 +119,8 @@ def record() -> Record:
         environment={"cpu": "Übermaschine", "cores": 2, "versions": {"numpy": "2.0"}, "memory_bytes": None},
         subjects=(
             Subject("ort fp32 cpu", "ab" * 32, "fp32", None, "onnx", {"verb": "export"}, 123, {"threads": None},
-                    {"threads": 2}, "native", (0.25, 0.5), 4096),
+                    {"threads": 2}, "native", (0.25, 0.5), 4096, "",
+                    {"start": (0.1, 0.2), "first": (0.15, 0.3)}, 2048, 3072, 0),
             Subject("ov int8 cpu", precision="int8", scheme="cpu"),
             Subject("tensorrt fp16 gpu", reason="no NVIDIA driver"),
         ),
@@ -69,12 +130,17 @@ def record() -> Record:
         predictions={"ov int8 cpu": other, "ort fp32 cpu": one},
         complete=False,
         created="2026-01-01T00:00:00Z",
+        stages={"ort fp32 cpu": Stages(("decode", "infer"), np.array([[1, 2], [3, 4], [5, 6]], np.int64))},
     )  # fmt: skip
 
 
 def assert_same_rounds(one: Rounds, other: Rounds) -> None:
     assert (one.launches, one.order, one.batch, one.regime) == (other.launches, other.order, other.batch, other.regime)
+    assert (one.lanes, one.ended, list(one.sensors)) == (other.lanes, other.ended, list(other.sensors))
     assert len(one.blocks) == len(other.blocks)
+    for name in one.sensors:
+        assert one.sensor(name).dtype == other.sensor(name).dtype == np.float64
+        np.testing.assert_array_equal(one.sensor(name), other.sensor(name))
     for left, right in zip((*one.blocks, one.warmup), (*other.blocks, other.warmup), strict=True):
         assert left.dtype == right.dtype == np.int64
         np.testing.assert_array_equal(left, right)
@@ -82,7 +148,7 @@ def assert_same_rounds(one: Rounds, other: Rounds) -> None:
 
 def assert_same_predictions(one: Predictions, other: Predictions) -> None:
     assert (one.photos, one.kind) == (other.photos, other.kind)
-    for name in ("truth", "top", "scores"):
+    for name in ("truth", "top", "scores", "logits"):
         left, right = getattr(one, name), getattr(other, name)
         assert left.dtype == right.dtype
         np.testing.assert_array_equal(left, right)
@@ -102,6 +168,8 @@ def test_record_round_trip(tmp_path: Path) -> None:
         assert_same_rounds(read.rounds[name], rounds)
     for name, found in made.predictions.items():
         assert_same_predictions(read.predictions[name], found)
+    assert list(read.stages) == ["ort fp32 cpu"] and read.stages["ort fp32 cpu"].names == ("decode", "infer")
+    np.testing.assert_array_equal(read.stages["ort fp32 cpu"].ns, made.stages["ort fp32 cpu"].ns)
     assert sorted(path.name for path in (tmp_path / "deep/down").iterdir()) == ["run.json", "run.npz"]
 
 
@@ -386,3 +454,803 @@ def test_paired_ratio_laws(one: list[int], other: list[int]) -> None:
     assert there.low <= there.value <= there.high
     assert (there.low * back.high, there.high * back.low) == pytest.approx((1, 1))
     assert not (clearly_faster(blocks(*one), blocks(*other)) and clearly_faster(blocks(*other), blocks(*one)))
+
+
+# Accuracy, paired and by class
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data(), st.integers(1, 10**6), st.floats(1e-6, 1 - 1e-6), st.floats(-5, 5))
+def test_binomial_as_scipy(data: st.DataObject, n: int, p: float, spread: float) -> None:
+    from scipy.stats import binom
+
+    k = min(max(round(n * p + spread * math.sqrt(n * p * (1 - p))), 0), n)
+    assert binomial_cdf(k, n, p) == pytest.approx(binom.cdf(k, n, p), rel=1e-8)
+    assert binomial_tail(k, n, p) == pytest.approx(binom.sf(k - 1, n, p), rel=1e-8)
+    assert binomial_pmf(k, n, p) == pytest.approx(binom.pmf(k, n, p), rel=1e-7)
+
+
+def test_binomial_ends() -> None:
+    assert [binomial_cdf(k, 5, 0.3) for k in (-1, 5, 6)] == [0, 1, 1]
+    assert [binomial_tail(k, 5, 0.3) for k in (-1, 0, 6)] == [1, 1, 0]
+    assert [binomial_cdf(2, 5, p) for p in (0, 1)] == [1, 0] == [binomial_tail(2, 5, p) for p in (1, 0)]
+    assert [binomial_pmf(k, 3, p) for k, p in ((0, 0), (1, 0), (3, 1), (4, 0.5))] == [1, 0, 1, 0]
+    assert binomial_cdf(0, 0, 0.5) == 1
+    for trial in ((1, -1, 0.5), (1, 2, 1.5)):
+        with pytest.raises(BadInput):
+            binomial_cdf(*trial)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.floats(1e-9, 0.49), st.booleans(), st.integers(1, 10**5))
+def test_student_as_scipy(tail: float, upper: bool, degrees: int) -> None:
+    from scipy.stats import t
+
+    p = 1 - tail if upper else tail
+    found = student_quantile(p, degrees)
+    assert found == pytest.approx(t.ppf(p, degrees), rel=1e-8)
+    assert student_cdf(found, degrees) == pytest.approx(p, rel=1e-8)
+
+
+@pytest.mark.parametrize(("degrees", "t"), [(1, 12.706), (2, 4.303), (4, 2.776), (9, 2.262), (30, 2.042)])
+def test_student_as_printed_in_every_table(degrees: int, t: float) -> None:
+    assert student_quantile(0.975, degrees) == pytest.approx(t, abs=5e-4)
+
+
+def test_student_ends() -> None:
+    assert student_quantile(0.5, 3) == 0 and student_cdf(0, 3) == 0.5
+    assert student_quantile(0.5 + 1e-9, 4) == pytest.approx(1e-9 / (3 / 8), rel=1e-6)  # the density at 0 is 3/8
+    assert student_cdf(math.inf, 2) == 1 and student_cdf(-math.inf, 2) == 0
+    for p, degrees in ((0, 3), (1, 3), (0.5, 0)):
+        with pytest.raises(BadInput):
+            student_quantile(p, degrees)
+
+
+@pytest.mark.parametrize(  # as in printed tables of ranks at 95 % or just above, which count from 1
+    ("n", "ranks"), [(5, None), (6, (0, 5)), (9, (1, 7)), (10, (1, 8)), (20, (5, 14)), (25, (7, 17))]
+)
+def test_median_ranks_as_published(n: int, ranks: tuple[int, int] | None) -> None:
+    assert median_ranks(n) == ranks
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(1, 3000), st.floats(0.02, 0.98), st.floats(0.5, 0.999))
+def test_quantile_ranks_cover_and_are_the_tightest(n: int, share: float, confidence: float) -> None:
+    from scipy.stats import binom
+
+    found, risk = quantile_ranks(n, share, confidence), (1 - confidence) / 2
+    if found is None:
+        assert (1 - share) ** n > risk * (1 - 1e-9) or share**n > risk * (1 - 1e-9)
+        return
+    low, high = found
+    assert 0 <= low < high < n
+    assert binom.cdf(low, n, share) <= risk * (1 + 1e-7) and binom.sf(high, n, share) <= risk * (1 + 1e-7)
+    assert binom.cdf(low + 1, n, share) > risk and binom.sf(high - 1, n, share) > risk
+
+
+@pytest.mark.parametrize(
+    ("counts", "confidence", "low", "high"),
+    [
+        ((0, 9, 3, 20), 0.95, -0.027, 0.390),  # Tango 1998, sleeping difficulties
+        ((43, 0, 1, 0), 0.90, -0.096, None),  # the same, contact lenses
+        ((1, 1, 7, 12), 0.95, -0.517, -0.026),  # Fagerland, Lydersen and Laake 2014, Statistics in Medicine 33:2850
+    ],
+)
+def test_tango_as_published(
+    counts: tuple[int, int, int, int], confidence: float, low: float, high: float | None
+) -> None:
+    found = tango(*counts, confidence)
+    assert found.low == pytest.approx(low, abs=5e-4)
+    assert high is None or found.high == pytest.approx(high, abs=5e-4)
+    assert (found.n, found.confidence) == (sum(counts), confidence)
+
+
+def test_newcombe_as_published_for_pairs_that_agree() -> None:
+    """Cavo 2012 in Fagerland, Lydersen and Laake 2017, Statistical Analysis of Contingency Tables, chapter 8."""
+    found = newcombe_paired(59, 6, 16, 80)
+    assert (found.value, found.low, found.high) == pytest.approx((-0.0621, -0.1186, -0.0046), abs=5e-5)
+
+
+def test_tango_score_as_published() -> None:
+    assert tango_score(0, 1, 44, -0.1) == pytest.approx(1.709, abs=5e-4)  # Tango 1998, contact lenses
+
+
+@settings(max_examples=80, deadline=None)
+@given(COUNTS, st.sampled_from([0.9, 0.95, 0.99]))
+def test_tango_laws(counts: tuple[int, int, int, int], confidence: float) -> None:
+    both, first, second, neither = counts
+    found, z = tango(*counts, confidence), NormalDist().inv_cdf((1 + confidence) / 2)
+    assert -1 <= found.low <= found.value <= found.high <= 1
+    assert tango_score(first, second, found.n, found.low) == pytest.approx(z, rel=1e-6)
+    assert tango_score(first, second, found.n, found.high) == pytest.approx(-z, rel=1e-6)
+    swapped = tango(both, second, first, neither, confidence)
+    assert (swapped.low, swapped.high) == pytest.approx((-found.high, -found.low), abs=1e-12)
+    if first + second:  # at no difference the score test is McNemar's without correction
+        assert tango_score(first, second, found.n, 0) == pytest.approx((first - second) / math.sqrt(first + second))
+
+
+def test_tango_at_the_ends() -> None:
+    z2 = NormalDist().inv_cdf(0.975) ** 2
+    found = tango(54, 0, 0, 0)
+    assert (found.low, found.high) == pytest.approx((-z2 / (54 + z2), z2 / (54 + z2)))
+    assert tango(0, 7, 0, 0).high == 1 and tango(0, 0, 7, 0).low == -1
+    with pytest.raises(BadInput):
+        tango(0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(  # statsmodels 0.14, contingency_tables.mcnemar(exact=True); Bentur 2009: 0.0703
+    ("lost", "won", "p"), [(20, 8, 0.03569813817739487), (7, 1, 0.0703125), (3, 3, 1), (35, 15, 0.006600447966810918)]
+)
+def test_mcnemar_as_published(lost: int, won: int, p: float) -> None:
+    found = mcnemar(*pair(5, won, lost, 5))
+    assert (found.lost, found.won) == (lost, won) and found.p_value == pytest.approx(p, rel=1e-12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 300), st.integers(0, 300))
+def test_mcnemar_as_scipy(lost: int, won: int) -> None:
+    from scipy.stats import binomtest
+
+    wanted = binomtest(lost, lost + won, 0.5).pvalue if lost + won else 1
+    assert mcnemar_p(lost, won) == pytest.approx(wanted, rel=1e-9) == mcnemar_p(won, lost)
+
+
+def test_flipped_photos_are_those_that_flips_count() -> None:
+    truth = [0, 0, 1, 1, 2]
+    now, before = answers([0, 3, 1, 2, 2], truth), answers([0, 0, 0, 1, 2], truth)
+    found = flipped_photos(now, before)
+    assert found == [(digests(5)[1], 0, 0, 3), (digests(5)[2], 1, 0, 1), (digests(5)[3], 1, 1, 2)]
+    counted = flips(now, before)
+    assert len(found) == counted.count
+    assert sum(one.before == one.truth for one in found) == counted.lost
+
+
+def test_holm_as_statsmodels() -> None:
+    found = holm([0.01, 0.04, 0.03, 0.005, 0.2, 0.03])  # statsmodels 0.14, multipletests(method="holm")
+    assert found.tolist() == pytest.approx([0.05, 0.12, 0.12, 0.03, 0.2, 0.12])
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.floats(0, 1), max_size=40), st.randoms())
+def test_holm_laws(values: list[float], random: Random) -> None:
+    found, raw = holm(values), np.array(values)
+    assert np.all(found >= raw) and np.all(found <= np.minimum(raw * len(values), 1))
+    assert np.all(np.diff(found[np.argsort(raw)]) >= 0)
+    order = random.sample(range(len(values)), len(values))
+    np.testing.assert_array_equal(holm([values[place] for place in order]), found[order])
+
+
+def test_holm_refuses_what_is_no_probability() -> None:
+    for values in ([1.1], [-0.1, 0.5], [math.nan]):
+        with pytest.raises(BadInput):
+            holm(values)
+
+
+# The figures are of one-sided tests at 5 %, n = 2,485 and 2 % discordance.
+
+
+@pytest.mark.parametrize(("drop", "power"), [(0.005, 0.50), (0.01, 0.97)])
+def test_power_of_a_drop_as_known(drop: float, power: float) -> None:
+    assert power_of_drop(drop, 2485, 0.02, sides=1) == pytest.approx(power, abs=0.01)
+    assert power_of_drop(drop, 2485, 0.02) < power  # two-sided, as we test, sees less
+
+
+@pytest.mark.parametrize(("margin", "power"), [(0.005, 0.55), (0.01, 0.97)])
+def test_power_of_a_margin_as_known(margin: float, power: float) -> None:
+    assert power_of_margin(margin, 2485, 0.02, confidence=0.90) == pytest.approx(power, abs=0.02)
+    assert power_of_margin(margin, 2485, 0.02) < power
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.integers(20, 80), st.floats(0.1, 0.5), st.floats(0, 1))
+def test_power_is_the_share_of_samples_that_decide(n: int, discordance: float, part: float) -> None:
+    """Every pair of counts, weighted by its multinomial probability."""
+    from scipy.stats import multinomial
+
+    drop = part * discordance
+    shares = [(discordance + drop) / 2, (discordance - drop) / 2, 1 - discordance]
+    seen = passed = 0.0
+    for lost in range(n + 1):
+        for won in range(n + 1 - lost):
+            weight = multinomial.pmf([lost, won, n - lost - won], n, shares)
+            right = min(max(round(0.8 * n), lost), n - won)
+            seen += weight * (lost > won and mcnemar_p(lost, won) <= 0.05)
+            passed += weight * (newcombe_paired(right - lost, won, lost, n - right - won).low >= -0.1)
+    assert power_of_drop(drop, n, discordance) == pytest.approx(seen, abs=1e-9)
+    assert power_of_margin(0.1, n, discordance, drop, accuracy=0.8) == pytest.approx(passed, abs=1e-9)
+
+
+@pytest.mark.parametrize("power", [0.5, 0.8, 0.95])
+def test_the_smallest_visible_drop_has_its_power(power: float) -> None:
+    drop = smallest_visible_drop(2485, 0.02, power)
+    assert drop is not None and power_of_drop(drop, 2485, 0.02) == pytest.approx(power, abs=1e-3)
+    fewer = smallest_visible_drop(1000, 0.02, power)
+    assert fewer is not None and fewer > drop
+
+
+def test_no_drop_is_visible_in_few_photos() -> None:
+    assert smallest_visible_drop(50, 0.02) is None and smallest_visible_drop(2485, 0.0) is None
+    assert power_of_drop(0.0, 2485, 0.0) == 0 and power_of_margin(0.01, 2485, 0.0) == 1
+    assert power_of_drop(1, 20, 1) == pytest.approx(1) and power_of_margin(0.01, 20, 1, 1) == pytest.approx(0)
+    for wrong in ((0.03, 100, 0.02), (-0.01, 100, 0.02), (0, 0, 0.02)):
+        with pytest.raises(BadInput):
+            power_of_drop(*wrong)
+    with pytest.raises(BadInput):
+        smallest_visible_drop(100, 0.1, power=1)
+
+
+def test_confusion_and_per_class() -> None:
+    found = answers([0, 1, 1, 2, 2, 4], [0, 0, 1, 2, 2, 2])
+    counts = confusion(found, 5)
+    assert counts.dtype == np.int64 and counts.sum() == 6
+    assert (counts[0, 0], counts[0, 1], counts[1, 1], counts[2, 2], counts[2, 4]) == (1, 1, 1, 2, 1)
+    first, second, third, fourth, fifth = per_class(found, 5)
+    assert (first, second, third) == (proportion(1, 2), proportion(1, 1), proportion(2, 3))
+    assert fourth is None and fifth is None
+    with pytest.raises(BadInput, match="labels 0 to 4"):
+        confusion(found, 4)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=40))
+def test_classes_add_up_to_top_1(rows: list[tuple[int, int]]) -> None:
+    found = answers([answer for answer, _ in rows], [truth for _, truth in rows])
+    known = [one for one in per_class(found, 5) if one is not None]
+    assert sum(one.value * one.n for one in known) == pytest.approx(top_k(found).value * len(rows))
+    assert coarse_top_1(found, list(range(5))) == top_k(found)
+    assert coarse_top_1(found, [0] * 5).value == 1
+    groups = by_group(found, ["fruit", "fruit", "milk", "fruit", "milk"])
+    assert sum(one.n for one in groups.values()) == len(rows)
+
+
+def test_by_group_forgives_an_answer_of_the_same_group() -> None:
+    found = answers([1, 2, 2, 0], [0, 0, 2, 4])
+    groups = ["apple", "apple", "milk", "juice", "milk"]
+    assert by_group(found, groups) == {"apple": proportion(1, 2), "milk": proportion(1, 2)}
+    assert coarse_top_1(found, groups).value == 0.5
+    with pytest.raises(BadInput, match="labels"):
+        by_group(found, groups[:3])
+
+
+def of_confidence(values: list[float], right: list[bool]) -> Predictions:
+    """Two labels; the answer is always 0, with this softmax probability."""
+    logits = np.array([[math.log(value / (1 - value)), 0] for value in values], np.float32)
+    return Predictions.from_logits(digests(len(values)), np.array([int(not hit) for hit in right]), logits, "photos")
+
+
+def test_calibration_error_by_hand() -> None:
+    found = of_confidence([0.95, 0.95, 0.65, 0.65], [True, False, True, True])
+    assert calibration_error(found, bins=10) == pytest.approx(0.5 * 0.45 + 0.5 * 0.35, abs=1e-6)
+    assert calibration_error(found, bins=1) == pytest.approx(abs(0.75 - 0.8), abs=1e-6)
+    assert calibration_error(found, temperature=1e9) == pytest.approx(abs(0.75 - 0.5), abs=1e-6)
+
+
+def test_a_calibrated_model_has_hardly_any_error() -> None:
+    random = np.random.default_rng(7)
+    values = random.uniform(0.5, 0.999, 20_000)
+    found = of_confidence(values.tolist(), (random.uniform(size=20_000) < values).tolist())
+    assert calibration_error(found) < 0.015 < 0.05 < calibration_error(found, temperature=0.5)
+
+
+def test_calibration_needs_logits() -> None:
+    found = answers([0, 1], [0, 1])
+    with pytest.raises(BadInput, match="without logits"):
+        calibration_error(replace(found, logits=None))
+    for wrong in ({"bins": 0}, {"temperature": 0.0}):
+        with pytest.raises(BadInput):
+            calibration_error(found, **wrong)
+    with pytest.raises(BadInput, match="0 photos"):
+        calibration_error(answers([], []))
+
+
+def test_worst_class() -> None:
+    truth = [0] * 40 + [1] * 40 + [2] * 40
+    before = answers(truth, truth)
+    now = answers([3] * 12 + [0] * 28 + [3] * 20 + [1] * 20 + [3] * 2 + [2] * 38, truth)
+    found = worst_class(now, before, 5)
+    assert found is not None
+    assert (found.label, found.lost, found.won, found.n, found.loss) == (1, 20, 0, 40, 0.5)
+    assert found.p_value == pytest.approx(3 * 2 * 0.5**20)  # three classes have photos
+    assert worst_class(before, now, 5) is None and worst_class(before, before, 5) is None
+
+
+@pytest.mark.parametrize(("classes", "lost"), [(1, 6), (81, 12)])
+def test_the_fewest_lost_photos_that_a_class_can_show(classes: int, lost: int) -> None:
+    truth = np.repeat(np.arange(classes), 20)
+
+    def of(answer: np.ndarray) -> Predictions:
+        return Predictions.from_logits(digests(len(truth)), truth, np.eye(classes + 1)[answer], "photos")
+
+    for count, seen in ((lost - 1, False), (lost, True)):
+        answer = truth.copy()
+        answer[:count] = classes
+        assert (worst_class(of(answer), of(truth), classes + 1) is not None) is seen
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda found: confusion(found, 5),
+        lambda found: per_class(found, 5),
+        lambda found: coarse_top_1(found, list(range(5))),
+        lambda found: by_group(found, list(range(5))),
+        calibration_error,
+        lambda found: mcnemar(found, found),
+        lambda found: difference(found, found),
+        lambda found: worst_class(found, found, 5),
+    ],
+)
+def test_synthesized_images_have_no_accuracy_of_any_kind(measure) -> None:
+    with pytest.raises(BadInput, match="synthesized"):
+        measure(answers([0, 1], [0, 1], kind="synthesized"))
+
+
+# Schema
+
+ROOT = Path(tiffin.__file__).parent
+RESULTS = ROOT / "benchmarks/results"
+OF_SCHEMA_1 = sorted(path for path in RESULTS.glob("*.json") if json.loads(path.read_text()).get("schema") == 1)
+
+
+def assert_valid(path: Path) -> None:
+    import jsonschema
+
+    schema = json.loads(schema_path().read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.Draft202012Validator(schema).validate(json.loads(path.read_text(encoding="utf-8")))
+
+
+def test_the_schema_is_of_this_version_and_knows_every_regime() -> None:
+    schema = json.loads(schema_path().read_text())
+    assert schema["properties"]["schema"]["const"] == SCHEMA_VERSION
+    assert schema["$defs"]["rounds"]["properties"]["regime"]["enum"] == list(REGIMES)
+    assert set(schema["$defs"]["environment"]["properties"]) == set(machine.environment())
+
+
+def candidate_record() -> Record:
+    from tiffin.benchmarks.candidate import Candidate
+
+    subject = Candidate("null", None, RunConfig("null"), reason="nothing to run").subject(peak_bytes=None)
+    options = {"regime": "back-to-back", "limit_s": math.inf, "file": "photo\udcff.jpg"}
+    return Record("bench", machine.environment(), (subject,), options, created=machine.utc_now())
+
+
+@pytest.mark.parametrize("made", [record(), Record("score", {}, ()), candidate_record()], ids=["full", "empty", "here"])
+def test_what_is_saved_is_valid(tmp_path: Path, made: Record) -> None:
+    path = made.save(tmp_path / "run.json")
+    assert_valid(path)
+    again = load_record(path).save(tmp_path / "again.json")
+    assert json.loads(again.read_text()) == json.loads(path.read_text())
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.sampled_from(REGIMES),
+    st.lists(st.floats(), max_size=3),
+    st.dictionaries(st.text("abcé_/", min_size=1), st.floats()),
+    st.dictionaries(st.text(), st.none() | st.floats() | st.text() | st.lists(st.integers())),
+)
+def test_any_record_is_valid_and_keeps_its_sensors(tmp_path_factory, regime, cold, sensors, free) -> None:
+    rounds = Rounds(
+        (np.array([1], np.int64),), (0,), (0,), regime=regime, sensors={k: np.array([v]) for k, v in sensors.items()}
+    )
+    subject = Subject("a", cold_start_s=tuple(cold), cold_split_s={"load": tuple(cold)}, applied=free)
+    path = tmp_path_factory.getbasetemp() / "valid.json"
+    assert_valid(Record("bench", {}, (subject,), free, rounds={"a": rounds}).save(path))
+    assert_same_rounds(load_record(path).rounds["a"], rounds)
+
+
+@pytest.mark.parametrize(
+    "change", [{"more": 1}, {"complete": None}, {"arrays_sha256": ""}, {"schema": 3}, {"rounds": 1}]
+)
+def test_the_schema_refuses_what_is_no_record(tmp_path: Path, change: dict[str, object]) -> None:
+    import jsonschema
+
+    path = record().save(tmp_path / "run.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(jsonschema.ValidationError):
+        assert_valid(path)
+
+
+def schema_1(folder: Path) -> Path:
+    """A record as schema 1 wrote it: of today's, everything that came later taken away."""
+    path = record().save(folder / "old.json")
+    with np.load(path.with_suffix(".npz")) as arrays:
+        kept = {key: arrays[key] for key in arrays if not re.search("sensors|stages|logits", key)}
+    np.savez_compressed(path.with_suffix(".npz"), **kept)
+    head = json.loads(path.read_text())
+    digest = hashlib.sha256(path.with_suffix(".npz").read_bytes()).hexdigest()
+    del head["stages"]
+    for entry in head["rounds"].values():
+        del entry["lanes"], entry["ended"], entry["sensors"]
+    for entry in head["predictions"].values():
+        del entry["logits"]
+    for subject in head["subjects"]:
+        del subject["cold_split_s"], subject["steady_bytes"], subject["rss_bytes"], subject["device_bytes"]
+    path.write_text(json.dumps({**head, "schema": 1, "arrays_sha256": digest}))
+    return path
+
+
+def test_schema_1_is_read_and_saved_as_today(tmp_path: Path) -> None:
+    read, made = load_record(schema_1(tmp_path)), record()
+    assert read.stages == {} and all(found.logits is None for found in read.predictions.values())
+    assert read.subject("ort fp32 cpu").cold_split_s == {} and read.subject("ort fp32 cpu").device_bytes is None
+    found = read.rounds["ort fp32 cpu"]
+    assert (found.lanes, found.ended, dict(found.sensors), found.regime) == (1, "fixed", {}, "paced")
+    np.testing.assert_array_equal(found.all_ns(), made.rounds["ort fp32 cpu"].all_ns())
+    assert_valid(read.save(tmp_path / "new.json"))
+
+
+def test_there_is_a_committed_record_of_schema_1() -> None:
+    assert RESULTS / "default.json" in OF_SCHEMA_1
+
+
+@pytest.mark.parametrize("path", OF_SCHEMA_1, ids=lambda path: path.stem)
+def test_committed_records_of_schema_1_load_for_ever(tmp_path: Path, path: Path) -> None:
+    read = load_record(path)
+    assert read.rounds and all(rounds.lanes == 1 and not rounds.sensors for rounds in read.rounds.values())
+    assert_valid(read.save(tmp_path / "again.json"))
+    again = load_record(tmp_path / "again.json")
+    assert again.subjects == read.subjects
+    for name, rounds in read.rounds.items():
+        assert_same_rounds(again.rounds[name], rounds)
+
+
+def test_an_interrupted_record_loads(tmp_path: Path) -> None:
+    half = Rounds((np.array([7], np.int64),), (0,), (0,), ended="interrupted")
+    path = Record("bench", {}, (Subject("a"), Subject("b")), rounds={"a": half}, complete=False).save(
+        tmp_path / "r.json"
+    )
+    read = load_record(path)
+    assert not read.complete and list(read.rounds) == ["a"] and read.rounds["a"].ended == "interrupted"
+    assert_valid(path)
+
+
+@pytest.mark.parametrize("fails_at", [1, 2])
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), KeyboardInterrupt()])
+def test_a_full_disk_leaves_the_old_record(tmp_path: Path, monkeypatch, fails_at: int, error: BaseException) -> None:
+    path = record().save(tmp_path / "run.json")
+    synced = []
+
+    def fsync(handle: int) -> None:
+        synced.append(handle)
+        if len(synced) == fails_at:
+            raise error
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(type(error)):
+        Record("score", {}, ()).save(path)
+    monkeypatch.undo()
+    assert load_record(path).kind == "bench"
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["run.json", "run.npz"]
+
+
+def test_no_array_is_pickled(tmp_path: Path) -> None:
+    path = record().save(tmp_path / "run.json")
+    with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
+        assert all(arrays[key].dtype != object for key in arrays)
+        assert "allow_pickle" not in arrays  # a keyword that numpy before 2.1 took for an array's name
+
+
+def test_the_page_says_every_array(tmp_path: Path) -> None:
+    page = (ROOT / "docs/records.md").read_text()
+    with np.load(record().save(tmp_path / "run.json").with_suffix(".npz")) as arrays:
+        keys = {re.sub("/[0-9]+", "/#", re.sub("sensors/.*", "sensors/NAME", key)): arrays[key] for key in arrays}
+    told = dict(re.findall(r"^\| `([^`]+)` \| (\w+)", page, re.MULTILINE))
+    assert told == {key: "bytes" if array.dtype.kind == "S" else array.dtype.name for key, array in keys.items()}
+
+
+def test_the_pages_snippet_reads_a_record_with_numpy_alone(tmp_path: Path) -> None:
+    (snippet,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/records.md").read_text(), re.DOTALL)
+    record().save(tmp_path / "record.json")
+    words = [sys.executable, "-c", snippet]
+    ended = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONUTF8": "1"})
+    assert (ended.stdout, ended.stderr) == (f"ort fp32 cpu [6e-06, {2**40 / 1e6}] ms\nov int8 cpu [] ms\n", "")
+
+
+def test_from_logits_keeps_them_all() -> None:
+    logits = np.random.default_rng(0).normal(size=(3, 9))
+    found = Predictions.from_logits(digests(3), np.zeros(3), logits, "photos")
+    assert found.logits is not None and found.logits.dtype == np.float32
+    np.testing.assert_array_equal(np.take_along_axis(found.logits, found.top, 1), found.scores)
+
+
+# Environment
+
+
+def test_the_environment_is_plain_quick_and_names_no_host() -> None:
+    import platform
+
+    start = time.perf_counter()
+    found = machine.environment()
+    assert time.perf_counter() - start < 2  # seconds; a bound against a hang, not a benchmark
+    assert json.loads(json.dumps(found)) == found
+    values = [value for value in found.values() if isinstance(value, str)]
+    assert platform.node() not in values and not any(str(Path.home()) in value for value in values)
+    assert set(found) == {*MACHINE, *SOFTWARE, "load_1min"}
+
+
+def git(folder: Path, *words: str) -> None:
+    who = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.chdir(tmp_path)
+    try:
+        git(tmp_path, "init", "-q")
+    except FileNotFoundError:
+        pytest.skip("no git")
+    return tmp_path
+
+
+def test_the_commit_says_whether_files_differ(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert machine.git_commit() is None  # none made yet
+    (repository / "file").write_text("one")
+    git(repository, "add", ".")
+    git(repository, "commit", "-qm", "one")
+    git(repository, "tag", "-am", "a tag is no commit", "v1")
+    (repository / "untracked").write_text("")
+    clean = machine.git_commit()
+    assert clean is not None and re.fullmatch("[0-9a-f]{40}", clean)
+    (repository / "file").write_text("another")
+    assert machine.git_commit() == f"{clean}+dirty"
+    monkeypatch.setenv("PATH", str(repository))
+    assert machine.git_commit() is None
+
+
+def test_no_repository_has_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.chdir(tmp_path)
+    assert machine.git_commit() is None
+
+
+class FakeNvml:
+    """Answers as `pynvml` did when it returned bytes."""
+
+    @staticmethod
+    def nvmlInit() -> None: ...
+
+    @staticmethod
+    def nvmlShutdown() -> None: ...
+
+    @staticmethod
+    def nvmlDeviceGetCount() -> int:
+        return 2
+
+    @staticmethod
+    def nvmlDeviceGetHandleByIndex(index: int) -> int:
+        return index
+
+    @staticmethod
+    def nvmlDeviceGetName(handle: int) -> bytes:
+        return b"Card " + str(handle).encode()
+
+    @staticmethod
+    def nvmlSystemGetDriverVersion() -> str:
+        return "575.1"
+
+
+class FailingNvml(FakeNvml):
+    @staticmethod
+    def nvmlDeviceGetCount() -> int:
+        raise RuntimeError("GPU is lost")
+
+
+@pytest.mark.parametrize(
+    ("nvml", "expected"), [(FakeNvml, ("Card 0, Card 1", "575.1")), (FailingNvml, (None, None)), (None, (None, None))]
+)
+def test_nvml_tells_or_does_not_and_never_raises(monkeypatch, nvml: object, expected: tuple[str | None, ...]) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    assert machine._nvml() == expected
+
+
+KERNEL_FILES = {
+    "/proc/self/cgroup": "4:memory:/elsewhere\n0::/system.slice/bench.service\n",
+    "/sys/fs/cgroup/system.slice/bench.service/cpu.max": "150000 100000",
+    "/sys/fs/cgroup/system.slice/bench.service/memory.max": "1073741824",
+    "/sys/fs/cgroup/memory.max": "max",
+    "/sys/devices/system/cpu/cpu0/topology/thread_siblings_list": "0,4-6",
+    "/proc/device-tree/model": "Raspberry Pi 5 Model B Rev 1.0",
+}
+
+
+def test_kernel_files_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_read", lambda path: KERNEL_FILES.get(str(path)))
+    found = machine.environment()
+    names = ("cgroup_cpu_quota", "cgroup_memory_bytes", "threads_per_core", "board", "governor", "cores")
+    assert [found[name] for name in names] == [1.5, 2**30, 4, "Raspberry Pi 5 Model B Rev 1.0", None, 1]
+
+
+@pytest.mark.parametrize("text", ["", "max", "garbage", "max 100000", "1 2 3"])
+def test_kernel_files_of_another_shape_tell_nothing(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setattr(machine, "_read", lambda path: text)
+    found = machine.environment()
+    names = ("cgroup_cpu_quota", "cgroup_memory_bytes", "threads_per_core")
+    assert [found[name] for name in names] == [None, None, None]
+
+
+HERE = {
+    "cpu": "A",
+    "cpu_features": ["avx2"],
+    "cores": 2,
+    "memory_bytes": 16 * 10**9,
+    "load_1min": 0.1,
+    "governor": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, {}),
+        ({"load_1min": 9.0, "unheard_of": 1}, {}),
+        ({"cpu": "B"}, {"cpu": ("A", "B")}),
+        ({"cpu_features": ["avx2", "avx512f"]}, {"cpu_features": (["avx2"], ["avx2", "avx512f"])}),
+        ({"memory_bytes": 16 * 10**9 - 10**8}, {}),
+        ({"memory_bytes": 8 * 10**9}, {"memory_bytes": (16 * 10**9, 8 * 10**9)}),
+        ({"memory_bytes": None}, {"memory_bytes": (16 * 10**9, None)}),
+        ({"governor": "performance"}, {"governor": (None, "performance")}),
+        ({"gpu": "a field that schema 1 lacked"}, {}),
+    ],
+)
+def test_differing(change: dict[str, object], expected: dict[str, tuple[object, object]]) -> None:
+    assert differing(HERE, {**HERE, **change}) == expected
+    assert differing({**HERE, **change}, HERE) == {name: pair[::-1] for name, pair in expected.items()}
+
+
+def test_versions_differ_by_package_and_are_told_only() -> None:
+    one, other = {**HERE, "versions": {"a": "1", "b": "1"}}, {**HERE, "versions": {"a": "2", "b": "1", "c": "1"}}
+    assert differing(one, other) == {"versions.a": ("1", "2"), "versions.c": (None, "1")}
+    assert differing(one, other, MACHINE) == {} and describe(differing(one, other)) == (
+        "versions.a: 1 / 2; versions.c: none / 1"
+    )
+    require_same_machine([Record("bench", one, ()), Record("bench", other, ())])
+
+
+def test_two_machines_are_refused_by_the_field_that_differs() -> None:
+    records = [Record("bench", HERE, ()), Record("bench", HERE, ()), Record("bench", {**HERE, "cores": 4}, ())]
+    require_same_machine(records[:2])
+    require_same_machine([])
+    with pytest.raises(BadInput, match=r"record 1 and record 3 .*\(cores: 2 / 4\)") as caught:
+        require_same_machine(records)
+    assert "--across-machines" in caught.value.fix
+    with pytest.raises(BadInput, match=r"old\.json and new\.json"):
+        require_same_machine(records[1:], ["old.json", "new.json"])
+
+
+def test_this_machine_is_this_machine(tmp_path: Path) -> None:
+    path = Record("bench", machine.environment(), ()).save(tmp_path / "run.json")
+    assert differing(load_record(path).environment, machine.environment(), MACHINE) == {}
+
+
+# Conditions
+
+
+def told(*medians_ns: int, launches: int = 1, **sensors: list[float]) -> Rounds:
+    """Blocks of three equal calls, dealt evenly to the launches, with what sensors told."""
+    number = len(medians_ns)
+    owners = tuple(block * launches // number for block in range(number))
+    arrays = tuple(np.full(3, median, np.int64) for median in medians_ns)
+    values = {name: np.array(column, np.float64) for name, column in sensors.items()}
+    return Rounds(arrays, owners, tuple(range(number)), sensors=values)
+
+
+def test_a_quiet_machine_has_no_flags() -> None:
+    quiet = told(
+        *[100] * 6, launches=2, wall_s=[1] * 6, steal_s=[0.01] * 6, clock_mhz=[2000, 1990, 2000, 1980, 1950, 1960],
+        temperature_c=[40, 45, 50, 50, 50, 50], throttled=[0] * 6, cgroup_throttled=[0] * 6,
+    )  # fmt: skip
+    assert flags(quiet) == () and flags(told(*[100] * 6, launches=2)) == () and flags(Rounds()) == ()
+
+
+def test_each_condition_has_its_flag() -> None:
+    nan = math.nan
+    noisy = told(
+        *[100] * 6, wall_s=[1] * 6, steal_s=[0.02, 0.05, 0.01, nan, 0.04, 0.04], throttled=[0, 0, 2, 0, 1, nan],
+        cgroup_throttled=[1, 0, 0, 0, 0, 0], clock_mhz=[2000, 2000, 1900, 1900, 1500, 1500],
+        temperature_c=[nan, 40, 60, 71, 70, 70],
+    )  # fmt: skip
+    assert flags(noisy) == (
+        "steal 3.2 % of the time",
+        "throttled by heat or power in 2 of 6 blocks",
+        "throttled by the cgroup's CPU quota in 1 of 6 blocks",
+        "clock fell 25 % to 1500 MHz",
+        "temperature rose 31 °C to 71 °C",
+    )
+
+
+def test_steal_is_of_the_time_between_the_readings() -> None:
+    assert flags(told(100, wall_s=[1], span_s=[4], steal_s=[0.03])) == ()
+    assert flags(told(10**9, steal_s=[0.06])) == ("steal 2.0 % of the time",)
+
+
+def test_a_first_block_that_differs_in_most_launches() -> None:
+    slow = told(120, 100, 100, 120, 100, 100, 120, 100, 100, 99, 100, 100, launches=4)
+    assert first_block(slow) == pytest.approx((1.2**3 * 0.99) ** 0.25)
+    assert flags(slow) == ("first block after the warm-up 14 % slower",)
+    assert flags(told(80, 100, 100)) == ("first block after the warm-up 20 % faster",)
+
+
+def test_a_first_block_that_differs_now_and_then_is_noise() -> None:
+    assert first_block(told(160, 100, 160, 100, 99, 100, 99, 100, launches=4)) is None
+    assert first_block(told(104, 100, 104, 100, launches=2)) is None
+    assert first_block(told(150, 100, launches=2)) is None
+
+
+def test_drift_needs_a_trend_and_a_size() -> None:
+    assert drift(told(100, 102, 104, 106, 108, launches=5)) == pytest.approx(1.08)
+    assert flags(told(108, 106, 104, 102, 97, launches=5)) == (
+        "drift over launches: the last 10 % faster than the first",
+    )
+    assert drift(told(100, 101, 102, 103, 104, launches=5)) is None
+    assert drift(told(100, 106, 104, 102, 108, launches=5)) is None
+    assert drift(told(100, 110, 120, 130, launches=4)) is None
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.permutations(range(7)))
+def test_the_trends_p_is_kendalls_exact_one(values: list[int]) -> None:
+    stats = pytest.importorskip("scipy.stats")
+    expected = stats.kendalltau(range(len(values)), values, method="exact").pvalue
+    assert mann_kendall_p(values) == pytest.approx(expected)
+    assert mann_kendall_p(values) == mann_kendall_p(values[::-1])
+
+
+def test_the_trends_p_of_few_and_of_equal_values() -> None:
+    assert mann_kendall_p([1, 2, 3, 4, 5]) == pytest.approx(2 / 120)
+    assert mann_kendall_p([1, 1, 1, 1, 1]) == 1 and mann_kendall_p([1]) == 1
+
+
+TIMES = st.lists(st.integers(1000, 10**6), min_size=6, max_size=12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(TIMES, st.integers(2, 50))
+def test_the_unit_of_time_changes_no_finding(times: list[int], factor: int) -> None:
+    one, other = told(*times, launches=3), told(*[factor * ns for ns in times], launches=3)
+    assert flags(one) == flags(other)
+    assert sustained(one).slowdown == pytest.approx(sustained(other).slowdown)
+    assert throughput(one) == pytest.approx(factor * throughput(other))
+
+
+@settings(max_examples=60, deadline=None)
+@given(TIMES)
+def test_a_run_backwards_slows_down_as_much_as_it_sped_up(times: list[int]) -> None:
+    assert sustained(told(*times)).slowdown * sustained(told(*times[::-1])).slowdown == pytest.approx(1)
+
+
+def test_cost_a_photo_is_of_the_blocks_that_tell_it() -> None:
+    rounds = dataclasses.replace(
+        told(1, 1, 1, wall_s=[2, 2, 2], cpu_s=[6, math.nan, 12], energy_cpu_j=[30, 30, math.nan],
+             energy_gpu_j=[math.nan] * 3), batch=2,
+    )  # fmt: skip
+    assert cpu_s_per_photo(rounds) == pytest.approx(18 / 12)
+    assert energy_j_per_photo(rounds) == {"cpu": pytest.approx(60 / 12)}
+    assert throughput(rounds) == pytest.approx(18 / 6)
+    assert cpu_s_per_photo(told(1)) is None and energy_j_per_photo(told(1)) == {} and throughput(Rounds()) is None
+
+
+def test_energy_of_the_warm_up_between_is_not_the_blocks() -> None:
+    assert energy_j_per_photo(told(1, wall_s=[3], span_s=[4], energy_board_j=[40])) == {"board": pytest.approx(10)}
+
+
+def test_calls_that_overlap_tell_no_wall_time() -> None:
+    rounds = told(10**9, wall_s=[math.nan])
+    assert throughput(rounds) == pytest.approx(1)
+    assert throughput(dataclasses.replace(rounds, lanes=4)) is None
+
+
+def test_a_sustained_run_by_time() -> None:
+    heat = told(*[10**9] * 2, *[2 * 10**9] * 6, wall_s=[3, 3, *[6] * 6], temperature_c=[40, *[80] * 7])
+    found = sustained(heat)
+    assert [moment.start_s for moment in found.moments] == [0, 3, 6, 12, 18, 24, 30, 36]
+    first, last = found.moments[0], found.moments[-1]
+    assert (first.p50_s, first.temperature_c, first.clock_mhz, first.throughput) == (1, 40, None, 1)
+    assert (last.p50_s, last.temperature_c, last.throughput) == (2, 80, 0.5)
+    assert found.slowdown == 2
+    assert sustained(told(1, 2, 3)).slowdown is None and sustained(Rounds()).moments == ()

@@ -10,6 +10,8 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,6 +26,16 @@ from .place import Place
 _START_TIMEOUT_S = 120.0
 
 
+@dataclass(frozen=True)
+class Block:
+    """One block of timed calls: int64 nanoseconds a call, those of the calls before it, and what the block took."""
+
+    ns: np.ndarray
+    warm: np.ndarray
+    wall_s: float
+    cpu_s: float
+
+
 class WorkerClient:
     """One worker process with an artifact open in it.
 
@@ -33,6 +45,7 @@ class WorkerClient:
     """
 
     def __init__(self, artifact: Artifact, run: RunConfig, place: Place, feeds: dict[str, np.ndarray]) -> None:
+        self.artifact = artifact
         self._scratch = tempfile.TemporaryDirectory(prefix="tiffin-worker-")
         self._stderr = Path(self._scratch.name, "stderr").open("w+b")  # noqa: SIM115  closed by `close`
         self._unread = b""
@@ -40,6 +53,7 @@ class WorkerClient:
         self._process = self._start(place)
         try:
             self._read(_START_TIMEOUT_S)
+            greeted = time.perf_counter_ns()
             opened = self.ask(
                 "open",
                 _START_TIMEOUT_S,
@@ -52,9 +66,12 @@ class WorkerClient:
             raise
         self.applied: dict[str, Any] = opened["applied"]
         self.cold_start_s = (time.perf_counter_ns() - started) / 1e9
+        split = {name: float(opened[f"{name}_s"]) for name in ("import", "load", "first")}
+        self.cold_split_s: dict[str, float] = {"start": (greeted - started) / 1e9, **split}
 
     def _start(self, place: Place) -> subprocess.Popen[bytes]:
-        command = [*place.argv_prefix, place.python, "-m", "tiffin.benchmarks.workers.worker"]
+        asked = json.dumps({"cpus": place.cpus, "delay": place.delay})
+        command = [*place.argv_prefix, place.python, "-m", "tiffin.benchmarks.workers.worker", asked]
         try:
             return subprocess.Popen(
                 command,
@@ -84,14 +101,25 @@ class WorkerClient:
             raise kind(*words)
         return answer
 
-    def time_ns(self, seconds: float, min_calls: int) -> np.ndarray:
-        """Latencies of back-to-back calls, int64 nanoseconds."""
-        answer = self.ask("time", 60 + 20 * seconds, seconds=seconds, min_calls=min_calls)
-        return np.array(answer["ns"], np.int64)
+    def time(
+        self, seconds: float, min_calls: int, regime: str = "back-to-back", fps: float = 30.0, rewarm: int = 0
+    ) -> Block:
+        """One block of calls in a regime; `rewarm` calls before it are kept apart."""
+        timeout_s = 60 + 20 * seconds
+        answer = self.ask("time", timeout_s, seconds=seconds, min_calls=min_calls, regime=regime, fps=fps,
+                          rewarm=rewarm)  # fmt: skip
+        ns, warm = (np.array(answer[name], np.int64) for name in ("ns", "warm"))
+        return Block(ns, warm, answer["wall_s"], answer["cpu_s"])
 
-    def peak_bytes(self) -> int | None:
-        """Peak resident memory so far."""
-        return self.ask("memory", 10)["peak_bytes"]
+    def stages(self, photos: Sequence[Path]) -> tuple[tuple[str, ...], list[list[int]]]:
+        """Photo to label, split: the stages' names, and nanoseconds of each photo by stage."""
+        answer = self.ask("stages", 60 + 10 * len(photos), photos=[str(photo) for photo in photos])
+        return tuple(answer["names"]), answer["ns"]
+
+    @property
+    def pid(self) -> int:
+        """Of the worker's process."""
+        return self._process.pid
 
     def pause(self) -> None:
         """SIGSTOP, and wait until all its threads stand: nothing of it runs, spinning thread pools included."""

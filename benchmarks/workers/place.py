@@ -1,4 +1,4 @@
-"""Where a worker runs: natively, with an instruction set limited, under an emulator."""
+"""Where a worker runs: natively, on some cores only, with an instruction set limited, under an emulator."""
 
 from __future__ import annotations
 
@@ -16,12 +16,17 @@ class Place:
         argv_prefix: what stands before the interpreter, such as an emulator's command line.
         env: variables set for the worker.
         python: the interpreter.
+        cpus: the only cores that it may run on, in the kernel's numbers; None for all that the harness may use.
+        delay: each call is prolonged by this part of its own duration, spinning: a known truth for studies of the
+            harness itself.
     """
 
     name: str = "native"
     argv_prefix: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     python: str = sys.executable
+    cpus: tuple[int, ...] | None = None
+    delay: float = 0.0
 
 
 NATIVE = Place()

@@ -1,26 +1,31 @@
 """The worker: one artifact on one engine, timed by a loop that knows nothing of food.
 
 Reads one JSON command a line on standard input, answers one JSON line each on the pipe that was its standard output;
-whatever else prints goes to standard error. Imports floors 1 to 3 only.
+whatever else prints goes to standard error. Imports floors 1 to 3 only. Its one argument is JSON: `cpus` that it may
+use, and `delay` by which each call is prolonged (see `Place`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import importlib
 import json
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from time import perf_counter_ns, process_time_ns
 from typing import Any
 
 import numpy as np
 
 from ...artifact import Artifact, RunConfig
 from ...errors import TiffinError
+from ...runtime import backends
 from ...runtime.session import Session
+from . import timing
 
 Answer = dict[str, Any]
 
@@ -28,9 +33,10 @@ Answer = dict[str, Any]
 class Worker:
     """Holds the open session between commands."""
 
-    def __init__(self) -> None:
+    def __init__(self, delay: float = 0.0) -> None:
         self._session: Session | None = None
         self._feeds: dict[str, np.ndarray] = {}
+        self._delay = delay
 
     @property
     def session(self) -> Session:
@@ -40,29 +46,40 @@ class Worker:
 
     def open(self, artifact: str, run: Mapping[str, Any], feeds: Mapping[str, str]) -> Answer:
         """Load, run once, and say what was applied. `feeds`: input name → .npy file."""
-        start = time.perf_counter_ns()
+        began = perf_counter_ns()
+        _import_engine(str(run["backend"]))
+        imported = perf_counter_ns()
         self._session = Session(Artifact.load(artifact), RunConfig(**run))
-        load_ns = time.perf_counter_ns() - start
+        loaded = perf_counter_ns()
         self._feeds = {name: np.load(path) for name, path in feeds.items()}
+        ready = perf_counter_ns()
         self._session.run(self._feeds)
+        answered = perf_counter_ns()
         applied = self._session.applied
         return {
             "applied": {**vars(applied.run), "version": applied.version, "details": dict(applied.details)},
-            "load_ns": load_ns,
+            "import_s": (imported - began) / 1e9,
+            "load_s": (loaded - imported) / 1e9,
+            "first_s": (answered - ready) / 1e9,
         }
 
-    def time(self, seconds: float, min_calls: int) -> Answer:
-        """Call back to back for at least `seconds` and `min_calls`: nanoseconds of each call."""
-        run, feeds, clock = self.session.run, self._feeds, time.perf_counter_ns
-        taken: list[int] = []
-        end = clock() + int(seconds * 1e9)
-        before = clock()
-        while before < end or len(taken) < min_calls:
-            start = clock()
-            run(feeds)
-            before = clock()
-            taken.append(before - start)
-        return {"ns": taken}
+    def time(self, seconds: float, min_calls: int, regime: str, fps: float, rewarm: int) -> Answer:
+        """Nanoseconds of each call for at least `seconds` and `min_calls`, after `rewarm` calls that are kept apart."""
+        call = timing.prolonged(self.session.run, self._delay)
+        warm = timing.back_to_back(call, self._feeds, 0, rewarm)
+        wall, cpu = perf_counter_ns(), process_time_ns()
+        if regime == "paced":
+            taken = timing.paced(call, self._feeds, seconds, min_calls, fps)
+        elif regime == "throughput":
+            taken = timing.in_flight(self.session, self._feeds, seconds, min_calls)
+        else:
+            taken = timing.back_to_back(call, self._feeds, seconds, min_calls)
+        wall, cpu = perf_counter_ns() - wall, process_time_ns() - cpu
+        return {"ns": taken, "warm": warm, "wall_s": wall / 1e9, "cpu_s": cpu / 1e9}
+
+    def stages(self, photos: list[str]) -> Answer:
+        """Photo to label, split, for each file: nanoseconds by stage."""
+        return {"names": timing.STAGES, "ns": timing.stages(self.session, [Path(photo) for photo in photos])}
 
     def infer(self, photos: str, start: int, stop: int, batch: int, out: str) -> Answer:
         """Answer rows [start, stop) of an array file into the same rows of another (both .npy)."""
@@ -75,15 +92,22 @@ class Worker:
         target.flush()
         return {}
 
-    def memory(self) -> Answer:
-        """Peak resident memory of this process in bytes, None where the kernel does not tell."""
-        status = Path("/proc/self/status")
-        lines = status.read_text().splitlines() if status.exists() else []
-        peak = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), None)
-        return {"peak_bytes": peak}
+    def loadgen(self, step: str, **asked: Any) -> Answer:
+        """Let MLPerf LoadGen drive the session; `step` is "probe" or "drive"."""
+        from . import loadgen
+
+        return {"probe": loadgen.probe, "drive": loadgen.drive}[step](self.session, **asked)
 
 
-def _die_with_parent() -> None:
+def _import_engine(backend: str) -> None:
+    """Import what the backend will import when it opens, to time it apart; what is missing is `open`'s to say."""
+    engine = getattr(backends.backend(backend), "ENGINE", None)
+    if engine:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(engine)
+
+
+def die_with_parent() -> None:
     """A stopped worker cannot see that its harness was killed: Linux kills it (prctl PR_SET_PDEATHSIG)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
@@ -91,12 +115,15 @@ def _die_with_parent() -> None:
 
 def main() -> None:
     """Serve until standard input ends."""
-    _die_with_parent()
+    die_with_parent()
+    asked = json.loads(sys.argv[1])
+    if asked["cpus"] is not None:
+        os.sched_setaffinity(0, asked["cpus"])
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # engines that print must not garble the answers
-    worker = Worker()
+    worker = Worker(asked["delay"])
     commands: dict[str, Callable[..., Answer]] = {
-        name: getattr(worker, name) for name in ("open", "time", "infer", "memory")
+        name: getattr(worker, name) for name in ("open", "time", "stages", "infer", "loadgen")
     }
     print(json.dumps({"pid": os.getpid()}), file=replies, flush=True)
     for line in sys.stdin:

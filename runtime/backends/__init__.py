@@ -4,6 +4,7 @@ A backend module offers:
 
     probe(name) -> Probe                  what can run here under that backend word
     open(artifact, run) -> Lane           raises EngineMissing, EngineFailed, BadDialect
+    ENGINE = "module"                     optional: what `open` imports, so that a cold start can be split
 
 and a `Lane` (one request in flight, never locking):
 

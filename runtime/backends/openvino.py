@@ -15,6 +15,7 @@ from ...errors import BadInput, EngineFailed, EngineMissing
 from ...machine import usable_cores
 from . import Applied, Feeds, Probe, accept, deliver, installed
 
+ENGINE = "openvino"
 FORMATS = ("openvino", "onnx")
 _INSTALL = 'pip install "tiffin[openvino]"'
 _TYPE_WORDS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}

@@ -11,6 +11,7 @@ from ...errors import BadInput, EngineFailed, EngineMissing
 from ...machine import usable_cores
 from . import Applied, Feeds, Probe, accept, deliver, installed
 
+ENGINE = "torch"
 FORMATS = ("pt2",)
 _INSTALL = 'pip install "tiffin[torch]"'
 

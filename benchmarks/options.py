@@ -1,0 +1,95 @@
+"""How latencies are measured, and where a run stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from ..errors import BadInput
+from ..records.rounds import REGIMES, Regime
+from ..records.stopping import Precision
+
+
+@dataclass(frozen=True)
+class RoundOptions:
+    """How latencies are measured.
+
+    Args:
+        launches: times that each worker is started anew, at least; a process has a bias of its own.
+        max_launches: at most.
+        blocks: timed blocks a launch. Many short ones beat few long ones: noise lasts, so neighbours share it (15
+            blocks of 0.08 s gave a third of the spread of 6 of 0.25 s in the same time; benchmarks/studies/believe.py).
+        block_s, min_calls: a block lasts at least so many seconds and calls.
+        warmup_s: calls after each start, recorded apart.
+        rewarm: calls before each block, recorded apart: caches are cold after another candidate's block.
+        batch: photos a call.
+        seed: of the order and of the feeds.
+        regime: see `records.rounds.REGIMES`. "contended" runs `burners` busy processes beside; "sustained" runs one
+            candidate after the other, `sustain_s` each, and does not relaunch.
+        fps: pace of the paced regime, calls a second.
+        target: relative half-width of the 95 % interval of the ratio to the first candidate at which a candidate is
+            done; None measures `launches` and no more.
+        time_limit_s: no launch begins that would go beyond it.
+    """
+
+    launches: int = 5
+    max_launches: int = 100
+    blocks: int = 15
+    block_s: float = 0.08
+    min_calls: int = 3
+    warmup_s: float = 0.3
+    rewarm: int = 1
+    batch: int = 1
+    seed: int = 0
+    regime: Regime = "back-to-back"
+    fps: float = 30.0
+    burners: int = 1
+    sustain_s: float = 180.0
+    target: float | None = 0.01
+    time_limit_s: float = 300.0
+
+    def __post_init__(self) -> None:
+        if self.regime not in REGIMES:
+            raise BadInput(f"unknown regime {self.regime!r}", f"one of {', '.join(REGIMES)}")
+        if self.launches < 1 or self.blocks < 1 or self.fps <= 0 or self.burners < 1:
+            raise BadInput(
+                f"launches {self.launches}, blocks {self.blocks}, fps {self.fps}, burners {self.burners}",
+                "all above 0",
+            )
+        if self.target is not None and not 0 < self.target < 1:
+            raise BadInput(f"target {self.target}", "a part between 0 and 1, such as 0.01 for one per cent")
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a run stands, for whoever watches it: the launch, who is timed, how well each ratio is known."""
+
+    launch: int
+    candidate: str
+    elapsed_s: float
+    limit_s: float
+    known: dict[str, Precision] = field(default_factory=dict)
+
+
+Progress = Callable[[Status], None]
+
+
+def ending(known: Precision, launch: int, affordable: int, options: RoundOptions) -> str:
+    """Why a candidate is done after `launch` launches, or an empty string: never a silent pass.
+
+    converged: the target is reached. noisy: the spread has come to rest, and the launches that the target needs are
+    more than the time allows. time limit: no further launch fits. fixed: as many as asked, where there is no target.
+    """
+    if options.target is None:
+        return "fixed" if launch >= options.launches else "time limit" if affordable < 1 else ""
+    if launch >= options.launches and known.half_width <= options.target:
+        return "converged"
+    if known.settled and known.needed is not None and known.needed > launch + affordable:
+        return "noisy"
+    return "time limit" if affordable < 1 else ""
+
+
+def worst_ending(endings: Iterable[str]) -> str:
+    """The reference ends with the last of the others, for the worst of their reasons."""
+    found = set(endings)
+    return next(word for word in ("time limit", "noisy", "converged", "fixed") if word in found)

@@ -1,0 +1,37 @@
+"""A busy process beside a measurement. `python -m tiffin.benchmarks.workers.burner [CPU ...]` spins until killed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+
+from .worker import die_with_parent
+
+
+@contextlib.contextmanager
+def burners(count: int, cpus: Sequence[int] | None = None) -> Iterator[None]:
+    """So many processes that each keep a core busy, on the cores that the workers use, ended with the block."""
+    words = [sys.executable, "-m", "tiffin.benchmarks.workers.burner", *map(str, cpus or ())]
+    running = [subprocess.Popen(words, start_new_session=True) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+
+
+def main() -> None:
+    """Spin."""
+    die_with_parent()
+    if sys.argv[1:]:
+        os.sched_setaffinity(0, [int(word) for word in sys.argv[1:]])
+    while True:
+        pass
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""What a command does with the record it made: write it, print it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import BadInput, EngineMissing
+from . import render, tables
+
+if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
+    from ..records import Record
+
+MARGIN = 0.01  # one point
+
+
+def make_parent(out: Path) -> None:
+    """Before minutes of measuring: can the record be written at all?
+
+    Raises:
+        BadInput: it cannot.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(out, error.strerror) from error
+    if out.is_dir() or not os.access(out.parent, os.W_OK | os.X_OK):
+        raise _unwritable(out, "it is a folder" if out.is_dir() else "permission denied")
+
+
+def _unwritable(out: Path, reason: str | None) -> BadInput:
+    return BadInput(f"cannot write {out} ({reason})", "a file in a writable folder", "choose another --out")
+
+
+def save(record: Record, out: Path) -> None:
+    """Write a record.
+
+    Raises:
+        BadInput: it cannot be written (a full disk); what was there before is left as it was.
+    """
+    try:
+        record.save(out)
+    except OSError as error:
+        raise _unwritable(out, error.strerror) from error
+
+
+def finish(record: Record, out: Path, as_json: bool, reference: str) -> None:
+    """Write, print, and say where.
+
+    Raises:
+        EngineMissing: nothing could run; the record is written all the same.
+    """
+    save(record, out)
+    print_record(record, reference, as_json)
+    render.say(f"record: {out} (print it again: tiffin show {out})")
+    if all(subject.reason for subject in record.subjects):
+        raise EngineMissing(
+            "nothing could run here; the reasons stand above", "at least one engine", "see `tiffin backends`"
+        )
+
+
+def print_record(record: Record, reference: str, as_json: bool, markdown: bool = False, details: bool = False) -> None:
+    """Tables and notes, or JSON."""
+    from ..optimize.candidates import vnni_notes
+    from ..optimize.proof import not_faster
+
+    if as_json:
+        render.show(json.dumps(tables.record_json(record, reference), indent=1))
+        return
+    marks = not_faster(record) if record.predictions else {}
+    shown = [tables.main_table(record, reference, marks), tables.detail_table(record, reference)]
+    notes = tables.record_notes(record, reference, marks)
+    if any(subject.precision == "int8" for subject in record.subjects) and record.predictions:
+        notes += vnni_notes(record.environment)
+    notes += tables.verdict_lines(record, reference, MARGIN)
+    if not record.predictions:
+        notes += tables.precision_notes(record, reference)
+    if details:
+        shown += [tables.stages_table(record), tables.cold_start_table(record)]
+        notes += tables.sensor_notes(record)
+    shown = [table for table in shown if table.rows]
+    if markdown:
+        parts = [tables.legend(record), *(table.markdown() for table in shown), "\n".join(f"- {n}" for n in notes)]
+    else:
+        parts = [tables.legend(record), *(table.text() for table in shown), render.wrapped(notes)]
+    render.show(("" if markdown else "\n") + "\n\n".join(part for part in parts if part))

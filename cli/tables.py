@@ -1,0 +1,327 @@
+"""A record as tables and notes, for a terminal or a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from .render import Table
+
+if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
+    from ..records import Predictions, Record, Subject
+    from ..records.latency import Comparison, Latency
+
+
+def ms(seconds: float) -> str:
+    """Three figures: more would be noise."""
+    value = seconds * 1e3
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
+
+
+def _timed(record: Record, subject: Subject) -> Latency | None:
+    from ..records.latency import summarize
+
+    return summarize(record.rounds[subject.name]) if subject.name in record.rounds else None
+
+
+def _ran(record: Record) -> list[Subject]:
+    return [subject for subject in record.subjects if not subject.reason]
+
+
+def main_table(record: Record, reference: str, marks: Mapping[str, str]) -> Table:
+    """Latency, and where photos were scored accuracy, flips and size; rows that ran."""
+    if not record.predictions:
+        return speed_table(record, reference)
+    photos = record.data.get("kind") == "photos"
+    header = ["candidate", "p50 ms (95 %)", "top-1 %" if photos else "agree %", "flips", "MB"]
+    rows = [
+        [
+            subject.name + (" *" if subject.name in marks else ""),
+            _latency(record, subject),
+            *_answers(record, subject, reference),
+            f"{subject.size_bytes / 1e6:.1f}",
+        ]
+        for subject in _ran(record)
+    ]
+    return Table(header, rows)
+
+
+def speed_table(record: Record, reference: str) -> Table:
+    """Each row's latency, and its ratio to the reference with interval and verdict."""
+    found = speeds(record, reference)
+    header = ["candidate", "p50 ms (95 %)", "× first (95 %)", "verdict", "n"]
+    rows = []
+    for subject in _ran(record):
+        compared, rounds = found.get(subject.name), record.rounds.get(subject.name)
+        verdict = compared.speed.value if compared else "" if subject.name != reference else "first"
+        launches = str(len(set(rounds.launches))) if rounds else ""
+        rows.append(
+            [subject.name, _latency(record, subject), _ratio(compared), verdict + _ended(record, subject), launches]
+        )
+    return Table(header, rows)
+
+
+def speeds(record: Record, reference: str) -> dict[str, Comparison]:
+    """Every timed row against the reference, corrected together."""
+    from ..records.latency import compare_speeds
+
+    base = record.rounds.get(reference)
+    if base is None:
+        return {}
+    return compare_speeds({name: (rounds, base) for name, rounds in record.rounds.items() if name != reference})
+
+
+def _ratio(compared: Comparison | None) -> str:
+    if compared is None or compared.ratio.n < 2:
+        return ""
+    ratio = compared.ratio
+    return f"{ratio.value:.3f} ({ratio.low:.3f}–{ratio.high:.3f})"
+
+
+def _ended(record: Record, subject: Subject) -> str:
+    """A mark where the precision asked for was not reached."""
+    rounds = record.rounds.get(subject.name)
+    words = {"noisy": " NOISY", "time limit": " TIME", "interrupted": " CUT"}
+    return words.get(rounds.ended, "") if rounds else ""
+
+
+def _latency(record: Record, subject: Subject) -> str:
+    latency = _timed(record, subject)
+    if latency is None:
+        return "not timed"
+    return f"{ms(latency.p50_s.value)} ({ms(latency.p50_s.low)}–{ms(latency.p50_s.high)})"
+
+
+def _answers(record: Record, subject: Subject, reference: str) -> list[str]:
+    from ..records.classification import top_k
+    from ..records.paired import agreement, flips
+
+    found, base = record.predictions.get(subject.name), record.predictions.get(reference)
+    if found is None:
+        return ["not scored", ""]
+    changed = flips(found, base) if base else None
+    share = top_k(found) if found.kind == "photos" else agreement(found, base) if base else None
+    flipped = f"{changed.count} ({changed.rate.value:.2%})" if changed else "no fp32"
+    return [f"{share.value * 100:.2f}" if share else "", flipped]
+
+
+def detail_table(record: Record, reference: str) -> Table:
+    """What else was measured of each row."""
+    if record.predictions:
+        return _scored_details(record, reference)
+    from ..records.conditions import cpu_s_per_photo, throughput
+    from ..records.latency import tail
+
+    header = ["candidate", "p95 ms", "p99≤ ms", "img/s", "CPU ms", "PSS MB", "peak MB", "start s"]
+    rows = []
+    for subject in _ran(record):
+        rounds = record.rounds.get(subject.name)
+        if rounds is None:
+            continue
+        ns = rounds.all_ns()
+        p95, p99 = tail(ns, 0.95), tail(ns, 0.99)
+        cpu, rate = cpu_s_per_photo(rounds), throughput(rounds)
+        rows.append(
+            [
+                subject.name,
+                ms(p95.value_s) if p95.value_s is not None else f"n<{p95.needed}",
+                ms(p99.bound_s) if p99.bound_s is not None else f"n<{p99.needed}",
+                f"{rate:.1f}" if rate else "",
+                ms(cpu) if cpu else "",
+                _mb(subject.steady_bytes),
+                _mb(subject.peak_bytes),
+                _median_s(subject.cold_start_s),
+            ]
+        )
+    return Table(header, rows)
+
+
+def _scored_details(record: Record, reference: str) -> Table:
+    from ..records.classification import top_k
+    from ..records.paired import agreement
+
+    header = ["candidate", "p95 ms", "img/s", "top-5 %", "agree %", "peak MB", "start s"]
+    rows = []
+    for subject in _ran(record):
+        latency = _timed(record, subject)
+        found, base = record.predictions.get(subject.name), record.predictions.get(reference)
+        rows.append(
+            [
+                subject.name,
+                ms(latency.p95_s) if latency else "",
+                f"{latency.throughput:.1f}" if latency else "",
+                f"{top_k(found, 5).value * 100:.2f}" if found and found.kind == "photos" else "",
+                f"{agreement(found, base).value * 100:.2f}" if found and base else "",
+                _mb(subject.peak_bytes),
+                _median_s(subject.cold_start_s),
+            ]
+        )
+    return Table(header, rows)
+
+
+def _mb(size: int | None) -> str:
+    return f"{size / 1e6:.0f}" if size else ""
+
+
+def _median_s(seconds: tuple[float, ...]) -> str:
+    from statistics import median
+
+    return f"{median(seconds):.2f}" if seconds else ""
+
+
+def stages_table(record: Record) -> Table:
+    """Photo to label, split: medians in ms."""
+    import numpy as np
+
+    if not record.stages:
+        return Table((), ())
+    names = next(iter(record.stages.values())).names
+    rows = [
+        [name, *(ms(value / 1e9) for value in np.median(found.ns, axis=0)), ms(np.median(found.ns.sum(axis=1)) / 1e9)]
+        for name, found in record.stages.items()
+    ]
+    return Table(("photo to label, ms", *names, "all"), rows)
+
+
+def cold_start_table(record: Record) -> Table:
+    """Process start to first answer, split: medians in seconds."""
+    names = ("start", "import", "load", "first")
+    rows = [
+        [subject.name, *(_median_s(subject.cold_split_s.get(name, ())) for name in names),
+         _median_s(subject.cold_start_s)]
+        for subject in _ran(record) if subject.cold_split_s
+    ]  # fmt: skip
+    return Table(("cold start, s", *names, "all"), rows) if rows else Table((), ())
+
+
+def record_notes(record: Record, reference: str, marks: Mapping[str, str]) -> list[str]:
+    """What the reader must know: the data, the machine, what did not run and why, what is not worth it."""
+    data, env = record.data, record.environment
+    notes = [_data_note(data, reference)] if data else []
+    threads = sorted({str(subject.applied["threads"]) for subject in record.subjects if subject.applied})
+    notes.append(
+        f"machine: {env['cpu']}, {env['cores']} cores, {', '.join(_words(env)) or 'no vector extensions'}; "
+        f"{' or '.join(threads)} threads"
+    )
+    notes += _regime_notes(record)
+    if marks:
+        ratios = "; ".join(f"{name} {why}" for name, why in marks.items())
+        notes.append(f"* not proven faster than its engine's best float; time (95 %): {ratios}")
+    notes += [f"not run: {subject.name}: {subject.reason}" for subject in record.subjects if subject.reason]
+    if not record.complete:
+        notes.append("interrupted: this is what had been measured by then")
+    return notes
+
+
+def _regime_notes(record: Record) -> list[str]:
+    """How it was timed, what its intervals are, and each row's flags."""
+    from ..records.conditions import flags
+
+    if not record.rounds:
+        return []
+    first = next(iter(record.rounds.values()))
+    where = f"{first.regime}, batch {first.batch}" + (f", {first.lanes} lanes" if first.lanes > 1 else "")
+    launches = sorted({len(set(rounds.launches)) for rounds in record.rounds.values()})
+    counted = f"{launches[0]}" if len(launches) == 1 else f"{launches[0]} to {launches[-1]}"
+    notes = [f"{where}; p50 over {counted} launches, intervals over launches; compare rows, not machines"]
+    notes += [f"{name}: {flag}" for name, rounds in record.rounds.items() for flag in flags(rounds)]
+    return notes
+
+
+def precision_notes(record: Record, reference: str) -> list[str]:
+    """Rows whose precision was not reached, and how many launches the verdict needs."""
+    said = {
+        "noisy": "NOISY: the noise has settled above the precision asked for",
+        "time limit": "TIME: the time limit came before the precision asked for",
+        "interrupted": "CUT: interrupted",
+    }
+    notes = [f"{name}: {said[rounds.ended]}" for name, rounds in record.rounds.items() if rounds.ended in said]
+    return notes + [
+        f"{name}: {compared.speed.value} ({compared.reason})" for name, compared in speeds(record, reference).items()
+    ]
+
+
+def sensor_notes(record: Record) -> list[str]:
+    """Energy where the machine told it, and what it does not tell."""
+    from ..records.conditions import energy_j_per_photo
+
+    notes = [
+        f"{name}: {joules * 1e3:.1f} mJ a photo ({source})"
+        for name, rounds in record.rounds.items()
+        for source, joules in energy_j_per_photo(rounds).items()
+    ]
+    missing = record.options.get("not_told") or {}
+    return notes + [f"not told here: {name}: {why}" for name, why in missing.items()]
+
+
+def _words(env: Mapping[str, Any]) -> list[str]:
+    from ..machine import feature_words
+
+    return feature_words(env["cpu_features"])
+
+
+def _data_note(data: Mapping[str, Any], reference: str) -> str:
+    calibration = f"; int8 calibrated on {data['calibration']} others" if data.get("calibration") else ""
+    if data["kind"] == "photos":
+        scored = f"top-1 on {data['count']} photos ({data['role']}) of {data['name']}"
+        return f"{scored}; flips against {reference}{calibration}"
+    return f"synthesized images have no accuracy: their labels are the network's own; fp32 is {reference}{calibration}"
+
+
+def legend(record: Record) -> str:
+    """The accuracy column's whole name, where its header is short for it; empty where it is not."""
+    if record.data.get("kind") == "synthesized":
+        return f"agree %: agreement with fp32 on {record.data['count']} synthesized images"
+    return ""
+
+
+def verdict_lines(record: Record, reference: str, margin: float) -> list[str]:
+    """Non-inferiority of every int8 row that was scored on photos."""
+    from ..records.paired import non_inferior
+
+    base = record.predictions.get(reference)
+    lines = []
+    for subject in record.subjects:
+        found: Predictions | None = record.predictions.get(subject.name)
+        if base and found and found.kind == "photos" and subject.precision == "int8":
+            verdict = non_inferior(found, base, margin)
+            lines.append(f"{subject.name}: {verdict.decision.value} at {margin * 100:.1f} point ({verdict.reason})")
+    return lines
+
+
+def record_json(record: Record, reference: str) -> dict[str, Any]:
+    """Each row's derived values as plain JSON."""
+    from dataclasses import asdict
+
+    from ..records.classification import top_k
+    from ..records.conditions import flags
+    from ..records.paired import agreement, flips
+
+    compared, rows = speeds(record, reference), []
+    for subject in record.subjects:
+        latency, rounds = _timed(record, subject), record.rounds.get(subject.name)
+        found, base = record.predictions.get(subject.name), record.predictions.get(reference)
+        rows.append(
+            {
+                "name": subject.name,
+                "artifact": subject.artifact,
+                "reason": subject.reason,
+                "size_bytes": subject.size_bytes,
+                "latency": asdict(latency) if latency else None,
+                "ratio": asdict(compared[subject.name]) if subject.name in compared else None,
+                "ended": rounds.ended if rounds else None,
+                "flags": list(flags(rounds)) if rounds else [],
+                "top1": vars(top_k(found)) if found and found.kind == "photos" else None,
+                "top5": vars(top_k(found, 5)) if found and found.kind == "photos" else None,
+                "agreement": vars(agreement(found, base)) if found and base else None,
+                "flips": flips(found, base).count if found and base else None,
+                "applied": dict(subject.applied),
+            }
+        )
+    return {
+        "environment": dict(record.environment),
+        "data": dict(record.data),
+        "complete": record.complete,
+        "reference": reference,
+        "rows": rows,
+    }
