@@ -47,7 +47,7 @@ def score(
     outside = photos.truth[(photos.truth < 0) | (photos.truth >= classes)]
     if len(outside):
         raise BadInput(f"a photo of class {outside[0]}", f"labels 0 to {classes - 1}, as in {artifact.folder}")
-    _refuse_calibration_photos(candidate.name, artifact, photos)
+    refuse_calibration_photos(candidate.name, artifact, photos)
     cache.mkdir(parents=True, exist_ok=True)
     with WorkerClient(artifact, run, candidate.place, random_feeds(artifact, BATCH, 0)) as worker:
         path = cache / f"logits-{_key(candidate, photos, worker.applied)}.npy"
@@ -57,7 +57,8 @@ def score(
     return Predictions.from_logits(photos.hashes, photos.truth, logits, photos.kind), applied
 
 
-def _refuse_calibration_photos(name: str, artifact: Artifact, photos: PreparedPhotos) -> None:
+def refuse_calibration_photos(name: str, artifact: Artifact, photos: PreparedPhotos) -> None:
+    """Raises Overlap if a photo to score has calibrated the artifact."""
     seen = set(artifact.manifest.calibration)
     shared = sum(digest[:16] in seen for digest in photos.hashes)
     if shared:

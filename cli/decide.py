@@ -1,4 +1,4 @@
-"""Commands that read records: show; they measure nothing."""
+"""Commands that read records: show, compare; they measure nothing."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 from ..errors import BadInput
-from . import options, output
+from . import changes, load, options, output, render
 
 
 def register(app: typer.Typer) -> None:
     """Add this file's commands."""
     app.command()(show)
+    app.command()(compare)
 
 
 def show(
@@ -27,8 +28,35 @@ def show(
     from ..records.record import load_record
 
     loaded = load_record(record)
+    if loaded.kind == "loadgen":
+        load.show_result(loaded, as_json)
+        return
     names = [subject.name for subject in loaded.subjects]
     if not names:
         raise BadInput(f"{record}: a record of nothing", "a record with subjects")
     ran = [subject.name for subject in loaded.subjects if not subject.reason] or names
     output.print_record(loaded, REFERENCE if REFERENCE in names else ran[0], as_json, markdown, details)
+
+
+def compare(
+    before: Annotated[Path, typer.Argument(help="A record's .json.", show_default=False)],
+    after: Annotated[Path, typer.Argument(help="Another's, with rows of the same names.", show_default=False)],
+    threshold: Annotated[float, typer.Option(help="Smaller effects are the same: 0.01 is one per cent.")] = 0.01,
+    margin: Annotated[float, typer.Option(help="Non-inferiority margin of top-1: 0.01 is one point.")] = 0.01,
+    across_machines: Annotated[
+        bool, typer.Option("--across-machines", help="Compare records of two machines all the same.")
+    ] = False,
+    as_json: options.Json = False,
+) -> None:
+    """What changed from one record to another: latency, answers, accuracy; ~ where nothing is proven."""
+    from ..records.comparison import compare_records
+    from ..records.environment import require_same_machine
+    from ..records.record import load_record
+
+    if threshold <= 0 or margin <= 0:
+        raise BadInput(f"threshold {threshold}, margin {margin}", "both above 0")
+    records = load_record(before), load_record(after)
+    if not across_machines:
+        require_same_machine(records, (str(before), str(after)))
+    found = compare_records(*records, threshold=threshold, margin=margin)
+    render.show(changes.as_json(found, records) if as_json else changes.as_text(found, records, margin))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import BadInput, EngineMissing
-from . import render, tables
+from . import answers, render, tables
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from ..records import Record
@@ -78,9 +78,10 @@ def print_record(record: Record, reference: str, as_json: bool, markdown: bool =
     if not record.predictions:
         notes += tables.precision_notes(record, reference)
     if details:
-        shown += [tables.stages_table(record), tables.cold_start_table(record)]
-        notes += tables.sensor_notes(record)
-    shown = [table for table in shown if table.rows]
+        shown += [tables.stages_table(record), tables.cold_start_table(record), tables.sustained_table(record)]
+        shown += [answers.answers_table(record, reference), answers.coarse_table(record, reference)]
+        notes += [*tables.sensor_notes(record), *answers.answer_notes(record, reference)]
+    shown = [table.compact() for table in shown if table.rows]
     if markdown:
         parts = [tables.legend(record), *(table.markdown() for table in shown), "\n".join(f"- {n}" for n in notes)]
     else:

@@ -110,6 +110,11 @@ class Table:
 
         return "\n".join([line(self.header), "  ".join("─" * w for w in widths), *map(line, rows)])
 
+    def compact(self) -> Table:
+        """Without the columns that say nothing."""
+        kept = [i for i in range(len(self.header)) if i < self.left or any(row[i] for row in self.rows)]
+        return Table([self.header[i] for i in kept], [[row[i] for i in kept] for row in self.rows], self.left)
+
     def markdown(self) -> str:
         """For a page."""
         rule = ["---" if i < self.left else "--:" for i in range(len(self.header))]

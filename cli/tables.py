@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from .answers import flips_of
 from .render import Table
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
@@ -194,6 +195,22 @@ def cold_start_table(record: Record) -> Table:
     return Table(("cold start, s", *names, "all"), rows) if rows else Table((), ())
 
 
+def sustained_table(record: Record) -> Table:
+    """A sustained run in ten steps of time: latency, temperature, clock, photos a second."""
+    from ..records.conditions import sustained
+
+    rows = []
+    for name, rounds in record.rounds.items():
+        if rounds.regime != "sustained":
+            continue
+        moments = sustained(rounds).moments
+        for moment in moments[:: max(1, len(moments) // 10)]:
+            told = (moment.temperature_c, moment.clock_mhz, moment.throughput)
+            start = "" if moment.start_s is None else f"{moment.start_s:.0f}"
+            rows.append([name, start, ms(moment.p50_s), *("" if value is None else f"{value:.0f}" for value in told)])
+    return Table(("sustained", "at s", "p50 ms", "°C", "MHz", "img/s"), rows)
+
+
 def record_notes(record: Record, reference: str, marks: Mapping[str, str]) -> list[str]:
     """What the reader must know: the data, the machine, what did not run and why, what is not worth it."""
     data, env = record.data, record.environment
@@ -215,7 +232,7 @@ def record_notes(record: Record, reference: str, marks: Mapping[str, str]) -> li
 
 def _regime_notes(record: Record) -> list[str]:
     """How it was timed, what its intervals are, and each row's flags."""
-    from ..records.conditions import flags
+    from ..records.conditions import flags, sustained
 
     if not record.rounds:
         return []
@@ -225,7 +242,8 @@ def _regime_notes(record: Record) -> list[str]:
     counted = f"{launches[0]}" if len(launches) == 1 else f"{launches[0]} to {launches[-1]}"
     notes = [f"{where}; p50 over {counted} launches, intervals over launches; compare rows, not machines"]
     notes += [f"{name}: {flag}" for name, rounds in record.rounds.items() for flag in flags(rounds)]
-    return notes
+    slower = {name: sustained(rounds).slowdown for name, rounds in record.rounds.items() if first.regime == "sustained"}
+    return notes + [f"{name}: last quarter {ratio:.3f} × the first" for name, ratio in slower.items() if ratio]
 
 
 def precision_notes(record: Record, reference: str) -> list[str]:
@@ -315,6 +333,7 @@ def record_json(record: Record, reference: str) -> dict[str, Any]:
                 "top5": vars(top_k(found, 5)) if found and found.kind == "photos" else None,
                 "agreement": vars(agreement(found, base)) if found and base else None,
                 "flips": flips(found, base).count if found and base else None,
+                "flipped": flips_of(record, subject.name, reference),
                 "applied": dict(subject.applied),
             }
         )

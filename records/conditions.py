@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .latency import student_p
 from .rounds import Rounds
 
 STEAL_SHARE = 0.01
@@ -16,20 +17,28 @@ CLOCK_FALL = 0.05
 TEMPERATURE_RISE_C = 10.0
 DIFFERS = 0.05
 SAME_DIRECTION = 0.75
+FIRST_LAUNCHES = 4
+FIRST_P = 0.01
 TREND_P = 0.05
+GROWTH = 0.20
+GROWTH_BYTES = 16_000_000
 
 
 def flags(rounds: Rounds) -> tuple[str, ...]:
     """What a reader must know about these rounds; nothing is flagged that no sensor told.
 
-    - steal time, summed over CPUs, above 1 % of the time between the readings;
-    - blocks with thermal throttling, and with throttling by the cgroup's CPU quota;
-    - a clock whose median over the last third of the blocks is more than 5 % below that of the first third;
-    - a temperature more than 10 °C above the first block's;
+    Sensors are those of `Rounds.sensors`, one value a block:
+
+    - steal time (`steal_s`), summed over CPUs, above 1 % of the time between the readings (`span_s`);
+    - blocks with thermal throttling (`throttled`), and with throttling by the cgroup's CPU quota (`cgroup_throttled`);
+    - a clock (`clock_mhz`) whose median over the last third of the blocks is more than 5 % below the first third's;
+    - a temperature (`temperature_c`) more than 10 °C above the first block's;
     - a first block after the warm-up that differs, see `first_block`;
-    - drift over launches, see `drift`.
+    - drift over launches, see `drift`;
+    - a worker's memory (`pss_bytes`) that grows, see `memory_growth`.
     """
-    found = (_steal(rounds), *_throttled(rounds), _clock(rounds), _temperature(rounds), _first(rounds), _drift(rounds))
+    of_launches = (_first(rounds), _drift(rounds), _memory(rounds))
+    found = (_steal(rounds), *_throttled(rounds), _clock(rounds), _temperature(rounds), *of_launches)
     return tuple(flag for flag in found if flag)
 
 
@@ -69,16 +78,22 @@ def _drift(rounds: Rounds) -> str:
     return f"drift over launches: the last {_slower(ratio)} than the first" if ratio is not None else ""
 
 
+def _memory(rounds: Rounds) -> str:
+    grown = memory_growth(rounds)
+    return f"memory grew by {grown / 1e6:.0f} MB within a launch: a leak?" if grown is not None else ""
+
+
 def first_block(rounds: Rounds) -> float | None:
     """How much the first block after the warm-up differs, as first / rest; None if it does not.
 
     Of each launch with two blocks or more: the first block's median over the median of the other blocks' medians. It
-    differs if the geometric mean of these ratios is more than 5 % from 1, up or down, and at least 3/4 of the launches
-    lie on the same side of 1. A warm-up that was too short shows as a slower first block; a clock that falls as a
+    differs if the geometric mean of these ratios is more than 5 % from 1, up or down, at least 3/4 of the launches lie
+    on the same side of 1, and Student's t over the launches' logarithms gives p < 0.01, from four launches on: blocks
+    of a noisy machine differ too. A warm-up that was too short shows as a slower first block; a clock that falls as a
     faster one.
     """
     ratios = [medians[0] / float(np.median(medians[1:])) for medians in _launches(rounds) if len(medians) > 1]
-    if not ratios:
+    if len(ratios) < FIRST_LAUNCHES or student_p(np.log(ratios)) >= FIRST_P:
         return None
     logs = np.log(ratios)
     mean = float(logs.mean())
@@ -97,6 +112,19 @@ def drift(rounds: Rounds) -> float | None:
         return None
     first, last = _ends(np.array(medians), 3)
     return last / first if abs(math.log(last / first)) > math.log1p(DIFFERS) else None
+
+
+def memory_growth(rounds: Rounds) -> float | None:
+    """Bytes by which the worker's memory grew from the first block of a launch to its last; None if it did not.
+
+    It grew if that is more than 20 % and 16 MB in at least 3/4 of the launches in which two blocks or more tell it; the
+    median of those that grew is given.
+    """
+    told, launches = rounds.sensor("pss_bytes"), np.array(rounds.launches)
+    memory = [_told(told[launches == launch]) for launch in sorted(set(rounds.launches))]
+    ends = [(float(launch[0]), float(launch[-1])) for launch in memory if len(launch) > 1]
+    grown = [last - first for first, last in ends if last - first > max(GROWTH * first, GROWTH_BYTES)]
+    return float(np.median(grown)) if grown and len(grown) >= SAME_DIRECTION * len(ends) else None
 
 
 def mann_kendall_p(values: Sequence[float]) -> float:

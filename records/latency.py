@@ -74,8 +74,7 @@ def summarize(rounds: Rounds) -> Latency | None:
 
 def launch_medians_s(rounds: Rounds) -> np.ndarray:
     """Median over each launch's block medians, seconds, in the order of launches."""
-    medians, launches = rounds.block_medians_s(), np.array(rounds.launches)
-    return np.array([np.median(medians[launches == launch]) for launch in sorted(set(rounds.launches))])
+    return np.array([np.median(medians) for medians in _by_launch(rounds).values()])
 
 
 def median_interval(values: np.ndarray, confidence: float = 0.95) -> Estimate:
@@ -166,18 +165,21 @@ def launch_ratios(subject: Rounds, reference: Rounds) -> np.ndarray:
         BadInput: they were measured in different regimes, batches or lanes.
     """
     _require_alike(subject, reference)
-    return np.array(
-        [
-            np.median(one[:pairs] / other[:pairs])
-            for launch in sorted(set(subject.launches) & set(reference.launches))
-            for one, other in [(_of_launch(subject, launch), _of_launch(reference, launch))]
-            if (pairs := min(len(one), len(other)))
-        ]
-    )
+    ours, theirs = _by_launch(subject), _by_launch(reference)
+    pairs = [(ours[launch], theirs[launch]) for launch in ours if launch in theirs]
+    return np.array([np.median(np.divide(*_neighbours(one, other))) for one, other in pairs])
 
 
-def _of_launch(rounds: Rounds, launch: int) -> np.ndarray:
-    return rounds.block_medians_s()[np.array(rounds.launches) == launch]
+def _by_launch(rounds: Rounds) -> dict[int, np.ndarray]:
+    """Seconds: medians of each launch's blocks, in the order of launches."""
+    medians, launches = rounds.block_medians_s(), np.array(rounds.launches)
+    return {launch: medians[launches == launch] for launch in sorted(set(rounds.launches))}
+
+
+def _neighbours(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both up to the end of the shorter."""
+    count = min(len(one), len(other))
+    return one[:count], other[:count]
 
 
 def _require_alike(one: Rounds, other: Rounds) -> None:

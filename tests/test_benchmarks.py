@@ -1,4 +1,4 @@
-"""benchmarks/: rounds in worker processes, what happens to a worker that fails, and the accuracy pass."""
+"""benchmarks/: rounds in worker processes, when they end, what happens to a worker that fails, accuracy, LoadGen."""
 
 from __future__ import annotations
 
@@ -25,13 +25,15 @@ from tiffin.benchmarks.accuracy import score
 from tiffin.benchmarks.candidate import Candidate
 from tiffin.benchmarks.loadgen import result_of, run_loadgen
 from tiffin.benchmarks.loadgen_logs import read_answers, read_result
-from tiffin.benchmarks.rounds import RoundOptions, measure, random_feeds
+from tiffin.benchmarks.options import RoundOptions, Status, ending, worst_ending
+from tiffin.benchmarks.rounds import Measurement, measure, random_feeds
 from tiffin.benchmarks.sensors import Memory, Sensors, between, cpu_seconds, memory
 from tiffin.benchmarks.workers import client
 from tiffin.benchmarks.workers import loadgen as worker_loadgen
-from tiffin.benchmarks.workers.client import WorkerClient
+from tiffin.benchmarks.workers.client import Block, WorkerClient
 from tiffin.benchmarks.workers.loadgen import SCENARIOS, LoadOptions
 from tiffin.benchmarks.workers.place import NATIVE, WITHOUT_VNNI, Place
+from tiffin.benchmarks.workers.timing import STAGES
 from tiffin.data import open_dataset
 from tiffin.data.prepared import PreparedPhotos, prepare_photos
 from tiffin.errors import BadInput, EngineFailed, EngineMissing, Overlap, TiffinError, WorkerFailed
@@ -39,9 +41,13 @@ from tiffin.quantize.calibration import CalibrationSet
 from tiffin.quantize.quantize import quantize_int8
 from tiffin.records import Predictions, Record
 from tiffin.records.classification import top_k
+from tiffin.records.conditions import throughput
 from tiffin.records.record import load_record
+from tiffin.records.rounds import REGIMES
+from tiffin.records.stopping import Precision
 
-QUICK = RoundOptions(launches=2, blocks=3, block_s=0.01, min_calls=4, warmup_s=0.01)
+QUICK = RoundOptions(launches=2, blocks=3, block_s=0.01, min_calls=4, warmup_s=0.01, target=None)
+ONCE = dataclasses.replace(QUICK, launches=1, blocks=2)
 
 
 @pytest.fixture(scope="module")
@@ -75,10 +81,10 @@ class Watched(WorkerClient):
         super().__init__(*arguments)
         self.alive.append(self)
 
-    def time_ns(self, seconds: float, min_calls: int) -> np.ndarray:
+    def time(self, *arguments) -> Block:
         others = [other for other in self.alive if other is not self and other._process.poll() is None]
-        self.seen.append({state_of(other._process.pid) for other in others})
-        return super().time_ns(seconds, min_calls)
+        self.seen.append({state_of(other.pid) for other in others})
+        return super().time(*arguments)
 
 
 def state_of(pid: int) -> str:
@@ -104,14 +110,29 @@ def test_every_block_is_there_with_its_launch_and_place_in_the_order(null) -> No
         taken = found[name]
         assert len(taken.blocks) == 6 and taken.launches == (0, 0, 0, 1, 1, 1)
         assert all(len(block) >= 4 and block.dtype == np.int64 and (block > 0).all() for block in taken.blocks)
-        assert len(taken.warmup) >= 2 and taken.batch == 1
+        assert (taken.batch, taken.regime, taken.lanes, taken.ended) == (1, "back-to-back", 1, "fixed")
         assert len(subject.cold_start_s) == 2 and min(subject.cold_start_s) > 0
-        assert subject.peak_bytes is not None and subject.peak_bytes > 1e6 and not subject.reason
-        assert subject.applied["backend"] == "null"
+        assert subject.applied["backend"] == "null" and not subject.reason
+
+
+def test_a_cold_start_is_the_sum_of_its_parts_and_memory_is_told(null) -> None:
+    (subject,), found = measure([null("a")], QUICK)
+    assert list(subject.cold_split_s) == ["start", "import", "load", "first"]
+    for launch, whole in enumerate(subject.cold_start_s):
+        parts = [seconds[launch] for seconds in subject.cold_split_s.values()]
+        assert min(parts) >= 0 and 0 < sum(parts) <= whole
+    taken = found["a"]
+    assert all(len(taken.sensor(name)) == 6 and (taken.sensor(name) > 0).all() for name in ("wall_s", "span_s"))
+    assert (taken.sensor("wall_s") >= [block.sum() / 1e9 for block in taken.blocks]).all()
+    assert (taken.sensor("span_s") >= taken.sensor("wall_s")).all() and (taken.sensor("cpu_s") >= 0).all()
+    pss = taken.sensor("pss_bytes")
+    assert subject.peak_bytes and subject.rss_bytes and subject.steady_bytes
+    assert pss.min() <= subject.steady_bytes <= pss.max() <= subject.peak_bytes * 1.01
+    assert 1e6 < subject.rss_bytes <= subject.peak_bytes * 1.01
 
 
 def test_the_order_is_interleaved_and_follows_the_seed(null) -> None:
-    few = dataclasses.replace(QUICK, launches=1, blocks=4)
+    few = dataclasses.replace(ONCE, blocks=4)
 
     def orders(seed: int) -> list[tuple[int, ...]]:
         return [r.order for r in measure([null(n) for n in "abc"], dataclasses.replace(few, seed=seed))[1].values()]
@@ -123,15 +144,15 @@ def test_the_order_is_interleaved_and_follows_the_seed(null) -> None:
 
 
 def test_a_block_lasts_as_long_as_asked_and_warm_ups_stay_apart(null) -> None:
-    _, found = measure([null("a")], RoundOptions(launches=1, blocks=2, block_s=0.2, min_calls=1, warmup_s=0.1))
+    _, found = measure([null("a")], dataclasses.replace(ONCE, block_s=0.2, min_calls=1, warmup_s=0.0, rewarm=3))
     assert all(0.05 < block.sum() / 1e9 < 1 for block in found["a"].blocks)
-    assert 0 < len(found["a"].warmup) < len(found["a"].all_ns())
+    assert len(found["a"].warmup) == 1 + 2 * 3  # one after the start, three before each block
 
 
 def test_the_others_stand_still_while_one_is_timed(null, watched) -> None:
     measure([null("a"), null("b"), null("c")], QUICK)
     assert len(watched.seen) == 2 * (3 + 3 * 3) and set().union(*watched.seen) == {"T"}
-    assert all(gone(worker._process.pid) for worker in watched.alive)
+    assert all(gone(worker.pid) for worker in watched.alive)
 
 
 def test_engines_are_measured_side_by_side(onnx_artifact, openvino_artifact, pt2_artifact) -> None:
@@ -141,12 +162,261 @@ def test_engines_are_measured_side_by_side(onnx_artifact, openvino_artifact, pt2
         Candidate("torch", pt2_artifact, RunConfig("torch", threads=1)),
         Candidate("absent", reason="nothing to open"),
     ]
-    options = dataclasses.replace(QUICK, launches=1, blocks=2, batch=2)
-    subjects, found = measure(candidates, options)
+    subjects, found = measure(candidates, dataclasses.replace(ONCE, batch=2))
     assert [subject.reason for subject in subjects] == ["", "", "", "nothing to open"]
     assert list(found) == ["ort", "ov", "torch"] and {taken.batch for taken in found.values()} == {2}
     assert [subject.applied["threads"] for subject in subjects[:3]] == [1, 1, 1]
     assert subjects[0].artifact == onnx_artifact.digest and subjects[1].format == "openvino"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"regime": "idle"}, {"fps": 0.0}, {"fps": -1.0}, {"launches": 0}, {"blocks": 0}, {"burners": 0}, {"target": 0.0},
+     {"target": 1.0}, {"target": -0.1}, {"target": float("nan")}, {"fps": float("nan")}],
+)  # fmt: skip
+def test_options_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
+    (name,) = wrong
+    with pytest.raises(BadInput, match=name):
+        RoundOptions(**wrong)  # type: ignore[arg-type]
+
+
+def test_photo_to_label_is_split_of_classifiers_only(null, ort, photo_folder: Path) -> None:
+    photos = sorted((photo_folder / "test/leek").iterdir())[:3]
+    manifest = dataclasses.replace(ort.artifact.manifest, task="", labels=(), preprocess=None)
+    other = dataclasses.replace(ort, name="tensors", artifact=dataclasses.replace(ort.artifact, manifest=manifest))
+    run = Measurement([ort, other], dataclasses.replace(ONCE, launches=2, blocks=1), photos=photos)
+    run.run()
+    assert list(run.stages()) == ["ort"] and list(run.rounds()) == ["ort", "tensors"]
+    split = run.stages()["ort"]
+    assert split.names == STAGES and split.ns.shape == (2 * 3, 4) and (split.ns > 0).all()
+    assert split.ns.sum(axis=1).max() < 5e9
+
+
+def test_without_photos_nothing_is_split(ort) -> None:
+    run = Measurement([ort], dataclasses.replace(ONCE, blocks=1))
+    run.run()
+    assert run.stages() == {} and list(run.rounds()) == ["ort"]
+
+
+# Regimes and places
+
+
+def test_a_paced_call_waits_for_its_turn(null) -> None:
+    options = dataclasses.replace(ONCE, regime="paced", fps=20.0, block_s=0.3, min_calls=2)
+    taken = measure([null("a")], options)[1]["a"]
+    assert taken.regime == "paced" and len(taken.blocks) == 2
+    for block, wall_s in zip(taken.blocks, taken.sensor("wall_s"), strict=True):
+        assert 2 <= len(block) <= 0.3 * 20 + 1 and (len(block) - 1) / 20 <= wall_s + 1e-3
+        assert np.median(block) < 1e9 / 20 / 2  # the call, not the wait
+    assert taken.sensor("cpu_s").max() < taken.sensor("wall_s").min() / 2  # asleep in between
+
+
+def test_contention_is_made_and_taken_away(null) -> None:
+    cpu = max(os.sched_getaffinity(0))
+    seen: list[list[int]] = []
+    options = dataclasses.replace(ONCE, regime="contended", burners=2)
+    place = Place(cpus=(cpu,))
+    _, found = measure([null("a", place)], options, lambda _: seen.append(children("workers.burner", os.getpid())))
+    assert found["a"].regime == "contended" and len(found["a"].blocks) == 2
+    assert [len(pids) for pids in seen] == [2, 2] and seen[0] == seen[1]
+    assert all(gone(pid) for pid in seen[0])
+
+
+def test_a_sustained_run_is_one_launch_a_candidate_one_after_the_other(null, watched) -> None:
+    options = dataclasses.replace(QUICK, regime="sustained", sustain_s=0.25, target=0.01)
+    _, found = measure([null("a"), null("b")], options)
+    first, second = found.values()
+    assert len(watched.alive) == 2 and set().union(*watched.seen) == set()  # nobody else is there
+    assert max(first.order) < min(second.order)
+    for taken in (first, second):
+        assert set(taken.launches) == {0} and len(taken.blocks) > 2 and taken.ended == "fixed"
+        assert 0.15 < taken.sensor("span_s").sum() < 1.5
+
+
+def test_lanes_are_kept_busy_and_throughput_is_of_the_wall(null, onnx_artifact: Artifact) -> None:
+    two = dataclasses.replace(null("a"), run=RunConfig("null", lanes=2))
+    (subject,), found = measure([two], dataclasses.replace(ONCE, regime="throughput", batch=4))
+    taken = found["a"]
+    assert (taken.regime, taken.lanes, taken.batch, subject.applied["lanes"]) == ("throughput", 2, 4, 2)
+    rate = throughput(taken)
+    assert rate is not None and rate == pytest.approx(4 * len(taken.all_ns()) / taken.sensor("wall_s").sum())
+    assert all(len(block) >= 4 and (block > 0).all() for block in taken.blocks)
+
+
+def test_a_worker_keeps_to_its_cores(null) -> None:
+    cpu = max(os.sched_getaffinity(0))
+    row = null("a", Place(cpus=(cpu,)))
+    with WorkerClient(row.artifact, row.run, row.place, random_feeds(row.artifact, 1, 0)) as worker:
+        allowed = [path.read_text() for path in Path(f"/proc/{worker.pid}/task").glob("*/status")]
+    assert allowed and all(f"Cpus_allowed_list:\t{cpu}\n" in text for text in allowed)
+
+
+def test_a_delay_prolongs_each_call_by_its_part(null) -> None:
+    feeds = random_feeds(null("a").artifact, 16, 0)
+
+    def median_ns(delay: float) -> float:
+        with WorkerClient(null("a").artifact, RunConfig("null"), Place(delay=delay), feeds) as worker:
+            return min(float(np.median(worker.time(0.05, 50).ns)) for _ in range(3))
+
+    assert 1.5 < median_ns(2.0) / median_ns(0.0) < 6
+
+
+def test_one_core_is_enough_and_the_harness_stays_small(onnx_artifact: Artifact) -> None:
+    code = f"""
+import os, resource
+os.sched_setaffinity(0, {{max(os.sched_getaffinity(0))}})
+from tiffin.artifact import Artifact, RunConfig
+from tiffin.benchmarks.candidate import Candidate
+from tiffin.benchmarks.rounds import Measurement, RoundOptions
+artifact = Artifact.load({str(onnx_artifact.folder)!r})
+options = RoundOptions(launches=1, blocks=2, block_s=0.02, warmup_s=0.01, target=None, regime="contended")
+run = Measurement([Candidate(name, artifact, RunConfig("null")) for name in "ab"], options)
+run.run()
+print([len(taken.blocks) for taken in run.rounds().values()], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    counted, _, peak_kib = ended.stdout.rpartition(" ")
+    assert counted == "[2, 2]", ended.stderr
+    assert int(peak_kib) < 150 * 1024
+
+
+# When a run ends, with workers that only make up numbers
+
+
+class MadeUp:
+    """A worker whose launches are `spreads[name of its place]` apart in relative terms; none where it never runs."""
+
+    spreads: dict[str, float] = {}
+    started: list[str] = []
+    fails: dict[str, int] = {}
+
+    def __init__(self, artifact: Artifact, run: RunConfig, place: Place, feeds: dict[str, np.ndarray]) -> None:
+        self.artifact, self.applied, self.cold_start_s, self.cold_split_s = artifact, {}, 1.0, {}
+        self.pid, self._name = os.getpid(), place.name
+        self.started.append(place.name)
+        launch = self.started.count(place.name)
+        if self.fails.get(place.name) == launch:
+            raise WorkerFailed("worker died", "an answer")
+        noise = np.random.default_rng([launch, *place.name.encode()]).normal()
+        self._ns = int(1e9 * np.exp(self.spreads[place.name] * noise))
+
+    def time(self, *arguments: object) -> Block:
+        return Block(np.full(3, self._ns), np.zeros(0, np.int64), 1.0, 1.0)
+
+    def pause(self) -> None:
+        pass
+
+    resume = close = pause
+
+
+@pytest.fixture
+def made_up(monkeypatch: pytest.MonkeyPatch, null) -> Callable[..., Measurement]:
+    """Runs rows that are so noisy: name → spread of their launches."""
+    monkeypatch.setattr(rounds, "WorkerClient", MadeUp)
+    monkeypatch.setattr(rounds, "memory", lambda pid: Memory())
+    monkeypatch.setattr(MadeUp, "started", [])
+
+    def run(fails: dict[str, int] | None = None, spreads: dict[str, float] | None = None, **options) -> Measurement:
+        spreads = spreads or {}
+        monkeypatch.setattr(MadeUp, "fails", fails or {})
+        monkeypatch.setattr(MadeUp, "spreads", spreads)
+        chosen = RoundOptions(**{"launches": 3, "blocks": 1, "block_s": 0.0, **options})
+        found = Measurement([null(name, Place(name)) for name in spreads], chosen)
+        found.run()
+        return found
+
+    return run
+
+
+def ends(run: Measurement) -> dict[str, tuple[str, int]]:
+    return {name: (taken.ended, len(set(taken.launches))) for name, taken in run.rounds().items()}
+
+
+def test_who_is_known_is_not_started_again_and_the_reference_stays(made_up) -> None:
+    run = made_up(spreads={"first": 0.0, "quiet": 0.0, "loud": 0.02}, target=0.01)
+    found = ends(run)
+    assert found["quiet"] == ("converged", 3)
+    assert found["loud"][0] == "converged" and found["loud"][1] > 5
+    assert found["first"] == ("converged", found["loud"][1])
+    assert MadeUp.started.count("quiet") == 3
+
+
+def test_fixed_launches_are_as_many_as_asked(made_up) -> None:
+    run = made_up(spreads={"first": 0.0, "loud": 0.5}, target=None, launches=4)
+    assert ends(run) == {"first": ("fixed", 4), "loud": ("fixed", 4)}
+
+
+def test_noise_that_the_time_cannot_average_out_is_said(made_up) -> None:
+    run = made_up(spreads={"first": 0.0, "quiet": 0.0, "loud": 0.5}, target=0.01, max_launches=60)
+    found = ends(run)
+    assert found["loud"][0] == found["first"][0] == "noisy" and 8 <= found["loud"][1] < 60
+    assert found["quiet"] == ("converged", 3)
+
+
+def test_the_time_limit_is_said(made_up) -> None:
+    run = made_up(spreads={"first": 0.0, "quiet": 0.0, "loud": 0.5}, target=0.01, time_limit_s=0.0)
+    assert ends(run) == {name: ("time limit", 1) for name in ("first", "quiet", "loud")}
+    run = made_up(spreads={"first": 0.0, "loud": 0.5}, target=None, time_limit_s=0.0)
+    assert ends(run) == {name: ("time limit", 1) for name in ("first", "loud")}
+    assert MadeUp.started.count("loud") == 2
+
+
+def test_one_row_alone_is_known_by_itself(made_up) -> None:
+    (alone,) = ends(made_up(spreads={"alone": 0.02}, target=0.02)).values()
+    assert alone[0] == "converged" and 3 <= alone[1] < 40
+
+
+def test_a_reference_that_fails_hands_on_its_place(made_up) -> None:
+    run = made_up(fails={"first": 3}, spreads={"first": 0.0, "second": 0.0, "loud": 0.02}, target=0.01)
+    found, reasons = ends(run), [subject.reason for subject in run.subjects()]
+    assert reasons == ["worker died", "", ""] and list(found) == ["second", "loud"]
+    assert found["second"] == found["loud"] and found["loud"][0] == "converged" and found["loud"][1] > 5
+    assert MadeUp.started.count("first") == 3  # never again
+
+
+def test_the_reference_does_not_go_on_when_nobody_is_left_to_compare(made_up) -> None:
+    run = made_up(fails={"loud": 5}, spreads={"first": 0.05, "quiet": 0.0, "loud": 0.5}, target=0.2)
+    found = ends(run)
+    assert found["quiet"][0] == found["first"][0] == "converged" and found["first"][1] <= 6
+
+
+def test_nobody_who_runs_is_nothing(made_up) -> None:
+    run = made_up(fails={"a": 1, "b": 1}, spreads={"a": 0.0, "b": 0.0})
+    assert run.rounds() == {} and [subject.reason for subject in run.subjects()] == ["worker died"] * 2
+
+
+def test_progress_says_how_well_each_ratio_is_known(made_up, null, monkeypatch) -> None:
+    monkeypatch.setattr(MadeUp, "spreads", {"first": 0.0, "loud": 0.02})
+    seen: list[Status] = []
+    options = RoundOptions(launches=3, blocks=1, block_s=0.0, target=None)
+    measure([null(name, Place(name)) for name in ("first", "loud")], options, seen.append)
+    assert [status.launch for status in seen] == [0, 0, 1, 1, 2, 2] and seen[0].known == {}
+    assert set(seen[-1].known) == {"loud"} and 0 < seen[-1].known["loud"].half_width < 1
+    assert seen[-1].limit_s == options.time_limit_s and seen[-1].elapsed_s > 0
+
+
+KNOWN = st.builds(
+    Precision, st.just(1.0), st.floats(0, 10), st.integers(2, 50), st.none() | st.integers(0, 10**6), st.booleans()
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(KNOWN, st.integers(1, 50), st.integers(-3, 50), st.none() | st.floats(0.001, 0.5))
+def test_an_ending_is_never_a_silent_pass(known: Precision, launch: int, affordable: int, target: float | None) -> None:
+    options = RoundOptions(target=target)
+    why = ending(known, launch, affordable, options)
+    assert why in ("", "converged", "noisy", "time limit", "fixed")
+    assert why or affordable >= 1
+    if why == "converged":
+        assert target is not None and known.half_width <= target and launch >= options.launches
+    if why == "noisy":
+        assert known.settled and known.needed is not None and known.needed > launch + affordable
+    assert (why == "fixed") == (target is None and launch >= options.launches)
+
+
+def test_the_worst_ending_is_the_references() -> None:
+    words = ["time limit", "noisy", "converged", "fixed"]
+    assert [worst_ending(["", *words[i:]]) for i in range(4)] == words
 
 
 # Workers that fail
@@ -159,16 +429,16 @@ print(json.dumps({{"pid": 0}}), flush=True)
 for number, line in enumerate(sys.stdin, 1):
     if number == {die_at}:
         {last}
-    print(json.dumps({{"applied": {{}}, "ns": [1000] * 5, "peak_bytes": 1}}), flush=True)
+    print(json.dumps({{"applied": {{}}, "import_s": 0, "load_s": 0, "first_s": 0, "ns": [1000] * 5, "warm": [],
+                      "wall_s": 5e-6, "cpu_s": 5e-6}}), flush=True)
 """
 
 
-# open, warm-up, two blocks, memory
-@pytest.mark.parametrize("die_at", [1, 2, 3, 4, 5])
+# open, warm-up, two blocks
+@pytest.mark.parametrize("die_at", [1, 2, 3, 4])
 def test_a_worker_that_dies_is_a_row_with_its_last_words(null, tmp_path: Path, die_at: int) -> None:
     place = script(tmp_path / "worker", fake(die_at), sys.executable)
-    options = dataclasses.replace(QUICK, launches=1, blocks=2)
-    subjects, found = measure([null("before"), null("dying", place), null("after")], options)
+    subjects, found = measure([null("before"), null("dying", place), null("after")], ONCE)
     assert list(found) == ["before", "after"] and [len(taken.blocks) for taken in found.values()] == [2, 2]
     reason = subjects[1].reason
     assert "worker died (exit 1)" in reason and "out of memory" in reason and subjects[1].place == "faked"
@@ -224,24 +494,87 @@ def test_an_engines_own_error_comes_through(onnx_artifact: Artifact, tmp_path: P
     assert "cannot load" in subjects[0].reason and found == {}
 
 
-def test_an_interrupted_run_leaves_no_worker(null, watched) -> None:
-    def stop(line: str) -> None:
-        if "block 2" in line:
+def test_garbage_within_a_block_is_a_reason(null, tmp_path: Path) -> None:
+    place = script(tmp_path / "worker", fake(3, "print('Segmentation fault'); time.sleep(60)"), sys.executable)
+    subjects, found = measure([null("well"), null("broken", place)], ONCE)
+    assert "answered garbage: b'Segmentation fault'" in subjects[1].reason and list(found) == ["well"]
+
+
+def test_a_worker_that_hangs_in_a_block_is_ended(null, watched, tmp_path: Path, monkeypatch) -> None:
+    def impatient(worker: Watched, seconds: float, min_calls: int, *rest: object) -> Block:
+        answer = worker.ask("time", 1.0, seconds=seconds, min_calls=min_calls, regime="back-to-back", fps=1, rewarm=0)
+        return Block(np.array(answer["ns"], np.int64), np.zeros(0, np.int64), answer["wall_s"], answer["cpu_s"])
+
+    monkeypatch.setattr(Watched, "time", impatient)
+    place = script(tmp_path / "worker", fake(3, "time.sleep(60)"), sys.executable)
+    subjects, found = measure([null("stuck", place), null("well")], ONCE)
+    assert "did not answer within 1 s" in subjects[0].reason and list(found) == ["well"]
+    assert len(watched.alive) == 2 and all(gone(worker.pid) for worker in watched.alive)
+
+
+def test_a_worker_that_leaks_is_seen_to_grow(null, tmp_path: Path) -> None:
+    leaking = script(
+        tmp_path / "worker",
+        "import sys\n"
+        "from tiffin.benchmarks.workers import worker\n"
+        "from tiffin.runtime.backends.null import NullLane\n"
+        "plain, kept = NullLane.run, []\n"
+        "def run(lane, feeds, out=None):\n"
+        "    kept.append(b'x' * (1 << 20))\n"
+        "    return plain(lane, feeds, out)\n"
+        "NullLane.run = run\n"
+        "sys.argv = [sys.argv[0], *sys.argv[3:]]\n"
+        "worker.main()",
+        sys.executable,
+    )
+    options = dataclasses.replace(ONCE, blocks=4, block_s=0.0, min_calls=8, warmup_s=0.0)
+    (subject,), found = measure([null("leaking", leaking)], options)
+    grown = np.diff(found["leaking"].sensor("pss_bytes"))
+    assert (grown > 8 * 2**20).all() and (grown < 12 * 2**20).all()  # 8 calls and one to warm up
+    assert subject.steady_bytes and subject.peak_bytes and subject.peak_bytes > subject.steady_bytes + 8 * 2**20
+
+
+def children(word: str, parent: int) -> list[int]:
+    """Processes of this parent with the word in their command line."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            owner = int((folder / "stat").read_text().rsplit(") ", 1)[1].split()[1])
+            if owner == parent and word in (folder / "cmdline").read_text():
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return found
+
+
+def test_an_interrupted_run_keeps_what_it_had_and_leaves_nobody(null, watched) -> None:
+    def stop(status: Status) -> None:
+        if (status.launch, watching.append(status) or len(watching)) == (1, 2 * 3 + 2):
             raise KeyboardInterrupt
 
+    watching: list[Status] = []
+    run = Measurement([null("a"), null("b")], dataclasses.replace(QUICK, regime="contended"), stop)
     with pytest.raises(KeyboardInterrupt):
-        measure([null("a"), null("b")], QUICK, stop)
-    assert len(watched.alive) == 2 and all(gone(worker._process.pid) for worker in watched.alive)
+        run.run()
+    assert len(watched.alive) == 4 and all(gone(worker.pid) for worker in watched.alive)
+    assert children("workers.burner", os.getpid()) == []
+    found = run.rounds()
+    assert sorted(taken.launches for taken in found.values()) == [(0, 0, 0), (0, 0, 0, 1)]
+    assert {taken.ended for taken in found.values()} == {"interrupted"}
+    assert [len(subject.cold_start_s) for subject in run.subjects()] == [2, 2]
 
 
-def test_a_run_interrupted_while_it_starts_leaves_no_worker(null, watched, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("moment", ["__init__", "time", "pause"])
+def test_a_run_interrupted_while_it_starts_leaves_no_worker(null, watched, monkeypatch, moment: str) -> None:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Watched, "time_ns", stop)
+    monkeypatch.setattr(*((WorkerClient, "_store") if moment == "__init__" else (Watched, moment)), stop)
+    run = Measurement([null("a")], QUICK)
     with pytest.raises(KeyboardInterrupt):
-        measure([null("a")], QUICK)
-    assert len(watched.alive) == 1 and gone(watched.alive[0]._process.pid)
+        run.run()
+    assert run.rounds() == {} and run.stages() == {} and run.subjects()[0].reason == ""
+    assert children("workers.worker", os.getpid()) == []
 
 
 # An engine of somebody else's, found by its entry point, that prints where it should not
@@ -274,7 +607,7 @@ def chatty(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 def test_what_an_engine_prints_does_not_garble_the_answers(onnx_artifact: Artifact, chatty) -> None:
     candidate = Candidate("chatty", onnx_artifact, RunConfig("chatty"), Place("chatty", env=chatty))
-    (subject,), found = measure([candidate], dataclasses.replace(QUICK, launches=1))
+    (subject,), found = measure([candidate], ONCE)
     assert subject.reason == "" and subject.applied["details"] == {"isa": "all"}
     assert all(len(block) >= 4 and block.min() > 1 for block in found["chatty"].blocks)
 
@@ -422,6 +755,7 @@ def test_the_worker_imports_the_devices_floors_only() -> None:
     assert foreign & set(loaded) == set()
     assert {name for name in loaded if name.startswith("tiffin.benchmarks.")} == {
         "tiffin.benchmarks.workers",
+        "tiffin.benchmarks.workers.timing",
         "tiffin.benchmarks.workers.worker",
     }
 

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 import tiffin
 from tiffin import machine
@@ -44,6 +45,7 @@ from tiffin.records.conditions import (
     first_block,
     flags,
     mann_kendall_p,
+    memory_growth,
     sustained,
     throughput,
 )
@@ -58,7 +60,20 @@ from tiffin.records.distributions import (
 )
 from tiffin.records.environment import MACHINE, SOFTWARE, describe, differing, require_same_machine
 from tiffin.records.estimate import Decision
-from tiffin.records.latency import clearly_faster, paired_ratio, summarize
+from tiffin.records.latency import (
+    ALPHA,
+    TAILS,
+    Speed,
+    compare_speeds,
+    launch_ratios,
+    launches_needed,
+    median_interval,
+    ratio_over_launches,
+    student_p,
+    summarize,
+    tail,
+    verdict,
+)
 from tiffin.records.multiple import holm, worst_class
 from tiffin.records.paired import (
     agreement,
@@ -76,6 +91,7 @@ from tiffin.records.paired import (
 from tiffin.records.power import power_of_drop, power_of_margin, smallest_visible_drop
 from tiffin.records.record import SCHEMA_VERSION, load_record, schema_path
 from tiffin.records.rounds import REGIMES
+from tiffin.records.stopping import precision
 
 
 def digests(count: int, start: int = 0) -> tuple[str, ...]:
@@ -415,45 +431,289 @@ def test_a_wider_margin_is_never_stricter(counts: tuple[int, int, int, int], one
 # Latency
 
 
-def test_latency_is_of_all_calls_and_spread_of_blocks() -> None:
-    rounds = Rounds((np.array([10, 20, 30], np.int64), np.array([40, 50, 60], np.int64)), (0, 1), (0, 1), batch=2)
-    found = summarize(rounds)
+def spread(median_ns: float, logs: np.ndarray, **more: object) -> Rounds:
+    """One block a launch, its median the given one times exp(log)."""
+    return blocks(*(int(value) for value in median_ns * np.exp(logs)), **more)
+
+
+def launches(*medians: list[int], **more: object) -> Rounds:
+    """Launches of several blocks each."""
+    arrays = tuple(np.full(3, median, np.int64) for launch in medians for median in launch)
+    owners = tuple(index for index, launch in enumerate(medians) for _ in launch)
+    return Rounds(arrays, owners, tuple(range(len(arrays))), **more)  # type: ignore[arg-type]
+
+
+def test_latency_counts_each_launch_once() -> None:
+    found = summarize(launches([10, 20, 60], [40, 40], [30], batch=2))
     assert found is not None
-    assert (found.p50_s, found.low_s, found.high_s, found.n) == pytest.approx((35e-9, 20e-9, 50e-9, 6))
-    assert found.throughput == pytest.approx(2 * 6 / 210e-9)
+    assert (found.p50_s.value, found.p50_s.low, found.p50_s.high) == pytest.approx((30e-9, 20e-9, 40e-9))
+    assert (found.p50_s.n, found.p50_s.confidence, found.p50_s.method) == (3, 0.75, "order statistics")
+    assert (found.low_s, found.high_s, found.n, found.outliers) == pytest.approx((10e-9, 60e-9, 18, 0))
+    assert found.throughput == pytest.approx(2 * 18 / 600e-9)
     assert summarize(Rounds()) is None
 
 
-def test_paired_ratio() -> None:
-    found = paired_ratio(blocks(50, 60, 90), blocks(100, 100, 100))
-    assert found is not None
-    assert (found.value, found.low, found.high, found.pairs) == pytest.approx((0.6, 0.5, 0.9, 3))
-    assert clearly_faster(blocks(50, 60, 90), blocks(100, 100, 100))
-    assert not clearly_faster(blocks(50, 60, 101), blocks(100, 100, 100))
+def test_outliers_are_counted_and_kept() -> None:
+    calls = np.array([*range(100, 200), 349, 352, 5000], np.int64)  # quartiles 125.5 and 176.5: the far fence is 329.5
+    found = summarize(Rounds((calls,), (0,), (0,)))
+    assert found is not None and (found.outliers, found.n) == (3, 103)
+    assert found.high_s == pytest.approx(np.median(calls) / 1e9)
 
 
-def test_a_drift_that_both_saw_leaves_the_paired_ratio_alone() -> None:
-    found = paired_ratio(blocks(50, 500, 5000), blocks(100, 1000, 10000))
-    assert found is not None and (found.low, found.high) == pytest.approx((0.5, 0.5))
+def test_the_medians_interval_as_published() -> None:
+    values = np.arange(1.0, 11.0)[::-1]  # ranks 2 and 9 of 10, in every table of the sign test
+    found = median_interval(values)
+    assert (found.value, found.low, found.high, found.confidence) == (5.5, 2, 9, 0.95)
+    few = median_interval(np.array([3.0, 1.0, 2.0, 5.0, 4.0]))
+    assert (few.value, few.low, few.high) == (3, 1, 5) and few.confidence == pytest.approx(1 - 2 / 2**5)
+    one = median_interval(np.array([7.0]))
+    assert (one.value, one.low, one.high, one.confidence) == (7, 7, 7, 0)
 
 
-def test_unpaired_blocks_are_left_out_and_none_gives_none() -> None:
-    found = paired_ratio(blocks(50, 60), blocks(100, 100, 1))
-    assert found is not None and found.pairs == 2 and found.high == pytest.approx(0.6)
-    assert paired_ratio(Rounds(), blocks(1)) is None and not clearly_faster(Rounds(), blocks(1))
+def test_the_medians_interval_covers_what_is_skewed() -> None:
+    drawn = np.random.default_rng(0).lognormal(0, 1, (400, 12))
+    held = [found.low <= 1 <= found.high for found in map(median_interval, drawn)]
+    assert np.mean(held) >= 0.93
 
 
-MEDIANS = st.lists(st.integers(1, 10**9), min_size=1, max_size=6)
+@pytest.mark.parametrize(("percentile", "needed"), [(0.9, 64), (0.99, 662)])  # MLPerf Inference Rules, early stopping
+def test_a_tail_needs_the_calls_that_mlperf_asks_for(percentile: float, needed: int) -> None:
+    few = tail(np.arange(needed - 1), percentile)
+    assert (few.value_s, few.bound_s, few.n, few.needed) == (None, None, needed - 1, needed)
+    enough = tail(np.arange(1, needed + 1) * 10**9, percentile)
+    assert enough.bound_s == needed  # nothing may lie beyond it yet
+    assert enough.value_s == pytest.approx(1 + percentile * (needed - 1))
 
 
 @settings(max_examples=60, deadline=None)
-@given(MEDIANS, MEDIANS)
-def test_paired_ratio_laws(one: list[int], other: list[int]) -> None:
-    there, back = paired_ratio(blocks(*one), blocks(*other)), paired_ratio(blocks(*other), blocks(*one))
-    assert there is not None and back is not None and there.pairs == back.pairs
-    assert there.low <= there.value <= there.high
-    assert (there.low * back.high, there.high * back.low) == pytest.approx((1, 1))
-    assert not (clearly_faster(blocks(*one), blocks(*other)) and clearly_faster(blocks(*other), blocks(*one)))
+@given(st.sampled_from(TAILS[:3]), st.integers(1, 9000))
+def test_a_tails_bound_is_the_tightest_that_the_binomial_allows(percentile: float, n: int) -> None:
+    found = tail(np.random.default_rng(n).permutation(n) + 1, percentile)
+    ranks = np.arange(1, n + 1)
+    allowed = int((stats.binom.cdf(ranks, n, 1 - percentile) <= 0.01).sum())
+    assert (allowed > 0) == (n >= found.needed) == (found.bound_s is not None)
+    if found.bound_s is not None and found.value_s is not None:
+        assert found.bound_s == pytest.approx((n - allowed + 1) / 1e9) and found.bound_s >= found.value_s
+
+
+def test_a_tails_bound_is_hardly_ever_below_the_truth() -> None:
+    truth = -math.log(0.1)  # p90 of the exponential distribution
+    drawn = np.random.default_rng(0).exponential(1e9, (1000, 200))
+    assert np.mean([tail(calls, 0.9).bound_s >= truth for calls in drawn]) >= 0.99
+
+
+MEDIANS = st.lists(st.integers(10**3, 10**9), min_size=2, max_size=8)
+PAIRED = MEDIANS.flatmap(lambda one: st.tuples(st.just(one), st.lists(
+    st.integers(10**3, 10**9), min_size=len(one), max_size=len(one))))  # fmt: skip
+
+
+@settings(max_examples=40, deadline=None)
+@given(PAIRED, st.integers(2, 1000))
+def test_laws_of_the_ratio_over_launches(pair: tuple[list[int], list[int]], factor: int) -> None:
+    one, other = (blocks(*medians) for medians in pair)
+    there = ratio_over_launches(launch_ratios(one, other))
+    back = ratio_over_launches(launch_ratios(other, one))
+    assert 0 < there.low <= there.value <= there.high and there.n == back.n == len(pair[0])
+    assert (there.value * back.value, there.low * back.high, there.high * back.low) == pytest.approx((1, 1, 1))
+    scaled = [blocks(*(median * factor for median in medians)) for medians in pair]
+    again = ratio_over_launches(launch_ratios(*scaled))
+    assert (again.value, again.low, again.high) == pytest.approx((there.value, there.low, there.high))
+    student = stats.t.interval(0.95, there.n - 1, *mean_and_error(np.log(launch_ratios(one, other))))
+    assert math.log(there.low) <= student[0] + 1e-9 and math.log(there.high) >= student[1] - 1e-9
+
+
+def mean_and_error(values: np.ndarray) -> tuple[float, float]:
+    return float(values.mean()), float(stats.sem(values)) or 1e-300
+
+
+@pytest.mark.parametrize("n", [5, 8, 15])
+def test_the_ratios_interval_covers_the_truth(n: int) -> None:
+    drawn = np.random.default_rng(n).lognormal(math.log(0.8), 0.05, (250, n))
+    held = [found.low <= 0.8 <= found.high for found in map(ratio_over_launches, drawn)]
+    assert np.mean(held) >= 0.93
+
+
+def test_below_two_launches_nothing_is_known() -> None:
+    one, none = ratio_over_launches(np.array([0.5])), ratio_over_launches(np.zeros(0))
+    assert (one.value, one.low, one.high, one.n) == (0.5, 0, math.inf, 1)
+    assert math.isnan(none.value) and (none.low, none.high, none.n) == (0, math.inf, 0)
+    for medians in ([], [5]):
+        found = compare_speeds({"row": (blocks(*medians), blocks(10, 10))})["row"]
+        assert (found.speed, found.p, found.needed) == (Speed.UNKNOWN, 1, None)
+        assert f"{len(medians)} launches in common" in found.reason
+
+
+def test_a_drift_that_neighbours_share_leaves_ratios_alone() -> None:
+    one, other = launches([50, 500], [5000, 70]), launches([100, 1000], [10000, 140])
+    np.testing.assert_allclose(launch_ratios(one, other), [0.5, 0.5])
+    found = compare_speeds({"row": (one, other)})["row"]
+    assert found.speed is Speed.FASTER and found.ratio.high == pytest.approx(0.5)
+
+
+def test_what_only_one_took_part_in_is_left_out() -> None:
+    one, other = launches([50], [60, 999], [7]), launches([100], [100])
+    np.testing.assert_allclose(launch_ratios(one, other), [0.5, 0.6])  # the block without a neighbour, launch 2
+    gap = dataclasses.replace(one, launches=(0, 2, 2, 3))
+    np.testing.assert_allclose(launch_ratios(gap, other), [0.5])
+    assert len(launch_ratios(Rounds(), other)) == 0
+
+
+@pytest.mark.parametrize("change", [{"regime": "paced"}, {"batch": 8}, {"lanes": 2}])
+def test_what_was_measured_otherwise_is_refused(change: dict[str, object]) -> None:
+    (what,) = change
+    one, other = blocks(5, 6), blocks(5, 6, **change)
+    for ask in (launch_ratios, lambda *pair: compare_speeds({"row": pair})):
+        with pytest.raises(BadInput, match=f"latencies of {what}"):
+            ask(one, other)
+    launch_ratios(other, other)
+
+
+def judged(logs: np.ndarray, **options: float) -> Speed:
+    """The verdict on one pair of rounds whose launches' ratios are exp(logs)."""
+    return compare_speeds({"row": (spread(1e12, logs), blocks(*[10**12] * len(logs)))}, **options)["row"].speed
+
+
+@pytest.mark.parametrize(
+    ("logs", "speed"),
+    [
+        ([-0.05, -0.051, -0.049, -0.05, -0.05], Speed.FASTER),
+        ([0.05, 0.051, 0.049, 0.05, 0.05], Speed.SLOWER),
+        ([0.0, 0.0001, -0.0001, 0.0, 0.0001], Speed.SAME),
+        ([0.006, 0.0061, 0.0059, 0.006, 0.006], Speed.SAME),  # certain, and below the threshold
+        ([0.0099, 0.0096, 0.0097, 0.0094, 0.0103], Speed.AMBIGUOUS),  # certain, and on both sides of it
+        ([0.05, -0.05, 0.02, -0.03, 0.01], Speed.AMBIGUOUS),
+        ([-0.05, -0.05], Speed.FASTER),
+        ([0.0, 0.0], Speed.SAME),
+        ([-0.05, -0.04], Speed.AMBIGUOUS),  # two launches say little
+    ],
+)
+def test_verdicts(logs: list[float], speed: Speed) -> None:
+    assert judged(np.array(logs)) is speed
+
+
+def test_the_threshold_and_the_level_are_the_callers() -> None:
+    logs = np.array([0.029, 0.031, 0.03, 0.03, 0.032, 0.028])
+    assert [judged(logs, threshold=threshold) for threshold in (0.01, 0.05)] == [Speed.SLOWER, Speed.SAME]
+    wide = 3 * logs - 2 * logs.mean() + np.array([0.01, -0.01, 0, 0, 0.01, -0.01])
+    p = student_p(wide)
+    assert 1e-4 < p < 0.05
+    assert [judged(wide, alpha=alpha) for alpha in (p / 2, p * 2)] == [Speed.AMBIGUOUS, Speed.SLOWER]
+
+
+def test_an_ambiguous_verdict_says_how_many_launches_it_needs() -> None:
+    logs = np.array([0.05, -0.05, 0.02, -0.03, 0.01])
+    found = verdict(ratio_over_launches(np.exp(logs)), student_p(logs), spread=float(logs.std(ddof=1)))
+    assert found.speed is Speed.AMBIGUOUS and found.needed is not None and found.needed > 100
+    assert found.reason.endswith(f"n = 5; need ≥ {found.needed}")
+    assert "need" not in verdict(found.ratio, found.p).reason
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.floats(1e-4, 1), st.floats(0.001, 0.2), st.floats(1.01, 3))
+def test_more_noise_or_a_smaller_effect_needs_more_launches(noise: float, threshold: float, factor: float) -> None:
+    needed = launches_needed(noise, threshold)
+    assert 2 <= needed <= launches_needed(noise * factor, threshold)
+    assert launches_needed(noise, threshold * factor) <= needed <= launches_needed(noise, threshold, power=0.9)
+
+
+def test_as_many_launches_as_needed_see_the_effect_in_four_of_five_runs() -> None:
+    n = launches_needed(0.03, 0.01)
+    drawn = np.random.default_rng(0).normal(math.log1p(0.01), 0.03, (2000, n))
+    assert (stats.ttest_1samp(drawn, 0, axis=1).pvalue < ALPHA).mean() == pytest.approx(0.8, abs=0.03)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(-0.5, 0.5), min_size=2, max_size=12).filter(lambda logs: np.std(logs) > 1e-6))
+def test_students_p_as_scipy(logs: list[float]) -> None:
+    assert student_p(np.array(logs)) == pytest.approx(stats.ttest_1samp(logs, 0).pvalue, rel=1e-6, abs=1e-12)
+
+
+def test_verdicts_are_corrected_for_their_number() -> None:
+    chance = np.random.default_rng(0)
+    base = blocks(*[10**9] * 6)
+    logs = {f"row {i}": chance.normal(0.02, 0.008, 6) for i in range(12)}
+    rows = {name: (spread(1e9, found), base) for name, found in logs.items()}
+    found = compare_speeds(rows)
+    alone = {name: compare_speeds({name: pair})[name] for name, pair in rows.items()}
+    wanted = holm([one.p for one in alone.values()])
+    np.testing.assert_allclose([one.p for one in found.values()], wanted)
+    sure = [sum(one.speed is Speed.SLOWER for one in many.values()) for many in (found, alone)]
+    assert sure[0] < sure[1] and all(found[name].ratio == alone[name].ratio for name in rows)
+    assert compare_speeds({}) == {}
+
+
+@pytest.mark.parametrize("n", [2, 5, 15])
+@pytest.mark.parametrize("noise", [0.005, 0.05])
+def test_equal_rows_are_hardly_ever_told_apart(n: int, noise: float) -> None:
+    drawn = np.random.default_rng(n).normal(0, noise, (4000, n))
+    p = stats.ttest_1samp(drawn, 0, axis=1).pvalue
+    asked = [judged(logs) for logs in drawn[p < 2 * ALPHA]]  # no other can be told apart
+    assert len(asked) > 20 and sum(speed in (Speed.FASTER, Speed.SLOWER) for speed in asked) <= 0.01 * len(drawn)
+    assert not {judged(logs) for logs in drawn[p > 2 * ALPHA][:20]} & {Speed.FASTER, Speed.SLOWER}
+
+
+@pytest.mark.parametrize("n", [5, 8])
+def test_five_per_cent_are_found_in_one_per_cent_of_noise(n: int) -> None:
+    drawn = np.random.default_rng(n).normal(math.log(0.95), 0.01, (120, n))
+    assert np.mean([judged(logs) is Speed.FASTER for logs in drawn]) >= 0.95
+
+
+# When to stop
+
+
+def test_precision_is_half_the_interval_over_the_ratio() -> None:
+    logs = np.array([0.01, -0.01, 0.02, -0.02, 0.0])
+    one, base = spread(0.5e9, logs), blocks(*[10**9] * 5)
+    known = precision(one, base, 0.01)
+    ratio = ratio_over_launches(launch_ratios(one, base))
+    assert (known.value, known.launches, known.settled) == (ratio.value, 5, False)
+    assert known.half_width == pytest.approx((ratio.high - ratio.low) / 2 / ratio.value)
+    assert known.needed == math.ceil(5 * (known.half_width / 0.01) ** 2) and known.needed > 5
+
+
+def test_without_a_reference_the_median_itself_must_be_known() -> None:
+    known = precision(blocks(100, 110, 90, 100), None, 0.01)
+    assert known.value == pytest.approx(100e-9, rel=0.01) and 0.05 < known.half_width < 0.3
+    assert precision(blocks(100, 100, 100), None, 0.01).half_width == 0
+
+
+def test_before_the_second_launch_no_precision_is_known() -> None:
+    for subject, value in ((blocks(50), 0.5), (Rounds(), math.nan)):
+        known = precision(subject, blocks(100, 100), 0.01)
+        assert known.value == pytest.approx(value, nan_ok=True)
+        assert (known.half_width, known.needed, known.settled) == (math.inf, None, False)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 1000), st.floats(0.002, 0.2), st.floats(1.1, 4))
+def test_a_looser_target_needs_fewer_launches(seed: int, target: float, factor: float) -> None:
+    one, base = spread(1e9, np.random.default_rng(seed).normal(0, 0.03, 6)), blocks(*[10**9] * 6)
+    tight, loose = precision(one, base, target), precision(one, base, target * factor)
+    assert tight.half_width == loose.half_width and tight.needed >= loose.needed >= 0  # type: ignore[operator]
+    assert (tight.half_width <= target) == (tight.needed <= 6)  # type: ignore[operator]
+
+
+def test_as_many_launches_as_needed_reach_the_target() -> None:
+    """On average: the spread of ten launches is not yet the spread of all."""
+    chance, reached = np.random.default_rng(0), []
+    for _ in range(40):
+        logs = chance.normal(0, 0.02, 200)
+        base = blocks(*[10**9] * 200)
+        needed = precision(spread(1e9, logs[:10]), base, 0.008).needed
+        assert needed is not None
+        reached.append(precision(spread(1e9, logs[:needed]), base, 0.008).half_width / 0.008)
+    assert 0.75 < np.median(reached) < 1.15
+
+
+def test_the_spread_settles_when_launches_stop_changing_it() -> None:
+    steady = np.tile([0.02, -0.02], 6)
+    jump = np.concatenate([steady[:-1], [0.5]])
+
+    def settled(logs: np.ndarray) -> bool:
+        return precision(spread(1e9, logs), blocks(*[10**9] * len(logs)), 0.01).settled
+
+    assert [settled(steady[:n]) for n in (7, 8, 12)] == [False, True, True]
+    assert not settled(jump) and not settled(np.concatenate([jump, [0.0]]))
 
 
 # Accuracy, paired and by class
@@ -1170,16 +1430,39 @@ def test_steal_is_of_the_time_between_the_readings() -> None:
 
 
 def test_a_first_block_that_differs_in_most_launches() -> None:
-    slow = told(120, 100, 100, 120, 100, 100, 120, 100, 100, 99, 100, 100, launches=4)
-    assert first_block(slow) == pytest.approx((1.2**3 * 0.99) ** 0.25)
-    assert flags(slow) == ("first block after the warm-up 14 % slower",)
-    assert flags(told(80, 100, 100)) == ("first block after the warm-up 20 % faster",)
+    slow = told(120, 100, 100, 121, 100, 100, 119, 100, 100, 110, 100, 100, launches=4)
+    assert first_block(slow) == pytest.approx((1.2 * 1.21 * 1.19 * 1.1) ** 0.25)
+    assert flags(slow) == ("first block after the warm-up 17 % slower",)
+    assert flags(told(*[80, 100, 100] * 4, launches=4)) == ("first block after the warm-up 20 % faster",)
 
 
 def test_a_first_block_that_differs_now_and_then_is_noise() -> None:
     assert first_block(told(160, 100, 160, 100, 99, 100, 99, 100, launches=4)) is None
     assert first_block(told(104, 100, 104, 100, launches=2)) is None
     assert first_block(told(150, 100, launches=2)) is None
+    # 3/4 of the launches, and not significant: t = 2.8 of 3 degrees of freedom.
+    assert first_block(told(120, 100, 120, 100, 120, 100, 99, 100, launches=4)) is None
+    # However large, three launches are too few.
+    assert first_block(told(200, 100, 200, 100, 201, 100, launches=3)) is None
+
+
+@pytest.mark.parametrize(
+    ("megabytes", "launches", "grown"),
+    [
+        ([100, 110, 130, 100, 130, 140], 2, 35e6),
+        ([100, 110, 130, 100, 110, 110], 2, None),  # one launch of two
+        ([50, math.nan, 65] * 4, 4, None),  # 30 %, and only 15 MB
+        ([200, 210, 230] * 4, 4, None),  # 30 MB, and only 15 %
+        ([100, 150, 130, 100, 100, 130, math.nan, 100, 130, 100, 100, 100], 4, 30e6),
+        ([math.nan] * 6, 2, None),
+        ([100, 200], 2, None),
+    ],
+)
+def test_memory_that_grows_within_most_launches(megabytes: list[float], launches: int, grown: float | None) -> None:
+    rounds = told(*[100] * len(megabytes), launches=launches, pss_bytes=[1e6 * value for value in megabytes])
+    assert memory_growth(rounds) == (pytest.approx(grown) if grown else None)
+    expected = (f"memory grew by {grown / 1e6:.0f} MB within a launch: a leak?",) if grown else ()
+    assert flags(rounds) == expected
 
 
 def test_drift_needs_a_trend_and_a_size() -> None:

@@ -96,7 +96,8 @@ class Worker:
         """Let MLPerf LoadGen drive the session; `step` is "probe" or "drive"."""
         from . import loadgen
 
-        return {"probe": loadgen.probe, "drive": loadgen.drive}[step](self.session, **asked)
+        steps: dict[str, Callable[..., Answer]] = {"probe": loadgen.probe, "drive": loadgen.drive}
+        return steps[step](self.session, **asked)
 
 
 def _import_engine(backend: str) -> None:

@@ -1,0 +1,92 @@
+"""What changed between two records, in the manner of Go's benchstat: `~` where nothing is proven, and what it needs."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from .render import Table, wrapped
+from .tables import ms
+
+if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
+    from ..records import Record
+    from ..records.comparison import Answers, Change, RecordChange
+    from ..records.latency import Comparison
+
+
+def as_text(found: RecordChange, records: tuple[Record, Record], margin: float) -> str:
+    """Tables of latency and of answers, and notes."""
+    shown = [_latency_table(found), _answers_table(found)]
+    parts = [*(table.text() for table in shown if table.rows), wrapped(_notes(found, records, margin))]
+    return "\n" + "\n\n".join(part for part in parts if part)
+
+
+def _latency_table(found: RecordChange) -> Table:
+    rows = [
+        [row.name, ms(row.before_s.value), ms(row.after_s.value), delta(row.speed), _because(row.speed)]
+        for row in found.rows
+        if row.before_s and row.after_s and row.speed
+    ]
+    return Table(("p50", "before ms", "after ms", "delta (95 %)", "because"), rows)
+
+
+def delta(speed: Comparison) -> str:
+    """Such as `-7.2 % (-8.1 to -6.4)`, or `~` where neither faster nor slower is proven."""
+    from ..records.latency import Speed
+
+    if speed.speed not in (Speed.FASTER, Speed.SLOWER):
+        return "= same" if speed.speed is Speed.SAME else "?" if speed.speed is Speed.UNKNOWN else "~"
+    value, low, high = ((number - 1) * 100 for number in (speed.ratio.value, speed.ratio.low, speed.ratio.high))
+    return f"{value:+.1f} % ({low:+.1f} to {high:+.1f})"
+
+
+def _because(speed: Comparison) -> str:
+    wanted = f", need ≥ {speed.needed}" if speed.needed and speed.needed > speed.ratio.n and delta(speed) == "~" else ""
+    return f"p={speed.p:.2g} n={speed.ratio.n}{wanted}"
+
+
+def _answers_table(found: RecordChange) -> Table:
+    rows = [_answers_row(row, row.answers) for row in found.rows if row.answers]
+    return Table(("answers", "flips", "top-1 points (95 %)", "lost/won", "p"), rows)
+
+
+def _answers_row(row: Change, answers: Answers) -> list[str]:
+    flips = f"{answers.flips.count} ({answers.flips.rate.value:.2%})"
+    if answers.top_1 is None or answers.mcnemar is None:
+        return [row.name, flips, "no truth", "", ""]
+    value, low, high = (number * 100 for number in (answers.top_1.value, answers.top_1.low, answers.top_1.high))
+    counts = f"{answers.mcnemar.lost}/{answers.mcnemar.won}"
+    return [row.name, flips, f"{value:+.2f} ({low:+.2f} to {high:+.2f})", counts, f"{answers.mcnemar.p_value:.2g}"]
+
+
+def _notes(found: RecordChange, records: tuple[Record, Record], margin: float) -> list[str]:
+    from ..records.environment import differing
+
+    notes = []
+    if any(row.speed for row in found.rows):
+        notes.append(
+            f"each row relative to {found.anchor}, which is in both: drift between the two records cancels"
+            if found.anchor
+            else "no row is the same thing in both: drift between the two records is not covered by the intervals"
+        )
+    for row in found.rows:
+        if row.answers and row.answers.non_inferior:
+            verdict, visible = row.answers.non_inferior, row.answers.visible
+            sees = f"; sees drops from {visible * 100:.2f} points" if visible else ""
+            notes.append(f"{row.name}: {verdict.decision.value} at {margin * 100:.1f} point ({verdict.reason}{sees})")
+    notes += [f"only before: {name}" for name in found.gone] + [f"only after: {name}" for name in found.new]
+    changed = differing(records[0].environment, records[1].environment)
+    notes += [f"differs: {name}: {one} / {other}" for name, (one, other) in changed.items()]
+    notes += [f"interrupted: {word}" for word, record in zip(("before", "after"), records, strict=True)
+              if not record.complete]  # fmt: skip
+    return notes
+
+
+def as_json(found: RecordChange, records: tuple[Record, Record]) -> str:
+    """All that was derived, and the fields of the environment that differ."""
+    from dataclasses import asdict
+
+    from ..records.environment import differing
+
+    changed = differing(records[0].environment, records[1].environment)
+    return json.dumps({**asdict(found), "differs": {name: list(pair) for name, pair in changed.items()}}, indent=1)

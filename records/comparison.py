@@ -1,0 +1,237 @@
+"""Two records: what changed from one to the other, row by row.
+
+Rows of two records were not measured side by side. If both hold the same reference (same artifact, same request, same
+engine version), each row is taken relative to it, and drift between the two hours cancels; without one it does not.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import BadInput
+from .distributions import student_cdf, student_quantile
+from .estimate import Estimate, Verdict
+from .latency import ALPHA, THRESHOLD, Comparison, launch_medians_s, launch_ratios, median_interval, verdict
+from .multiple import holm
+from .paired import Flips, McNemar, difference, flips, mcnemar, non_inferior
+from .power import smallest_visible_drop
+from .predictions import Predictions
+from .record import Record
+from .rounds import Rounds
+
+_RESAMPLES = 4000
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What changed in the answers to the same photos.
+
+    Args:
+        top_1: after minus before, Newcombe's paired interval; None on synthesized images.
+        mcnemar: its p adjusted by Holm over the rows.
+        non_inferior: at the margin asked for.
+        visible: the smallest drop that so many photos with this discordance can see in 4 of 5 runs; None where none.
+    """
+
+    flips: Flips
+    top_1: Estimate | None = None
+    mcnemar: McNemar | None = None
+    non_inferior: Verdict | None = None
+    visible: float | None = None
+
+
+@dataclass(frozen=True)
+class Change:
+    """One row of both records. `speed` is after / before; None where one of them was not timed."""
+
+    name: str
+    before_s: Estimate | None = None
+    after_s: Estimate | None = None
+    speed: Comparison | None = None
+    answers: Answers | None = None
+
+
+@dataclass(frozen=True)
+class RecordChange:
+    """All rows that both records have, the names that only one has, and the row that both are relative to, if any."""
+
+    rows: tuple[Change, ...]
+    gone: tuple[str, ...]
+    new: tuple[str, ...]
+    anchor: str | None
+
+
+def compare_records(
+    before: Record, after: Record, threshold: float = THRESHOLD, alpha: float = ALPHA, margin: float = 0.01
+) -> RecordChange:
+    """Compare row by row, names being equal; two records of one row each are compared whatever its name.
+
+    Raises:
+        BadInput: nothing in common, or rows of other regimes, photos or labels.
+    """
+    pairs = _matched(before, after)
+    if not pairs:
+        raise BadInput("two records with no row in common", "rows of the same name", "see `tiffin show RECORD`")
+    anchor = anchor_of(before, after)
+    logs = {
+        name: (_logs(before, one, anchor), _logs(after, other, anchor))
+        for name, (one, other) in pairs.items()
+        if one in before.rounds and other in after.rounds and name != anchor
+    }
+    for one, other in pairs.values():
+        _require_alike(before.rounds.get(one), after.rounds.get(other))
+    speeds = _speeds(logs, threshold, alpha)
+    answers = _answers(before, after, pairs, margin)
+    rows = tuple(
+        Change(
+            name, _median(before.rounds.get(one)), _median(after.rounds.get(other)), speeds.get(name), answers.get(name)
+        )
+        for name, (one, other) in pairs.items()
+    )
+    mine, theirs = ({subject.name for subject in record.subjects} for record in (before, after))
+    matched = {name for pair in pairs.values() for name in pair}
+    return RecordChange(rows, tuple(sorted(mine - matched)), tuple(sorted(theirs - matched)), anchor)
+
+
+def _matched(before: Record, after: Record) -> dict[str, tuple[str, str]]:
+    """Name of the row → its name in both; rows that did not run are in neither."""
+    mine, theirs = ([row.name for row in record.subjects if not row.reason] for record in (before, after))
+    if len(mine) == len(theirs) == 1:
+        return {theirs[0]: (mine[0], theirs[0])}
+    return {name: (name, name) for name in mine if name in theirs}
+
+
+def anchor_of(before: Record, after: Record) -> str | None:
+    """The row that both hold as the same thing (artifact, request, place, engine version), and that is steadiest.
+
+    Steadiest: with the least spread of the other rows' ratios to it, which says nothing of how they changed.
+    """
+    shared = [name for name in before.rounds if name in after.rounds and _same_thing(before, after, name)]
+    if len(before.rounds) < 2 or len(after.rounds) < 2:
+        return None
+    return min(shared, key=lambda name: max(_unrest(before, name), _unrest(after, name)), default=None)
+
+
+def _same_thing(before: Record, after: Record, name: str) -> bool:
+    one, other = before.subject(name), after.subject(name)
+    fields = ("artifact", "requested", "place")
+    same = all(getattr(one, field) == getattr(other, field) for field in fields)
+    return same and one.applied.get("version") == other.applied.get("version")
+
+
+def _unrest(record: Record, name: str) -> float:
+    others = [launch_ratios(rounds, record.rounds[name]) for key, rounds in record.rounds.items() if key != name]
+    return float(np.median([np.log(ratios).std() if len(ratios) > 1 else math.inf for ratios in others]))
+
+
+def _require_alike(one: Rounds | None, other: Rounds | None) -> None:
+    for what in ("regime", "batch", "lanes"):
+        if one is not None and other is not None and getattr(one, what) != getattr(other, what):
+            raise BadInput(
+                f"latencies of {what} {getattr(one, what)} and {getattr(other, what)}",
+                f"the same {what} in both records",
+                "measure both alike",
+            )
+
+
+def _logs(record: Record, name: str, anchor: str | None) -> np.ndarray:
+    """One log a launch: of the ratio to the anchor, or of the median itself."""
+    rounds = record.rounds[name]
+    return np.log(launch_ratios(rounds, record.rounds[anchor]) if anchor else launch_medians_s(rounds))
+
+
+def _median(rounds: Rounds | None) -> Estimate | None:
+    return median_interval(launch_medians_s(rounds)) if rounds is not None and rounds.blocks else None
+
+
+def _speeds(
+    logs: dict[str, tuple[np.ndarray, np.ndarray]], threshold: float, alpha: float
+) -> dict[str, Comparison]:
+    p_values = holm([welch_p(*pair) for pair in logs.values()]) if logs else []
+    return {
+        name: verdict(two_sample_ratio(*pair), float(p), threshold, alpha, _spread(*pair))
+        for (name, pair), p in zip(logs.items(), p_values, strict=True)
+    }
+
+
+def _spread(before: np.ndarray, after: np.ndarray) -> float | None:
+    if min(len(before), len(after)) < 2:
+        return None
+    return math.hypot(float(before.std(ddof=1)), float(after.std(ddof=1)))
+
+
+def two_sample_ratio(before: np.ndarray, after: np.ndarray, confidence: float = 0.95) -> Estimate:
+    """after / before from the logs of two independent samples of launches.
+
+    Both samples are resampled (bootstrap of the difference of means), and the interval is never narrower than Welch's;
+    `n` is the smaller sample's.
+    """
+    n, method = min(len(before), len(after)), "bootstrap over launches of both records, at least Welch's t"
+    value = float(after.mean() - before.mean()) if n else math.nan
+    if n < 2:
+        return Estimate(math.exp(value), 0.0, math.inf, confidence, n, method)
+    error, degrees = _welch(before, after)
+    half = student_quantile(0.5 + confidence / 2, degrees) * error
+    chance = np.random.default_rng(0)
+    drawn = [x[chance.integers(0, len(x), (_RESAMPLES, len(x)))].mean(axis=1) for x in (before, after)]
+    low, high = np.quantile(drawn[1] - drawn[0], (0.5 - confidence / 2, 0.5 + confidence / 2))
+    low, high = min(value - half, float(low)), max(value + half, float(high))
+    return Estimate(math.exp(value), math.exp(low), math.exp(high), confidence, n, method)
+
+
+def welch_p(before: np.ndarray, after: np.ndarray) -> float:
+    """Two-sided p of Welch's t test (Biometrika 34, 1947), degrees of freedom rounded down; 1 below two launches."""
+    if min(len(before), len(after)) < 2:
+        return 1.0
+    error, degrees = _welch(before, after)
+    gap = abs(float(after.mean() - before.mean()))
+    if error == 0:
+        return 1.0 if gap == 0 else 0.0
+    return 2 * student_cdf(-gap / error, degrees)
+
+
+def _welch(before: np.ndarray, after: np.ndarray) -> tuple[float, int]:
+    """Standard error of the difference of means, and its degrees of freedom."""
+    parts = [float(sample.var(ddof=1)) / len(sample) for sample in (before, after)]
+    total = sum(parts)
+    spent = sum(part**2 / (len(sample) - 1) for part, sample in zip(parts, (before, after), strict=True))
+    return math.sqrt(total), max(1, int(total**2 / spent)) if spent else min(len(before), len(after)) - 1
+
+
+def _answers(
+    before: Record, after: Record, pairs: dict[str, tuple[str, str]], margin: float
+) -> dict[str, Answers]:
+    scored = {
+        name: (after.predictions[other], before.predictions[one])
+        for name, (one, other) in pairs.items()
+        if one in before.predictions and other in after.predictions
+    }
+    found = {name: answers_of(*pair, margin) for name, pair in scored.items()}
+    tested = {name: row.mcnemar for name, row in found.items() if row.mcnemar}
+    adjusted = holm([test.p_value for test in tested.values()]) if tested else []
+    for (name, test), p in zip(tested.items(), adjusted, strict=True):
+        found[name] = Answers(
+            found[name].flips, found[name].top_1, McNemar(test.lost, test.won, float(p)), found[name].non_inferior,
+            found[name].visible,
+        )  # fmt: skip
+    return found
+
+
+def answers_of(subject: Predictions, reference: Predictions, margin: float) -> Answers:
+    """Flips, and on photos the paired tests of top-1.
+
+    Raises:
+        BadInput: other photos or other labels.
+    """
+    changed = flips(subject, reference)
+    if subject.kind != "photos":
+        return Answers(changed)
+    test = mcnemar(subject, reference)
+    discordance = max(test.lost + test.won, 1) / len(subject)
+    return Answers(
+        changed, difference(subject, reference), test, non_inferior(subject, reference, margin),
+        smallest_visible_drop(len(subject), discordance),
+    )  # fmt: skip
