@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -51,13 +52,21 @@ class RoundOptions:
     def __post_init__(self) -> None:
         if self.regime not in REGIMES:
             raise BadInput(f"unknown regime {self.regime!r}", f"one of {', '.join(REGIMES)}")
-        if self.launches < 1 or self.blocks < 1 or self.fps <= 0 or self.burners < 1:
+        if self.launches < 1 or self.blocks < 1 or not 0 < self.fps < math.inf or self.burners < 1:
             raise BadInput(
                 f"launches {self.launches}, blocks {self.blocks}, fps {self.fps}, burners {self.burners}",
-                "all above 0",
+                "finite and above 0",
             )
+        for name in ("block_s", "warmup_s", "sustain_s", "time_limit_s"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise BadInput(f"{name} {getattr(self, name)}", "seconds, finite and not below 0")
         if self.target is not None and not 0 < self.target < 1:
             raise BadInput(f"target {self.target}", "a part between 0 and 1, such as 0.01 for one per cent")
+
+    @property
+    def block_time_s(self) -> float:
+        """Seconds a block lasts at least; with requests in flight, filling and draining need a second to fade."""
+        return max(1.0, self.block_s) if self.regime in ("sustained", "throughput") else self.block_s
 
 
 @dataclass(frozen=True)

@@ -69,10 +69,13 @@ class Measurement:
             self._judge(launch, time.monotonic() - began)
 
     def _open(self) -> list[Candidate]:
-        """Candidates that still need launches; the reference stays as long as any other does."""
-        running = [row for row in self._candidates if not self._tallies[row.name].reason]
-        waiting = [row for row in running if not self._tallies[row.name].ended]
+        """Candidates that still need launches; the reference, the first that runs, stays as long as any other does."""
+        running = self._running()
+        waiting = [row for row in running[1:] or running if not self._tallies[row.name].ended]
         return [row for row in running if row in waiting or row is running[0]] if waiting else []
+
+    def _running(self) -> list[Candidate]:
+        return [row for row in self._candidates if not self._tallies[row.name].reason]
 
     def _launch(self, launch: int) -> None:
         with self._workers(self._open()) as workers:
@@ -124,7 +127,7 @@ class Measurement:
         with self._failing(workers, name):
             before = self._sensors.read()
             worker.resume()
-            block = worker.time(chosen.block_s, chosen.min_calls, chosen.regime, chosen.fps, chosen.rewarm)
+            block = worker.time(chosen.block_time_s, chosen.min_calls, chosen.regime, chosen.fps, chosen.rewarm)
             worker.pause()
             told = between(before, self._sensors.read())
             tally.keep(block, told, memory(worker.pid), launch, self._position)
@@ -161,13 +164,12 @@ class Measurement:
         affordable = min(int(left_s / launch_s), self._options.max_launches - launch)
         names = [row.name for row in self._open()]
         found, target = self.rounds(), self._options.target
-        judged = names[1:] or names
-        for name in judged:
+        for name in names[1:] or names:
             known = precision(found[name], found[names[0]] if name != names[0] else None, target or 1.0)
             self._known[name] = known
             self._tallies[name].ended = ending(known, launch, affordable, self._options)
-        if judged != names and all(self._tallies[name].ended for name in judged):
-            self._tallies[names[0]].ended = worst_ending(tally.ended for tally in self._tallies.values())
+        if not self._open() and (running := self._running())[1:]:
+            self._tallies[running[0].name].ended = worst_ending(self._tallies[row.name].ended for row in running[1:])
 
     def rounds(self) -> dict[str, Rounds]:
         """By name of those with any that did not fail."""

@@ -24,7 +24,7 @@ def show(
     as_json: options.Json = False,
 ) -> None:
     """Print a record's tables again; measures nothing."""
-    from ..optimize.candidates import REFERENCE
+    from ..optimize.proof import REFERENCE
     from ..records.record import load_record
 
     loaded = load_record(record)

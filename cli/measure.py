@@ -170,9 +170,9 @@ def demo(
     need_build()
     from ..benchmarks.options import RoundOptions
     from ..data import find_dataset
-    from ..optimize.candidates import REFERENCE
     from ..optimize.demo import run_demo
     from ..optimize.pipeline import Recipe
+    from ..optimize.proof import REFERENCE
     from ..train.checkpoint import DEFAULT_CHECKPOINT
 
     output.make_parent(out / "record.json")

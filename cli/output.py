@@ -63,8 +63,7 @@ def finish(record: Record, out: Path, as_json: bool, reference: str) -> None:
 
 def print_record(record: Record, reference: str, as_json: bool, markdown: bool = False, details: bool = False) -> None:
     """Tables and notes, or JSON."""
-    from ..optimize.candidates import vnni_notes
-    from ..optimize.proof import not_faster
+    from ..optimize.proof import not_faster, vnni_notes
 
     if as_json:
         render.show(json.dumps(tables.record_json(record, reference), indent=1))

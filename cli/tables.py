@@ -237,10 +237,11 @@ def _regime_notes(record: Record) -> list[str]:
     if not record.rounds:
         return []
     first = next(iter(record.rounds.values()))
+    what = "wall time a photo" if first.regime == "throughput" else "p50"
     where = f"{first.regime}, batch {first.batch}" + (f", {first.lanes} lanes" if first.lanes > 1 else "")
     launches = sorted({len(set(rounds.launches)) for rounds in record.rounds.values()})
     counted = f"{launches[0]}" if len(launches) == 1 else f"{launches[0]} to {launches[-1]}"
-    notes = [f"{where}; p50 over {counted} launches, intervals over launches; compare rows, not machines"]
+    notes = [f"{where}; {what} over {counted} launches, intervals over launches; compare rows, not machines"]
     notes += [f"{name}: {flag}" for name, rounds in record.rounds.items() for flag in flags(rounds)]
     slower = {name: sustained(rounds).slowdown for name, rounds in record.rounds.items() if first.regime == "sustained"}
     return notes + [f"{name}: last quarter {ratio:.3f} × the first" for name, ratio in slower.items() if ratio]
@@ -313,6 +314,7 @@ def record_json(record: Record, reference: str) -> dict[str, Any]:
 
     from ..records.classification import top_k
     from ..records.conditions import flags
+    from ..records.latency import TAILS, tail
     from ..records.paired import agreement, flips
 
     compared, rows = speeds(record, reference), []
@@ -326,6 +328,7 @@ def record_json(record: Record, reference: str) -> dict[str, Any]:
                 "reason": subject.reason,
                 "size_bytes": subject.size_bytes,
                 "latency": asdict(latency) if latency else None,
+                "tails": [asdict(tail(rounds.all_ns(), share)) for share in TAILS] if rounds else [],
                 "ratio": asdict(compared[subject.name]) if subject.name in compared else None,
                 "ended": rounds.ended if rounds else None,
                 "flags": list(flags(rounds)) if rounds else [],

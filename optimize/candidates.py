@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from .. import machine
 from ..artifact import RunConfig
@@ -12,8 +10,6 @@ from ..benchmarks.candidate import Candidate
 from ..benchmarks.workers.place import ISA_LIMITED_BACKENDS, WITHOUT_VNNI
 from ..runtime import backends
 from .pipeline import Built
-
-REFERENCE = "torch fp32"
 
 
 @dataclass(frozen=True)
@@ -87,10 +83,3 @@ def without_vnni(candidates: list[Candidate]) -> list[Candidate]:
         if row.run and row.run.backend in ISA_LIMITED_BACKENDS and not row.reason
         and row.artifact and row.artifact.manifest.precision == "int8"
     ]  # fmt: skip
-
-
-def vnni_notes(environment: Mapping[str, Any]) -> list[str]:
-    """What a record's machine cannot tell about int8 answers on other CPUs."""
-    if not machine.VNNI_FEATURES & set(environment["cpu_features"]):
-        return ["this CPU has no VNNI: its int8 answers are those of CPUs without it; with VNNI: not measured here"]
-    return ["onnxruntime has no switch for the instruction set: its int8 answers without VNNI are not measured here"]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from .. import machine
 from ..records import Record, Subject
 from ..records.latency import Speed, compare_speeds
 
+REFERENCE = "torch fp32"  # the row that the main job counts flips against
 _FLOATS = ("fp32", "fp16", "bf16")
 
 
@@ -46,3 +51,10 @@ def best_float(record: Record, engine: str) -> str | None:
         if engine_of(subject) == engine and precision_of(subject) in _FLOATS and subject.name in record.rounds
     }
     return min(medians, key=lambda name: medians[name], default=None)
+
+
+def vnni_notes(environment: Mapping[str, Any]) -> list[str]:
+    """What a record's machine cannot tell about int8 answers on other CPUs."""
+    if not machine.VNNI_FEATURES & set(environment["cpu_features"]):
+        return ["this CPU has no VNNI: its int8 answers are those of CPUs without it; with VNNI: not measured here"]
+    return ["onnxruntime has no switch for the instruction set: its int8 answers without VNNI are not measured here"]

@@ -14,7 +14,16 @@ import numpy as np
 from ..errors import BadInput
 from .distributions import student_cdf, student_quantile
 from .estimate import Estimate, Verdict
-from .latency import ALPHA, THRESHOLD, Comparison, launch_medians_s, launch_ratios, median_interval, verdict
+from .latency import (
+    ALPHA,
+    THRESHOLD,
+    Comparison,
+    launch_medians_s,
+    launch_ratios,
+    median_interval,
+    require_alike,
+    verdict,
+)
 from .multiple import holm
 from .paired import Flips, McNemar, difference, flips, mcnemar, non_inferior
 from .power import smallest_visible_drop
@@ -82,7 +91,8 @@ def compare_records(
         if one in before.rounds and other in after.rounds and name != anchor
     }
     for one, other in pairs.values():
-        _require_alike(before.rounds.get(one), after.rounds.get(other))
+        if one in before.rounds and other in after.rounds:
+            require_alike(before.rounds[one], after.rounds[other])
     speeds = _speeds(logs, threshold, alpha)
     answers = _answers(before, after, pairs, margin)
     rows = tuple(
@@ -127,16 +137,6 @@ def _unrest(record: Record, name: str) -> float:
     return float(np.median([np.log(ratios).std() if len(ratios) > 1 else math.inf for ratios in others]))
 
 
-def _require_alike(one: Rounds | None, other: Rounds | None) -> None:
-    for what in ("regime", "batch", "lanes"):
-        if one is not None and other is not None and getattr(one, what) != getattr(other, what):
-            raise BadInput(
-                f"latencies of {what} {getattr(one, what)} and {getattr(other, what)}",
-                f"the same {what} in both records",
-                "measure both alike",
-            )
-
-
 def _logs(record: Record, name: str, anchor: str | None) -> np.ndarray:
     """One log a launch: of the ratio to the anchor, or of the median itself."""
     rounds = record.rounds[name]
@@ -147,9 +147,7 @@ def _median(rounds: Rounds | None) -> Estimate | None:
     return median_interval(launch_medians_s(rounds)) if rounds is not None and rounds.blocks else None
 
 
-def _speeds(
-    logs: dict[str, tuple[np.ndarray, np.ndarray]], threshold: float, alpha: float
-) -> dict[str, Comparison]:
+def _speeds(logs: dict[str, tuple[np.ndarray, np.ndarray]], threshold: float, alpha: float) -> dict[str, Comparison]:
     p_values = holm([welch_p(*pair) for pair in logs.values()]) if logs else []
     return {
         name: verdict(two_sample_ratio(*pair), float(p), threshold, alpha, _spread(*pair))
@@ -201,9 +199,7 @@ def _welch(before: np.ndarray, after: np.ndarray) -> tuple[float, int]:
     return math.sqrt(total), max(1, int(total**2 / spent)) if spent else min(len(before), len(after)) - 1
 
 
-def _answers(
-    before: Record, after: Record, pairs: dict[str, tuple[str, str]], margin: float
-) -> dict[str, Answers]:
+def _answers(before: Record, after: Record, pairs: dict[str, tuple[str, str]], margin: float) -> dict[str, Answers]:
     scored = {
         name: (after.predictions[other], before.predictions[one])
         for name, (one, other) in pairs.items()

@@ -57,7 +57,7 @@ def summarize(rounds: Rounds) -> Latency | None:
     ns = rounds.all_ns()
     if not len(ns):
         return None
-    medians = rounds.block_medians_s()
+    medians = rounds.block_costs_s()
     q1, q3, p95 = (float(value) for value in np.percentile(ns, [25, 75, 95]))
     far = int((ns > q3 + 3 * (q3 - q1)).sum())
     throughput = rounds.batch * len(ns) / (ns.sum() / 1e9)
@@ -164,16 +164,16 @@ def launch_ratios(subject: Rounds, reference: Rounds) -> np.ndarray:
     Raises:
         BadInput: they were measured in different regimes, batches or lanes.
     """
-    _require_alike(subject, reference)
+    require_alike(subject, reference)
     ours, theirs = _by_launch(subject), _by_launch(reference)
     pairs = [(ours[launch], theirs[launch]) for launch in ours if launch in theirs]
     return np.array([np.median(np.divide(*_neighbours(one, other))) for one, other in pairs])
 
 
 def _by_launch(rounds: Rounds) -> dict[int, np.ndarray]:
-    """Seconds: medians of each launch's blocks, in the order of launches."""
-    medians, launches = rounds.block_medians_s(), np.array(rounds.launches)
-    return {launch: medians[launches == launch] for launch in sorted(set(rounds.launches))}
+    """Seconds: what each launch's blocks are judged by (`Rounds.block_costs_s`), in the order of launches."""
+    costs, launches = rounds.block_costs_s(), np.array(rounds.launches)
+    return {launch: costs[launches == launch] for launch in sorted(set(rounds.launches))}
 
 
 def _neighbours(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -182,8 +182,13 @@ def _neighbours(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndar
     return one[:count], other[:count]
 
 
-def _require_alike(one: Rounds, other: Rounds) -> None:
-    for what in ("regime", "batch", "lanes"):
+def require_alike(one: Rounds, other: Rounds) -> None:
+    """Regimes that differ are never compared, nor batches and lanes, save for throughput, which is by photo.
+
+    Raises:
+        BadInput: they differ.
+    """
+    for what in ("regime",) if one.regime == other.regime == "throughput" else ("regime", "batch", "lanes"):
         if getattr(one, what) != getattr(other, what):
             raise BadInput(
                 f"latencies of {what} {getattr(one, what)} and {getattr(other, what)}",

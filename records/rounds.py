@@ -49,6 +49,12 @@ class Rounds:
         """Median of each block, seconds."""
         return np.array([np.median(block) for block in self.blocks]) / 1e9
 
+    def block_costs_s(self) -> np.ndarray:
+        """What a block is judged by, seconds: its median call; under throughput its wall time a photo."""
+        if self.regime != "throughput":
+            return self.block_medians_s()
+        return self.sensor("wall_s") / [self.batch * len(block) for block in self.blocks]
+
     def sensor(self, name: str) -> np.ndarray:
         """One value a block, float64; NaN throughout where nothing told it."""
         return self.sensors.get(name, np.full(len(self.blocks), np.nan))

@@ -35,12 +35,11 @@ def measure(artifact: Artifact, launches: int, out: Path) -> None:
     """Blocks are short: a call takes microseconds, and the record keeps each."""
     options = RoundOptions(launches=launches, target=None, block_s=0.004, time_limit_s=60.0 * launches)
     work = Measurement([Candidate("null", artifact, RunConfig("null"))], options)
+    environment = machine.environment()
     work.run()
     # Not getrusage: its peak outlives exec, and may be that of the shell's or the test's process before.
     about = {"harness_peak_bytes": memory(os.getpid()).peak_rss_bytes, **asdict(options)}
-    Record(
-        "study", machine.environment(), work.subjects(), about, rounds=work.rounds(), created=machine.utc_now()
-    ).save(out)
+    Record("study", environment, work.subjects(), about, rounds=work.rounds(), created=machine.utc_now()).save(out)
 
 
 def report(record: Record) -> str:

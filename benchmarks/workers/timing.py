@@ -55,8 +55,8 @@ def paced(call: Call, feeds: Feeds, seconds: float, min_calls: int, fps: float) 
     """One call every 1/fps seconds, as a camera delivers; asleep in between. A late call drops the frames it missed."""
     taken: list[int] = []
     period = int(1e9 / fps)
-    now = due = clock()
-    end = now + int(seconds * 1e9)
+    now = clock()
+    due, end = now + period, now + int(seconds * 1e9)
     while now < end or len(taken) < min_calls:
         time.sleep(max(0, due - clock()) / 1e9)
         start = clock()
