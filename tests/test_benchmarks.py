@@ -130,11 +130,10 @@ def test_a_cold_start_is_the_sum_of_its_parts_and_memory_is_told(null) -> None:
     assert 1e6 < subject.rss_bytes <= subject.peak_bytes * 1.01
 
 
-def test_the_order_is_interleaved_and_follows_the_seed(null) -> None:
-    few = dataclasses.replace(ONCE, blocks=4)
-
+def test_the_order_is_interleaved_and_follows_the_seed(made_up) -> None:
     def orders(seed: int) -> list[tuple[int, ...]]:
-        return [r.order for r in measure([null(n) for n in "abc"], dataclasses.replace(few, seed=seed))[1].values()]
+        run = made_up(spreads=dict.fromkeys("abc", 0.0), launches=1, blocks=4, target=None, seed=seed)
+        return [taken.order for taken in run.rounds().values()]
 
     first = orders(0)
     assert sorted(position for order in first for position in order) == list(range(1, 13))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import json
+import math
 import os
 import re
 import shlex
@@ -25,8 +26,12 @@ from PIL import Image
 import tiffin
 from tiffin.artifact import Artifact
 from tiffin.artifact.store import save
+from tiffin.benchmarks.options import Status
+from tiffin.cli import render
 from tiffin.cli.app import app, main
 from tiffin.records import Predictions, Record, Rounds, Subject
+from tiffin.records.record import load_record
+from tiffin.records.stopping import Precision
 from tiffin.runtime.backends import installed
 
 ROOT = Path(tiffin.__file__).parent
@@ -124,25 +129,31 @@ def test_the_whole_way(ok: Run, here: Path, checkpoint_file: Path, photo_folder:
     assert guesses == sorted(guesses, key=lambda guess: -guess["score"])
 
     benched = ok(
-        "bench", "out/fp32", "out/int8@onnxruntime", "--launches", 1, "--blocks", 2, "--block-s", 0.01,
-        "--threads", 1, "--out", "out/bench.json", "--json",
+        "bench", "out/fp32", "out/int8@onnxruntime", "--launches", 2, "--blocks", 2, "--block-s", 0.01,
+        "--target", 0.9, "--threads", 1, "--out", "out/bench.json", "--json",
     )  # fmt: skip
     rows = json.loads(benched.out)["rows"]
-    assert [row["name"] for row in rows] == ["out/fp32@onnxruntime", "out/int8@onnxruntime"]
-    assert all(row["latency"]["p50_s"] > 0 and row["applied"]["threads"] == 1 for row in rows)
+    assert [row["name"] for row in rows] == ["fp32@onnxruntime", "int8@onnxruntime"]
+    assert all(row["latency"]["p50_s"]["value"] > 0 and row["applied"]["threads"] == 1 for row in rows)
+    assert rows[0]["ratio"] is None and rows[1]["ratio"]["ratio"]["n"] >= 2 and rows[1]["ratio"]["speed"]
+    assert all(row["ended"] in ("converged", "noisy", "time limit") for row in rows)
     assert Path("out/bench.json").is_file() and Path("out/bench.npz").is_file()
 
     scored = ok("score", "out/int8", "out/fp32", "--reference", "out/fp32", "--data", photo_folder, "--json")
     rows = {row["name"].split("@")[0]: row for row in json.loads(scored.out)["rows"]}
-    assert rows["out/fp32"]["flips"] == 0 and rows["out/int8"]["agreement"]["value"] >= 0.8
-    assert rows["out/fp32"]["top1"]["value"] > 0.5
+    assert rows["fp32"]["flips"] == 0 and rows["int8"]["agreement"]["value"] >= 0.8
+    assert rows["fp32"]["top1"]["value"] > 0.5
 
     table = ok("show", "out/score.json", "--markdown").out
-    assert table.startswith("| candidate |") and "out/int8@onnxruntime" in table and "48 photos (confirm)" in table
+    assert table.startswith("| candidate |") and "| int8@onnxruntime |" in table and "48 photos (confirm)" in table
     text = ok("show", "out/score.json").out
     assert "top-1 %" in text and max(map(len, text.splitlines())) <= 80
     bench = ok("show", "out/bench.json").out
-    assert "p50 ms" in bench and "not scored" in bench and max(map(len, bench.splitlines())) <= 80
+    assert all(words in bench for words in ("p50 ms (95 %)", "× first (95 %)", "verdict", "p99≤ ms", "back-to-back"))
+    assert "cold start, s" not in bench
+    details = ok("show", "out/bench.json", "--details").out
+    assert "photo to label, ms" in details and "cold start, s" in details and "inference" in details
+    assert max(map(len, (bench + details).splitlines())) <= 80
     assert left_over(here) == []
 
 
@@ -397,29 +408,130 @@ def workers_of(parent: int) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_bench_leaves_nothing(here: Path, number: int, code: int) -> None:
-    scratch = here / "scratch"
-    scratch.mkdir()
-    words = ["bench", "fp32@null", "fp32@onnxruntime", "--block-s", "30", "--out", "out/bench.json"]
-    before = files(here)
-    env = {**os.environ, "TMPDIR": str(scratch)}
-    with subprocess.Popen([*COMMAND, *words], stdout=-1, stderr=-1, text=True, env=env) as bench:
-        assert bench.stderr and bench.stdout
-        said = ""
-        while "block 1" not in said:
-            line = bench.stderr.readline()
-            assert line, said
-            said += line
-        workers = workers_of(bench.pid)
-        assert len(workers) == 2
-        time.sleep(0.3)  # in the midst of the first block
-        bench.send_signal(number)
-        err, out = bench.stderr.read(), bench.stdout.read()
-        assert bench.wait(20) == code
-    assert "error: interrupted" in err and "Traceback" not in err and out == ""
+@pytest.fixture
+def started(here: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start a bench of two engines in a process of its own, its scratch folders below `here`."""
+    (here / "scratch").mkdir()
+    running: list[subprocess.Popen[str]] = []
+
+    def start(*words: str) -> subprocess.Popen[str]:
+        command = [*COMMAND, "bench", "fp32@null", "fp32@onnxruntime", "--out", "out/bench.json", *words]
+        env = {**os.environ, "TMPDIR": str(here / "scratch")}
+        running.append(subprocess.Popen(command, stdout=-1, stderr=-1, text=True, env=env))
+        return running[-1]
+
+    yield start
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def until(bench: subprocess.Popen[str], ready: Callable[[set[int]], bool]) -> set[int]:
+    """Wait until its workers are as wanted; all that were seen."""
+    seen: set[int] = set()
+    end = time.monotonic() + 60
+    while not ready(seen):
+        assert bench.poll() is None and time.monotonic() < end
+        time.sleep(0.01)
+        seen |= set(workers_of(bench.pid))
+    return seen
+
+
+def interrupt(bench: subprocess.Popen[str], number: int, workers: set[int]) -> tuple[int, str]:
+    """Exit code and stderr; whatever happens, no worker may be left, and nothing is on stdout."""
+    workers |= set(workers_of(bench.pid))
+    bench.send_signal(number)
+    out, err = bench.communicate(timeout=20)
+    assert out == "" and "error: interrupted" in err and "Traceback" not in err
     assert [pid for pid in workers if Path(f"/proc/{pid}").exists()] == []
+    return bench.returncode, err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_bench_interrupted_before_its_first_block_leaves_nothing(started, here: Path, number: int, code: int) -> None:
+    before = files(here)
+    bench = started("--block-s", "30")
+    workers = until(bench, lambda seen: len(seen) == 2)
+    time.sleep(0.3)
+    ended, err = interrupt(bench, number, workers)
+    assert ended == code and "kept" not in err.replace("half-written was kept", "")
     assert files(here) == before  # no record, no draft, no scratch folder
+
+
+def test_an_interrupted_bench_keeps_what_it_had(started, ok: Run, here: Path) -> None:
+    before = files(here)
+    bench = started("--blocks", "2", "--block-s", "0.01", "--target", "0.00001", "--regime", "contended")
+    workers = until(bench, lambda seen: len(seen) >= 5)  # a burner, a launch, and the next has begun
+    ended, err = interrupt(bench, signal.SIGINT, workers)
+    assert ended == 130 and "kept what had been measured: out/bench.json" in err
+    kept = files(here) - before
+    assert {path.relative_to(here).as_posix() for path in kept} == {"out/bench.json", "out/bench.npz"}
+    found = load_record(Path("out/bench.json"))
+    assert not found.complete and len(found.rounds) == 2
+    assert all(len(taken.blocks) >= 2 and taken.ended == "interrupted" for taken in found.rounds.values())
+    shown = ok("show", "out/bench.json").out
+    assert "interrupted: this is what had been measured by then" in " ".join(shown.split())
+    assert " CUT" in shown and "contended" in shown and max(map(len, shown.splitlines())) <= 80
+    assert json.loads(ok("show", "out/bench.json", "--json").out)["complete"] is False
+
+
+# What is compared, and where
+
+
+@pytest.mark.parametrize("what", ["labels", "inputs"])
+def test_two_models_are_no_alternatives(
+    refused: Run, ok: Run, here: Path, onnx_artifact: Artifact, what: str
+) -> None:
+    manifest = onnx_artifact.manifest
+    (spec,) = manifest.inputs
+    other = {"labels": manifest.labels[::-1], "inputs": (dataclasses.replace(spec, name="images"),)}[what]
+    save(here / "other", dataclasses.replace(manifest, **{what: other}), {"model.onnx": onnx_artifact.model_path})
+    words = ("bench", "fp32@null", "other@null", "--launches", 1, "--blocks", 1, "--time-limit-s", 1)
+    ended = refused(*words)
+    assert f"have different {what}" in ended.err and "--different-models" in ended.err
+    if what == "labels":
+        assert "other@null" in ok(*words, "--different-models").out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--cpus", "x"), "cores 'x'"),
+        (("--cpus", ""), "cores ''"),
+        (("--cpus", "0,"), "cores '0,'"),
+        (("--cpus", "99999"), "cores '99999'"),
+        (("--cpus", "-1"), "cores '-1'"),
+        (("--regime", "idle"), "unknown regime 'idle'"),
+        (("--regime", "paced", "--fps", "0"), "fps 0"),
+        (("--target", "0"), "target 0"),
+        (("--target", "1.5"), "target 1.5"),
+        (("--time-limit-s", "inf"), "time_limit_s inf"),
+    ],
+)
+def test_a_bench_that_makes_no_sense_is_refused(refused: Run, words: tuple[str, ...], said: str) -> None:
+    assert said in refused("bench", "fp32", *words).err
+
+
+def test_candidates_are_named_by_as_little_as_tells_them_apart(ok: Run, here: Path) -> None:
+    shutil.copytree(here / "fp32", here / "again/fp32")
+    words = ("--launches", 1, "--blocks", 1, "--block-s", 0.01, "--time-limit-s", 1, "--json")
+    cpu = max(os.sched_getaffinity(0))
+    found = ok("bench", "fp32@null", "again/fp32@null", "--cpus", cpu, *words)
+    assert [row["name"] for row in json.loads(found.out)["rows"]] == ["fp32@null", "again/fp32@null"]
+
+
+def test_a_watched_bench_redraws_one_line_of_80_columns(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setattr(render, "is_watched", lambda: True)
+    known = {"int8": Precision(0.5, 0.018, 4, 12, False), "bf16": Precision(0.5, math.inf, 1, None, False)}
+    progress = render.TerminalProgress()
+    for name in ("int8", "a-very-long-name" * 9):
+        progress.timing(Status(3, name, 43.2, 300.0, known))
+    progress.timing(Status(0, "int8", 0.2, 300.0))
+    progress.timed()
+    lines = capsys.readouterr().err.split("\r")
+    assert max(map(len, lines)) < 80 and "\n" not in "".join(lines)
+    assert "launch 4: int8" in lines[1] and "±1.8 %" in lines[1] and "0:43 of at most 5:00" in lines[1]
+    assert "launch 1: int8" in lines[3] and "starting" in lines[3] and lines[4].strip() == lines[5] == ""
 
 
 # What a terminal sees

@@ -20,15 +20,15 @@ class NullLane:
 
     def __init__(self, artifact: Artifact, run: RunConfig) -> None:
         self.applied = Applied(dataclasses.replace(run, threads=run.threads or 1), "1")
-        self._inputs = artifact.manifest.inputs
-        self._outputs = artifact.manifest.outputs
+        self._input = artifact.manifest.inputs[0].name
+        self._outputs = [(spec.name, np.dtype(spec.dtype), spec.shape) for spec in artifact.manifest.outputs]
 
     def run(self, feeds: Feeds, out: dict[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
         """Zeros, one row a photo."""
-        count = feeds[self._inputs[0].name].shape[0]
+        count = feeds[self._input].shape[0]
         zeros = {
-            spec.name: np.zeros([count if size is None else size for size in spec.shape], spec.dtype)
-            for spec in self._outputs
+            name: np.zeros([count if size is None else size for size in shape], dtype)
+            for name, dtype, shape in self._outputs
         }
         return deliver(zeros, out)
 
