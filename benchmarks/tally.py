@@ -28,6 +28,7 @@ class Tally:
     warmup: list[np.ndarray] = field(default_factory=list)
     sensors: list[dict[str, float]] = field(default_factory=list)
     stages: list[list[int]] = field(default_factory=list)
+    started_as: int = 0
     stage_names: tuple[str, ...] = ()
     cold_start_s: list[float] = field(default_factory=list)
     cold_split_s: dict[str, list[float]] = field(default_factory=dict)
@@ -55,7 +56,8 @@ class Tally:
         self.order.append(position)
         self.memory.append(memory)
         pss = float(memory.pss_bytes) if memory.pss_bytes is not None else np.nan
-        self.sensors.append({"wall_s": block.wall_s, "cpu_s": block.cpu_s, "pss_bytes": pss, **told})
+        ours = {"wall_s": block.wall_s, "cpu_s": block.cpu_s, "pss_bytes": pss, "started_as": float(self.started_as)}
+        self.sensors.append({**ours, **told})
 
     def rounds(self, options: RoundOptions) -> Rounds:
         """All blocks so far."""
