@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from ..errors import BadInput
 from . import options, output, render
+
+if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
+    from ..records.rounds import Regime
 
 
 def register(app: typer.Typer) -> None:
@@ -56,9 +58,9 @@ def bench(
     candidates = options.candidates(artifacts, backend, threads, precision, lanes, options.cpu_list(cpus))
     if not different_models:
         options.require_one_model(candidates)
-    chosen = RoundOptions(launches=launches, blocks=blocks, block_s=block_s, batch=batch, seed=seed, regime=regime,
-                          fps=fps, burners=burners, sustain_s=sustain_s, target=target,
-                          time_limit_s=time_limit_s)  # type: ignore[arg-type]  # fmt: skip
+    chosen = RoundOptions(launches=launches, blocks=blocks, block_s=block_s, batch=batch, seed=seed, 
+                          regime=cast("Regime", regime), fps=fps, burners=burners, sustain_s=sustain_s, target=target,
+                          time_limit_s=time_limit_s)  # fmt: skip
     output.make_parent(out)
     render.echo_options(**asdict(chosen), threads=threads or machine.usable_cores(), lanes=lanes, out=out)
     environment = machine.environment()
@@ -125,13 +127,7 @@ def score(
 
     words = [reference, *(word for word in artifacts if word != reference)] if reference else artifacts
     candidates = options.candidates(words, backend, threads, precision)
-    labels = {candidate.artifact.manifest.labels for candidate in candidates}
-    hosts = [candidate.artifact.manifest.preprocess for candidate in candidates]
-    if len(labels) > 1 or len({host.digest() if host else "" for host in hosts}) > 1:
-        raise BadInput("artifacts with different labels or preprocessing", "artifacts of one classifier")
-    host = hosts[0]
-    if host is None:
-        raise BadInput(f"{words[0]}: no classifier", "an artifact with labels and preprocessing")
+    host = options.one_preprocess(candidates)
     dataset = find_dataset(data, progress=sys.stderr.isatty())
     drawn = dataset.role(role) if photos is None else sample(dataset.role(role), photos, seed)
     output.make_parent(out)

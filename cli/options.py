@@ -10,6 +10,7 @@ import typer
 from ..errors import BadInput
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
+    from ..artifact import Preprocess
     from ..benchmarks.candidate import Candidate
 
 Subjects = Annotated[
@@ -111,3 +112,18 @@ def require_one_model(found: list[Candidate]) -> None:
                     "artifacts of one model",
                     "pass --different-models to compare them all the same",
                 )
+
+
+def one_preprocess(found: list[Candidate]) -> Preprocess:
+    """What all of them expect of a photo.
+
+    Raises:
+        BadInput: labels or preprocessing differ, or one is no classifier.
+    """
+    manifests = [row.artifact.manifest for row in found if row.artifact]
+    hosts = [manifest.preprocess for manifest in manifests if manifest.preprocess]
+    if len(hosts) < len(found):
+        raise BadInput(f"{found[0].name}: no classifier", "artifacts with labels and preprocessing")
+    if len({manifest.labels for manifest in manifests}) > 1 or len({host.digest() for host in hosts}) > 1:
+        raise BadInput("artifacts with different labels or preprocessing", "artifacts of one classifier")
+    return hosts[0]

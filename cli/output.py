@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import BadInput, EngineMissing
-from . import answers, render, tables
+from . import answers, notes, plain, render, tables
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from ..records import Record
@@ -66,23 +66,23 @@ def print_record(record: Record, reference: str, as_json: bool, markdown: bool =
     from ..optimize.proof import not_faster, vnni_notes
 
     if as_json:
-        render.show(json.dumps(tables.record_json(record, reference), indent=1))
+        render.show(json.dumps(plain.record_json(record, reference), indent=1))
         return
     marks = not_faster(record) if record.predictions else {}
     shown = [tables.main_table(record, reference, marks), tables.detail_table(record, reference)]
-    notes = tables.record_notes(record, reference, marks)
+    said = notes.record_notes(record, reference, marks)
     if any(subject.precision == "int8" for subject in record.subjects) and record.predictions:
-        notes += vnni_notes(record.environment)
-    notes += tables.verdict_lines(record, reference, MARGIN)
+        said += vnni_notes(record.environment)
+    said += notes.verdict_lines(record, reference, MARGIN)
     if not record.predictions:
-        notes += tables.precision_notes(record, reference)
+        said += notes.precision_notes(record, reference)
     if details:
         shown += [tables.stages_table(record), tables.cold_start_table(record), tables.sustained_table(record)]
         shown += [answers.answers_table(record, reference), answers.coarse_table(record, reference)]
-        notes += [*tables.sensor_notes(record), *answers.answer_notes(record, reference)]
+        said += [*notes.sensor_notes(record), *answers.answer_notes(record, reference)]
     shown = [table.compact() for table in shown if table.rows]
     if markdown:
-        parts = [tables.legend(record), *(table.markdown() for table in shown), "\n".join(f"- {n}" for n in notes)]
+        parts = [notes.legend(record), *(table.markdown() for table in shown), "\n".join(f"- {note}" for note in said)]
     else:
-        parts = [tables.legend(record), *(table.text() for table in shown), render.wrapped(notes)]
+        parts = [notes.legend(record), *(table.text() for table in shown), render.wrapped(said)]
     render.show(("" if markdown else "\n") + "\n\n".join(part for part in parts if part))

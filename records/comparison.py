@@ -148,7 +148,7 @@ def _median(rounds: Rounds | None) -> Estimate | None:
 
 
 def _speeds(logs: dict[str, tuple[np.ndarray, np.ndarray]], threshold: float, alpha: float) -> dict[str, Comparison]:
-    p_values = holm([welch_p(*pair) for pair in logs.values()]) if logs else []
+    p_values = holm([welch_p(*pair) for pair in logs.values()])
     return {
         name: verdict(two_sample_ratio(*pair), float(p), threshold, alpha, _spread(*pair))
         for (name, pair), p in zip(logs.items(), p_values, strict=True)
@@ -207,7 +207,7 @@ def _answers(before: Record, after: Record, pairs: dict[str, tuple[str, str]], m
     }
     found = {name: answers_of(*pair, margin) for name, pair in scored.items()}
     tested = {name: row.mcnemar for name, row in found.items() if row.mcnemar}
-    adjusted = holm([test.p_value for test in tested.values()]) if tested else []
+    adjusted = holm([test.p_value for test in tested.values()])
     for (name, test), p in zip(tested.items(), adjusted, strict=True):
         found[name] = Answers(
             found[name].flips, found[name].top_1, McNemar(test.lost, test.won, float(p)), found[name].non_inferior,

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -52,7 +53,8 @@ def candidates(artifact: Artifact, backend: str, cpu: int | None, run: int) -> l
 
 def measure(artifact: Artifact, backend: str, cpu: int | None, runs: int, options: RoundOptions, out: Path) -> None:
     """Run after run, written after each: an interruption leaves what is complete."""
-    environment, about = machine.environment(), {"seconds": [], "ended": [], "cpu": cpu, **asdict(options)}
+    environment = machine.environment()
+    about: dict[str, Any] = {"ended": [], "cpu": cpu, **asdict(options)}
     found: dict[str, list[Rounds]] = {name: [] for name in DELAYS}
     subjects: dict[str, Subject] = {}
     for run in range(runs):
@@ -60,10 +62,9 @@ def measure(artifact: Artifact, backend: str, cpu: int | None, runs: int, option
         work.run()
         for subject in work.subjects():
             subjects[subject.name] = subject
-        for name, rounds in work.rounds().items():
-            found[name].append(replace(rounds, launches=tuple(run * RUN + k for k in rounds.launches)))
-        about["seconds"].append(sum(float(rounds.sensor("span_s").sum()) for rounds in work.rounds().values()))
-        about["ended"].append({name: rounds.ended for name, rounds in work.rounds().items()})
+        for name, part in work.rounds().items():
+            found[name].append(replace(part, launches=tuple(run * RUN + k for k in part.launches)))
+        about["ended"].append({name: part.ended for name, part in work.rounds().items()})
         rows = tuple(subjects[name] for name in DELAYS if name in subjects)
         rounds = {name: joined(parts) for name, parts in found.items() if parts}
         Record("study", environment, rows, about, rounds=rounds, complete=run + 1 == runs,

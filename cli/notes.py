@@ -1,0 +1,109 @@
+"""What stands below a record's tables: the data, the machine, what did not run, what a reader must know of a row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from .tables import speeds
+
+if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
+    from ..records import Predictions, Record
+
+
+def record_notes(record: Record, reference: str, marks: Mapping[str, str]) -> list[str]:
+    """What the reader must know: the data, the machine, what did not run and why, what is not worth it."""
+    data, env = record.data, record.environment
+    notes = [_data_note(data, reference)] if data else []
+    threads = sorted({str(subject.applied["threads"]) for subject in record.subjects if subject.applied})
+    notes.append(
+        f"machine: {env['cpu']}, {env['cores']} cores, {', '.join(_words(env)) or 'no vector extensions'}; "
+        f"{' or '.join(threads)} threads"
+    )
+    notes += _regime_notes(record)
+    if marks:
+        ratios = "; ".join(f"{name} {why}" for name, why in marks.items())
+        notes.append(f"* not proven faster than its engine's best float; time (95 %): {ratios}")
+    notes += [f"not run: {subject.name}: {subject.reason}" for subject in record.subjects if subject.reason]
+    if not record.complete:
+        notes.append("interrupted: this is what had been measured by then")
+    return notes
+
+
+def _regime_notes(record: Record) -> list[str]:
+    """How it was timed, what its intervals are, and each row's flags."""
+    from ..records.conditions import flags, sustained
+
+    if not record.rounds:
+        return []
+    first = next(iter(record.rounds.values()))
+    what = "wall time a photo" if first.regime == "throughput" else "p50"
+    where = f"{first.regime}, batch {first.batch}" + (f", {first.lanes} lanes" if first.lanes > 1 else "")
+    launches = sorted({len(set(rounds.launches)) for rounds in record.rounds.values()})
+    counted = f"{launches[0]}" if len(launches) == 1 else f"{launches[0]} to {launches[-1]}"
+    few = " (p50's: least to greatest launch)" if launches[0] < 6 else ""
+    notes = [f"{where}; {what} over {counted} launches, intervals over launches{few}; compare rows, not machines"]
+    notes += [f"{name}: {flag}" for name, rounds in record.rounds.items() for flag in flags(rounds)]
+    slower = {name: sustained(rounds).slowdown for name, rounds in record.rounds.items() if first.regime == "sustained"}
+    return notes + [f"{name}: last quarter {ratio:.3f} × the first" for name, ratio in slower.items() if ratio]
+
+
+def precision_notes(record: Record, reference: str) -> list[str]:
+    """Rows whose precision was not reached, and how many launches the verdict needs."""
+    said = {
+        "noisy": "NOISY: the noise has settled above the precision asked for",
+        "time limit": "TIME: the time limit came before the precision asked for",
+        "interrupted": "CUT: interrupted",
+    }
+    notes = [f"{name}: {said[rounds.ended]}" for name, rounds in record.rounds.items() if rounds.ended in said]
+    return notes + [
+        f"{name}: {compared.speed.value} ({compared.reason})" for name, compared in speeds(record, reference).items()
+    ]
+
+
+def sensor_notes(record: Record) -> list[str]:
+    """Energy where the machine told it, and what it does not tell."""
+    from ..records.conditions import energy_j_per_photo
+
+    notes = [
+        f"{name}: {joules * 1e3:.1f} mJ a photo ({source})"
+        for name, rounds in record.rounds.items()
+        for source, joules in energy_j_per_photo(rounds).items()
+    ]
+    missing = record.options.get("not_told") or {}
+    return notes + [f"not told here: {name}: {why}" for name, why in missing.items()]
+
+
+def _words(env: Mapping[str, Any]) -> list[str]:
+    from ..machine import feature_words
+
+    return feature_words(env["cpu_features"])
+
+
+def _data_note(data: Mapping[str, Any], reference: str) -> str:
+    calibration = f"; int8 calibrated on {data['calibration']} others" if data.get("calibration") else ""
+    if data["kind"] == "photos":
+        scored = f"top-1 on {data['count']} photos ({data['role']}) of {data['name']}"
+        return f"{scored}; flips against {reference}{calibration}"
+    return f"synthesized images have no accuracy: their labels are the network's own; fp32 is {reference}{calibration}"
+
+
+def legend(record: Record) -> str:
+    """The accuracy column's whole name, where its header is short for it; empty where it is not."""
+    if record.data.get("kind") == "synthesized":
+        return f"agree %: agreement with fp32 on {record.data['count']} synthesized images"
+    return ""
+
+
+def verdict_lines(record: Record, reference: str, margin: float) -> list[str]:
+    """Non-inferiority of every int8 row that was scored on photos."""
+    from ..records.paired import non_inferior
+
+    base = record.predictions.get(reference)
+    lines = []
+    for subject in record.subjects:
+        found: Predictions | None = record.predictions.get(subject.name)
+        if base and found and found.kind == "photos" and subject.precision == "int8":
+            verdict = non_inferior(found, base, margin)
+            lines.append(f"{subject.name}: {verdict.decision.value} at {margin * 100:.1f} point ({verdict.reason})")
+    return lines

@@ -1,0 +1,52 @@
+"""A record's derived values as plain JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .answers import flips_of
+from .tables import speeds, timed
+
+if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
+    from ..records import Record
+
+
+def record_json(record: Record, reference: str) -> dict[str, Any]:
+    """Each row's derived values as plain JSON."""
+    from dataclasses import asdict
+
+    from ..records.classification import top_k
+    from ..records.conditions import flags
+    from ..records.latency import TAILS, tail
+    from ..records.paired import agreement, flips
+
+    compared, rows = speeds(record, reference), []
+    for subject in record.subjects:
+        latency, rounds = timed(record, subject), record.rounds.get(subject.name)
+        found, base = record.predictions.get(subject.name), record.predictions.get(reference)
+        rows.append(
+            {
+                "name": subject.name,
+                "artifact": subject.artifact,
+                "reason": subject.reason,
+                "size_bytes": subject.size_bytes,
+                "latency": asdict(latency) if latency else None,
+                "tails": [asdict(tail(rounds.all_ns(), share)) for share in TAILS] if rounds else [],
+                "ratio": asdict(compared[subject.name]) if subject.name in compared else None,
+                "ended": rounds.ended if rounds else None,
+                "flags": list(flags(rounds)) if rounds else [],
+                "top1": vars(top_k(found)) if found and found.kind == "photos" else None,
+                "top5": vars(top_k(found, 5)) if found and found.kind == "photos" else None,
+                "agreement": vars(agreement(found, base)) if found and base else None,
+                "flips": flips(found, base).count if found and base else None,
+                "flipped": flips_of(record, subject.name, reference),
+                "applied": dict(subject.applied),
+            }
+        )
+    return {
+        "environment": dict(record.environment),
+        "data": dict(record.data),
+        "complete": record.complete,
+        "reference": reference,
+        "rows": rows,
+    }
