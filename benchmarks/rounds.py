@@ -165,7 +165,8 @@ class Measurement:
     def _judge(self, launch: int, launch_s: float) -> None:
         """Say of each open candidate how well it is known, and whether it is done."""
         left_s = self._options.time_limit_s - (time.monotonic() - self._began)
-        affordable = min(int(left_s / launch_s), self._options.max_launches - launch)
+        most = max(self._options.launches, self._options.max_launches)
+        affordable = min(int(left_s / launch_s), most - launch)
         names = [row.name for row in self._open()]
         found, target = self.rounds(), self._options.target
         for name in names[1:] or names:

@@ -568,6 +568,18 @@ def test_what_was_measured_otherwise_is_refused(change: dict[str, object]) -> No
     launch_ratios(other, other)
 
 
+def test_throughput_is_judged_by_wall_time_a_photo_whatever_the_batch_and_lanes() -> None:
+    def busy(wall_s: float, **more: object) -> Rounds:
+        return blocks(*[10**9] * 5, regime="throughput", sensors={"wall_s": np.full(5, wall_s)}, **more)
+
+    one, eight = busy(3.0), busy(6.0, batch=8, lanes=2)  # 1 s a photo, 0.25 s a photo
+    np.testing.assert_allclose(launch_ratios(eight, one), np.full(5, 0.25))
+    assert compare_speeds({"row": (eight, one)})["row"].speed is Speed.FASTER
+    assert summarize(eight).p50_s.value == pytest.approx(0.25)  # type: ignore[union-attr]
+    with pytest.raises(BadInput, match="latencies of regime"):
+        launch_ratios(eight, blocks(*[10**9] * 5))
+
+
 def judged(logs: np.ndarray, **options: float) -> Speed:
     """The verdict on one pair of rounds whose launches' ratios are exp(logs)."""
     return compare_speeds({"row": (spread(1e12, logs), blocks(*[10**12] * len(logs)))}, **options)["row"].speed
