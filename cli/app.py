@@ -55,7 +55,7 @@ def main() -> None:
     except TiffinError as error:
         _fail(str(error), error.exit_code)
     except Interrupted as stop:
-        _fail("interrupted; nothing half-written was kept", 128 + stop.args[0])
+        _fail("interrupted; no file was left half-written", 128 + stop.args[0])
     except Exception as error:
         _fail(f"internal error: {type(error).__name__}: {error}\n  fix: set TIFFIN_DEBUG=1 and report the traceback", 1)
 

@@ -11,7 +11,7 @@ from .tables import ms
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from ..records import Record
     from ..records.comparison import Answers, Change, RecordChange
-    from ..records.latency import Comparison
+    from ..records.speed import Comparison
 
 
 def as_text(found: RecordChange, records: tuple[Record, Record], margin: float) -> str:
@@ -32,7 +32,7 @@ def _latency_table(found: RecordChange) -> Table:
 
 def delta(speed: Comparison) -> str:
     """Such as `-7.2 % (-8.1 to -6.4)`, or `~` where neither faster nor slower is proven."""
-    from ..records.latency import Speed
+    from ..records.speed import Speed
 
     if speed.speed not in (Speed.FASTER, Speed.SLOWER):
         return "= same" if speed.speed is Speed.SAME else "?" if speed.speed is Speed.UNKNOWN else "~"

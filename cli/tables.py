@@ -9,7 +9,8 @@ from .render import Table
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from ..records import Record, Subject
-    from ..records.latency import Comparison, Latency
+    from ..records.latency import Latency
+    from ..records.speed import Comparison
 
 
 def ms(seconds: float) -> str:
@@ -64,7 +65,7 @@ def speed_table(record: Record, reference: str) -> Table:
 
 def speeds(record: Record, reference: str) -> dict[str, Comparison]:
     """Every timed row against the reference, corrected together."""
-    from ..records.latency import compare_speeds
+    from ..records.speed import compare_speeds
 
     base = record.rounds.get(reference)
     if base is None:
@@ -139,18 +140,20 @@ def detail_table(record: Record, reference: str) -> Table:
 
 def _scored_details(record: Record, reference: str) -> Table:
     from ..records.classification import top_k
+    from ..records.conditions import throughput
     from ..records.paired import agreement
 
     header = ["candidate", "p95 ms", "img/s", "top-5 %", "agree %", "peak MB", "start s"]
     rows = []
     for subject in _ran(record):
-        latency = timed(record, subject)
+        latency, rounds = timed(record, subject), record.rounds.get(subject.name)
+        rate = throughput(rounds) if rounds else None
         found, base = record.predictions.get(subject.name), record.predictions.get(reference)
         rows.append(
             [
                 subject.name,
                 ms(latency.p95_s) if latency else "",
-                f"{latency.throughput:.1f}" if latency else "",
+                f"{rate:.1f}" if rate else "",
                 f"{top_k(found, 5).value * 100:.2f}" if found and found.kind == "photos" else "",
                 f"{agreement(found, base).value * 100:.2f}" if found and base else "",
                 _mb(subject.peak_bytes),

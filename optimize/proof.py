@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import machine
 from ..records import Record, Subject
-from ..records.latency import Speed, compare_speeds
+from ..records.speed import Speed, compare_speeds
 
 REFERENCE = "torch fp32"  # the row that the main job counts flips against
 _FLOATS = ("fp32", "fp16", "bf16")

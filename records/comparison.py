@@ -14,22 +14,15 @@ import numpy as np
 from ..errors import BadInput
 from .distributions import student_cdf, student_quantile
 from .estimate import Estimate, Verdict
-from .latency import (
-    ALPHA,
-    THRESHOLD,
-    Comparison,
-    launch_medians_s,
-    launch_ratios,
-    median_interval,
-    require_alike,
-    verdict,
-)
+from .latency import launch_medians_s, median_interval
 from .multiple import holm
 from .paired import Flips, McNemar, difference, flips, mcnemar, non_inferior
 from .power import smallest_visible_drop
 from .predictions import Predictions
+from .ratios import launch_ratios, require_alike
 from .record import Record
 from .rounds import Rounds
+from .speed import ALPHA, THRESHOLD, Comparison, verdict
 
 _RESAMPLES = 4000
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .latency import student_p
+from .ratios import student_p
 from .rounds import Rounds
 
 STEAL_SHARE = 0.01

@@ -6,6 +6,7 @@ Plain Python, because a device that measures has no scipy. The normal one is `st
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 from ..errors import BadInput
 
@@ -111,6 +112,7 @@ def _split(t: float, degrees: int) -> tuple[float, float]:
     return (1 / (1 + 1 / square) if square else 0.0), 1 / (1 + square)
 
 
+@lru_cache(maxsize=1024)
 def student_quantile(p: float, degrees: int) -> float:
     """The t below which Student's distribution holds p, to 1e-8 of itself (`student_cdf` turned round by bisection).
 

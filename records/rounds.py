@@ -55,6 +55,11 @@ class Rounds:
             return self.block_medians_s()
         return self.sensor("wall_s") / [self.batch * len(block) for block in self.blocks]
 
+    def costs_by_launch_s(self) -> dict[int, np.ndarray]:
+        """Launch → what its blocks are judged by, in the order of launches."""
+        costs, launches = self.block_costs_s(), np.array(self.launches)
+        return {launch: costs[launches == launch] for launch in sorted(set(self.launches))}
+
     def sensor(self, name: str) -> np.ndarray:
         """One value a block, float64; NaN throughout where nothing told it."""
         return self.sensors.get(name, np.full(len(self.blocks), np.nan))

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .latency import launch_medians_s, launch_ratios, ratio_over_launches
+from .latency import launch_medians_s
+from .ratios import launch_ratios, ratio_over_launches
 from .rounds import Rounds
 
 _SETTLED_AFTER = 8  # launches; fewer say little of their own spread

@@ -23,16 +23,9 @@ from tiffin.benchmarks.options import RoundOptions
 from tiffin.benchmarks.rounds import Measurement
 from tiffin.benchmarks.workers.place import Place
 from tiffin.records import Record, Rounds, Subject
-from tiffin.records.latency import (
-    Comparison,
-    Speed,
-    compare_speeds,
-    launch_ratios,
-    ratio_over_launches,
-    student_p,
-    verdict,
-)
+from tiffin.records.ratios import launch_ratios, ratio_over_launches, student_p
 from tiffin.records.record import load_record
+from tiffin.records.speed import Comparison, Speed, compare_speeds, verdict
 
 RUN = 1000
 DELAYS = {"A": 0.0, "A again": 0.0, "2 % slower": 0.02, "5 % slower": 0.05, "10 % slower": 0.10}

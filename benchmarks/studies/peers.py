@@ -34,7 +34,7 @@ from tiffin.benchmarks.rounds import random_feeds
 from tiffin.benchmarks.workers.client import WorkerClient
 from tiffin.benchmarks.workers.place import NATIVE
 from tiffin.records import Record, Rounds
-from tiffin.records.latency import ratio_over_launches
+from tiffin.records.ratios import ratio_over_launches
 from tiffin.records.record import load_record
 
 TARGET = 0.03

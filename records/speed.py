@@ -1,0 +1,106 @@
+"""Faster, slower, the same, or not to be said: verdicts over launches, corrected for their number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from statistics import NormalDist
+
+import numpy as np
+
+from .estimate import Estimate
+from .multiple import holm
+from .ratios import launch_ratios, ratio_over_launches, student_p
+from .rounds import Rounds
+
+THRESHOLD = 0.01  # a smaller effect is «same», however certain
+# Verdicts are taken at 0.5 %, since a launch's log ratio is only roughly normal: A/A runs then stay below 1 %
+# (docs/believing.md).
+ALPHA = 0.005
+
+
+class Speed(str, Enum):
+    """What a comparison of latencies says."""
+
+    FASTER = "faster"
+    SLOWER = "slower"
+    SAME = "same"
+    AMBIGUOUS = "ambiguous"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """subject / reference in time a call.
+
+    Args:
+        ratio: with its 95 % interval over launches; below 1 the subject is faster.
+        p: two-sided, adjusted by Holm over all comparisons made together.
+        speed: the verdict; `reason` says why in words.
+        needed: launches at which an effect of the threshold would be seen in 4 of 5 runs; None where unknown.
+    """
+
+    ratio: Estimate
+    p: float
+    speed: Speed
+    reason: str
+    needed: int | None = None
+
+
+def compare_speeds(
+    pairs: Mapping[str, tuple[Rounds, Rounds]], threshold: float = THRESHOLD, alpha: float = ALPHA
+) -> dict[str, Comparison]:
+    """Compare each (subject, reference), measured side by side, with Holm's correction over all of them.
+
+    Args:
+        threshold: effects below it are «same» however certain, 0.01 = one per cent.
+        alpha: level of a verdict.
+
+    Raises:
+        BadInput: a pair was measured in different regimes, batches or lanes.
+    """
+    logs = {name: np.log(launch_ratios(*pair)) for name, pair in pairs.items()}
+    values = {name: student_p(found) for name, found in logs.items()}
+    adjusted = dict(zip(values, holm(list(values.values())), strict=True)) if values else {}
+    return {
+        name: verdict(ratio_over_launches(np.exp(found)), float(adjusted[name]), threshold, alpha, _spread(found))
+        for name, found in logs.items()
+    }
+
+
+def _spread(logs: np.ndarray) -> float | None:
+    return float(logs.std(ddof=1)) if len(logs) > 1 else None
+
+
+def verdict(
+    ratio: Estimate, p: float, threshold: float = THRESHOLD, alpha: float = ALPHA, spread: float | None = None
+) -> Comparison:
+    """What a ratio and its p allow to say.
+
+    faster, slower: p below alpha, the interval clear of 1, and the effect at least the threshold.
+    same: the whole interval within the threshold. unknown: fewer than two launches. ambiguous: all else.
+    """
+    needed = launches_needed(spread, threshold, alpha) if spread is not None else None
+    if ratio.n < 2:
+        return Comparison(ratio, p, Speed.UNKNOWN, f"{ratio.n} launches in common, 2 at least are needed", needed)
+    sure = p < alpha and not ratio.low <= 1 <= ratio.high
+    if sure and abs(math.log(ratio.value)) >= math.log1p(threshold):
+        speed = Speed.FASTER if ratio.value < 1 else Speed.SLOWER
+        return Comparison(ratio, p, speed, f"p = {p:.2g}, n = {ratio.n}", needed)
+    if 1 / (1 + threshold) <= ratio.low and ratio.high <= 1 + threshold:
+        return Comparison(ratio, p, Speed.SAME, f"within {threshold:.1%}, n = {ratio.n}", needed)
+    wanted = f"; need ≥ {needed}" if needed and needed > ratio.n else ""
+    return Comparison(ratio, p, Speed.AMBIGUOUS, f"p = {p:.2g}, n = {ratio.n}{wanted}", needed)
+
+
+def launches_needed(spread: float, threshold: float = THRESHOLD, alpha: float = ALPHA, power: float = 0.8) -> int:
+    """Launches at which an effect of the threshold is seen with this power (normal approximation), at least 2.
+
+    Args:
+        spread: standard deviation of the launches' log ratios.
+    """
+    normal = NormalDist()
+    reach = normal.inv_cdf(1 - alpha / 2) + normal.inv_cdf(power)
+    return max(2, math.ceil((reach * spread / math.log1p(threshold)) ** 2))
