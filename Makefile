@@ -11,7 +11,7 @@ export TIFFIN_DATA := $(abspath ../shared/grocery-store)
 endif
 endif
 
-.PHONY: demo test slow lint records clean
+.PHONY: demo test slow lint records believe clean
 
 demo: $(VENV)/installed  ## checkpoint to a table of backends and precisions
 	$(BIN)/tiffin demo --out $(OUT) $(ARGS)
@@ -31,14 +31,29 @@ lint: $(VENV)/installed  ## style, types, floors, Python 3.10 on the device room
 	$(BIN)/vermin -q --no-tips --violations -t=3.10- --eval-annotations \
 	  __init__.py errors.py machine.py artifact records runtime cli/device.py cli/options.py
 
-records: $(VENV)/installed  ## regenerate every record that README and docs quote (an hour)
+RESULTS := benchmarks/results
+STUDIES := benchmarks/studies
+BUILT := out/full/artifacts
+
+records: $(VENV)/installed  ## regenerate the records of README's table and five commands (half an hour, quiet machine)
 	$(BIN)/tiffin demo --full --out out/full
-	cp out/full/record.json benchmarks/results/default.json
-	cp out/full/record.npz benchmarks/results/default.npz
+	cp out/full/record.json $(RESULTS)/default.json
+	cp out/full/record.npz $(RESULTS)/default.npz
 	$(BIN)/tiffin export --out out/fp32
-	cp out/fp32/claims/parity.json benchmarks/results/parity.json
-	$(BIN)/python benchmarks/studies/overhead.py out/full/artifacts/fp32 benchmarks/results/overhead.json
-	$(BIN)/python benchmarks/studies/readme.py README.md benchmarks/results/default.json
+	cp out/fp32/claims/parity.json $(RESULTS)/parity.json
+	$(BIN)/tiffin bench $(BUILT)/fp32 $(BUILT)/fp16 $(BUILT)/int8-cpu-ort $(BUILT)/openvino-fp32 \
+	  $(BUILT)/openvino-int8-cpu-nncf --out $(RESULTS)/five.json
+	$(BIN)/python $(STUDIES)/overhead.py $(BUILT)/fp32 $(RESULTS)/overhead.json
+	$(BIN)/python $(STUDIES)/readme.py README.md $(RESULTS)/default.json
+
+believe: $(VENV)/installed  ## regenerate the records of docs/believing.md (two and a half hours, after `make records`)
+	$(BIN)/python $(STUDIES)/null.py $(BUILT)/fp32 $(RESULTS)/null.json
+	$(BIN)/python $(STUDIES)/peers.py $(BUILT)/fp32 $(RESULTS)/peers.json --launches 16 --seconds 3
+	$(BIN)/python $(STUDIES)/believe.py $(BUILT)/fp32 $(RESULTS)/believe.json --runs 60 --cpu 0
+	$(BIN)/python $(STUDIES)/believe.py $(BUILT)/fp32 $(RESULTS)/believe-burner.json --runs 60 --cpu 0 --burner
+	$(BIN)/tiffin loadgen $(BUILT)/openvino-int8-cpu-nncf --official --out out/loadgen/single-stream.json
+	cp out/loadgen/single-stream.json $(RESULTS)/loadgen.json
+	cp out/loadgen/single-stream.npz $(RESULTS)/loadgen.npz
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed; set PYTHON=")'

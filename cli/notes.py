@@ -17,8 +17,8 @@ def record_notes(record: Record, reference: str, marks: Mapping[str, str]) -> li
     notes = [_data_note(data, reference)] if data else []
     threads = sorted({str(subject.applied["threads"]) for subject in record.subjects if subject.applied})
     notes.append(
-        f"machine: {env['cpu']}, {env['cores']} cores, {', '.join(_words(env)) or 'no vector extensions'}; "
-        f"{' or '.join(threads)} threads"
+        f"machine: {env['cpu']}, {counted(env['cores'], 'core')}, {', '.join(_words(env)) or 'no vector extensions'}; "
+        f"{' or '.join(threads)} {'thread' if threads == ['1'] else 'threads'}"
     )
     notes += _regime_notes(record)
     if marks:
@@ -28,6 +28,11 @@ def record_notes(record: Record, reference: str, marks: Mapping[str, str]) -> li
     if not record.complete:
         notes.append("interrupted: this is what had been measured by then")
     return notes
+
+
+def counted(count: int, word: str) -> str:
+    """`1 core`, `2 cores`."""
+    return f"{count} {word}" + ("" if count == 1 else "s")
 
 
 def _regime_notes(record: Record) -> list[str]:
@@ -40,9 +45,10 @@ def _regime_notes(record: Record) -> list[str]:
     what = "wall time a photo" if first.regime == "throughput" else "p50"
     where = f"{first.regime}, batch {first.batch}" + (f", {first.lanes} lanes" if first.lanes > 1 else "")
     launches = sorted({len(set(rounds.launches)) for rounds in record.rounds.values()})
-    counted = f"{launches[0]}" if len(launches) == 1 else f"{launches[0]} to {launches[-1]}"
+    number = f"{launches[0]}" if len(launches) == 1 else f"{launches[0]} to {launches[-1]}"
+    number += " launch" if number == "1" else " launches"
     few = " (p50's: least to greatest launch)" if launches[0] < 6 else ""
-    notes = [f"{where}; {what} over {counted} launches, intervals over launches{few}; compare rows, not machines"]
+    notes = [f"{where}; {what} over {number}, intervals over launches{few}; compare rows, not machines"]
     notes += [f"{name}: {flag}" for name, rounds in record.rounds.items() for flag in flags(rounds)]
     slower = {name: sustained(rounds).slowdown for name, rounds in record.rounds.items() if first.regime == "sustained"}
     return notes + [f"{name}: last quarter {ratio:.3f} × the first" for name, ratio in slower.items() if ratio]
