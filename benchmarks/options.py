@@ -18,8 +18,8 @@ class RoundOptions:
     Args:
         launches: times that each worker is started anew, at least; a process has a bias of its own.
         max_launches: at most.
-        blocks: timed blocks a launch. Many short ones beat few long ones: noise lasts, so neighbours share it (15
-            blocks of 0.08 s gave a third of the spread of 6 of 0.25 s in the same time; benchmarks/studies/believe.py).
+        blocks: timed blocks a launch. Short ones, since noise lasts and neighbours share it; few, since a verdict
+            gains more from another launch than from as many blocks.
         block_s, min_calls: a block lasts at least so many seconds and calls.
         warmup_s: calls after each start, recorded apart.
         rewarm: calls before each block, recorded apart: caches are cold after another candidate's block.
@@ -33,9 +33,9 @@ class RoundOptions:
         time_limit_s: no launch begins that would go beyond it.
     """
 
-    launches: int = 5
+    launches: int = 6
     max_launches: int = 100
-    blocks: int = 15
+    blocks: int = 8
     block_s: float = 0.08
     min_calls: int = 3
     warmup_s: float = 0.3

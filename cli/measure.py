@@ -39,8 +39,8 @@ def bench(
         float, typer.Option(help="Stop at this half-width of the ratio's 95 % interval; 0.01 is one per cent.")
     ] = 0.01,
     time_limit_s: Annotated[float, typer.Option(min=1, help="Stop then; rows not there yet say TIME.")] = 300.0,
-    launches: Annotated[int, typer.Option(min=1, help="Times each worker is started anew, at least.")] = 5,
-    blocks: Annotated[int, typer.Option(min=1, help="Timed blocks a launch.")] = 15,
+    launches: Annotated[int, typer.Option(min=1, help="Times each worker is started anew, at least.")] = 6,
+    blocks: Annotated[int, typer.Option(min=1, help="Timed blocks a launch.")] = 8,
     block_s: Annotated[float, typer.Option(min=0.01, help="Seconds a block.")] = 0.08,
     cpus: Annotated[str | None, typer.Option(help="Cores the workers may run on, such as 0,2. Default: all.")] = None,
     different_models: Annotated[
@@ -173,8 +173,8 @@ def demo(
 
     output.make_parent(out / "record.json")
     recipe = Recipe(out, checkpoint or DEFAULT_CHECKPOINT, None if full else photos, seed=seed, full=full)
-    blocks = 15 if full else 6
-    rounds = RoundOptions(launches=10 if full else 5, blocks=blocks, seed=seed, target=None,
+    blocks = 8 if full else 6
+    rounds = RoundOptions(launches=12 if full else 6, blocks=blocks, seed=seed, target=None,
                           time_limit_s=3600)  # fmt: skip
     dataset = find_dataset(data, progress=sys.stderr.isatty())
     render.echo_options(data=dataset.name, photos=recipe.photos or "all", launches=rounds.launches, seed=seed, out=out)
