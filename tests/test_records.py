@@ -38,6 +38,15 @@ from tiffin.records.classification import (
     top_k,
     wilson,
 )
+from tiffin.records.comparison import (
+    Change,
+    RecordChange,
+    anchor_of,
+    answers_of,
+    compare_records,
+    two_sample_ratio,
+    welch_p,
+)
 from tiffin.records.conditions import (
     cpu_s_per_photo,
     drift,
@@ -1537,3 +1546,124 @@ def test_a_sustained_run_by_time() -> None:
     assert (last.p50_s, last.temperature_c, last.throughput) == (2, 80, 0.5)
     assert found.slowdown == 2
     assert sustained(told(1, 2, 3)).slowdown is None and sustained(Rounds()).moments == ()
+
+
+# Two records
+
+
+def one_of(name: str, **more: object) -> Subject:
+    """A subject that ran."""
+    return Subject(name, "ab" * 32, requested={"backend": "a"}, applied={"version": "1"}, **more)  # type: ignore[arg-type]
+
+
+def timed(seed: int, scale: float = 1.0, n: int = 8, spread_: float = 0.01, **factors: float) -> Record:
+    """A record of n launches: `base` takes 10 ms times `scale`, each other row its factor of that."""
+    chance = np.random.default_rng(seed)
+    drift = chance.normal(0, 0.05, n)
+    rows = {"base": 1.0, **factors}
+    rounds = {
+        name: spread(10_000_000 * scale * factor, drift + chance.normal(0, spread_, n)) for name, factor in rows.items()
+    }
+    return Record("bench", {"cpu": "one"}, tuple(one_of(name) for name in rows), rounds=rounds)
+
+
+def row(change: RecordChange, name: str) -> Change:
+    return {found.name: found for found in change.rows}[name]
+
+
+def test_drift_between_two_records_cancels_where_both_hold_the_same_row() -> None:
+    before, after = timed(0, a=0.5, b=0.7), timed(1, scale=1.3, a=0.55, b=0.7)
+    rebuilt = tuple(replace(one, artifact="cd" * 32) if one.name == "a" else one for one in after.subjects)
+    found = compare_records(before, replace(after, subjects=rebuilt))
+    assert found.anchor in ("base", "b")
+    changed, kept = row(found, "a").speed, row(found, "b" if found.anchor == "base" else "base").speed
+    assert changed.speed is Speed.SLOWER and changed.ratio.value == pytest.approx(1.1, abs=0.02)
+    assert kept.speed not in (Speed.FASTER, Speed.SLOWER) and kept.ratio.value == pytest.approx(1, abs=0.02)
+    assert row(found, "b").after_s.value / row(found, "b").before_s.value == pytest.approx(1.3, rel=0.1)
+
+
+def test_the_anchor_is_the_steadiest_row_that_is_the_same_thing() -> None:
+    before, after = timed(0, a=0.5, b=0.7, c=0.9), timed(1, a=0.5, b=0.7, c=0.9)
+    noisy = replace(after, rounds={**after.rounds, "base": timed(2, spread_=0.2).rounds["base"]})
+    assert anchor_of(before, noisy) not in (None, "base")
+    changes = [replace(one, artifact="cd" * 32) for one in after.subjects[1:]]
+    assert anchor_of(before, replace(after, subjects=(after.subjects[0], *changes))) == "base"
+    for other in ({"artifact": "x"}, {"requested": {"backend": "b"}}, {"applied": {"version": "2"}}, {"place": "far"}):
+        changed = tuple(replace(one, **other) for one in after.subjects)
+        assert anchor_of(before, replace(after, subjects=changed)) is None
+
+
+def test_rows_that_only_one_has_are_named_and_failed_ones_are_no_rows() -> None:
+    before, after = timed(0, a=0.5, old=0.7), timed(1, a=0.5, fresh=0.7)
+    after = replace(after, subjects=(*after.subjects, Subject("tensorrt", reason="no driver")))
+    found = compare_records(before, after)
+    assert (found.gone, found.new) == (("old",), ("fresh", "tensorrt"))
+    assert {change.name for change in found.rows} == {"base", "a"}
+
+
+def test_single_rows_are_compared_whatever_their_names() -> None:
+    before, after = timed(0), timed(1, scale=1.5)
+    after = replace(after, subjects=(one_of("renamed"),), rounds={"renamed": after.rounds["base"]})
+    found = compare_records(before, after)
+    assert found.anchor is None and row(found, "renamed").speed.speed is Speed.SLOWER
+
+
+def test_two_records_that_cannot_be_compared() -> None:
+    before, after = timed(0, a=0.5), timed(1, a=0.5)
+    with pytest.raises(BadInput, match="no row in common"):
+        compare_records(before, replace(after, subjects=(one_of("x"), one_of("y")), rounds={}))
+    paced = {name: replace(rounds, regime="paced") for name, rounds in after.rounds.items()}
+    with pytest.raises(BadInput, match="regime back-to-back and paced"):
+        compare_records(before, replace(after, rounds=paced))
+    scored = replace(before, predictions={"a": answers([0, 1], [0, 1])})
+    with pytest.raises(BadInput, match="different photos"):
+        compare_records(scored, replace(after, predictions={"a": answers([0, 1], [0, 1], start=1)}))
+
+
+def test_answers_of_two_records() -> None:
+    now, before = pair(2000, 2, 40, 400)
+    one, other = (replace(timed(0, a=0.5), predictions={"a": found, "base": found}) for found in (before, now))
+    found = row(compare_records(one, other), "a").answers
+    assert found is not None and found.mcnemar is not None and found.top_1 is not None
+    assert (found.flips.count, found.mcnemar.lost, found.mcnemar.won) == (42, 40, 2)
+    assert found.mcnemar.p_value == pytest.approx(min(1, 2 * mcnemar(now, before).p_value))  # Holm over two rows
+    assert found.top_1.value == pytest.approx(-38 / 2442) and found.non_inferior.decision is Decision.FAIL
+    assert found.visible == smallest_visible_drop(2442, 42 / 2442)
+    drawn = replace(now, kind="synthesized"), replace(before, kind="synthesized")
+    assert answers_of(*drawn, 0.01).flips.count == 42 and answers_of(*drawn, 0.01).top_1 is None
+
+
+SAMPLES = st.lists(st.floats(-1, 1, allow_subnormal=False), min_size=2, max_size=12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SAMPLES, SAMPLES)
+def test_two_samples_laws(one: list[float], other: list[float]) -> None:
+    before, after = np.round(one, 3), np.round(other, 3)
+    there, back = two_sample_ratio(before, after), two_sample_ratio(after, before)
+    assert there.value * back.value == pytest.approx(1)
+    assert there.low <= there.value * (1 + 1e-12) and there.value <= there.high * (1 + 1e-12)
+    assert welch_p(before, after) == pytest.approx(welch_p(after, before))
+    if before.std() > 0.01 and after.std() > 0.01:  # degrees of freedom are rounded down: never bolder than scipy
+        wanted = stats.ttest_ind(before, after, equal_var=False).pvalue
+        assert welch_p(before, after) >= wanted - 1e-9
+
+
+def test_welch_as_scipy_for_many_launches() -> None:
+    chance = np.random.default_rng(0)
+    before, after = chance.normal(0, 1, 400), chance.normal(0.2, 2, 300)
+    assert welch_p(before, after) == pytest.approx(stats.ttest_ind(before, after, equal_var=False).pvalue, rel=1e-2)
+
+
+def test_too_few_launches_prove_nothing_between_records() -> None:
+    before, after = timed(0, n=1, a=0.5), timed(1, n=1, a=0.9)
+    found = compare_records(before, after)
+    assert [change.speed.speed for change in found.rows if change.speed] == [Speed.UNKNOWN]
+
+
+def test_records_of_the_same_thing_seldom_differ() -> None:
+    false = 0
+    for seed in range(400):
+        found = compare_records(timed(2 * seed, n=6, a=0.5), timed(2 * seed + 1, n=6, scale=1.1, a=0.5))
+        false += any(change.speed.speed in (Speed.FASTER, Speed.SLOWER) for change in found.rows if change.speed)
+    assert false <= 4  # 1 %

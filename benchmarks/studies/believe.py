@@ -29,7 +29,7 @@ from tiffin.records.speed import Comparison, Speed, compare_speeds, verdict
 
 RUN = 1000
 DELAYS = {"A": 0.0, "A again": 0.0, "2 % slower": 0.02, "5 % slower": 0.05, "10 % slower": 0.10}
-RESAMPLED, SHORT = 2000, 5
+RESAMPLED, SHORT = 2000, 6
 
 
 def candidates(artifact: Artifact, backend: str, cpu: int | None, run: int) -> list[Candidate]:
@@ -120,7 +120,7 @@ def report(record: Record) -> str:
 
 
 def resampled(record: Record, runs: list[int]) -> list[str]:
-    """Short A/A runs of 5 launches drawn from all launches; shown alike to fresh ones by Kolmogorov and Smirnov."""
+    """Short A/A runs of `SHORT` launches drawn from all launches; shown alike to fresh ones by Kolmogorov and Smirnov."""
     from scipy.stats import ks_2samp
 
     pairs = {run: launch_ratios(of_run(record.rounds["A again"], run), of_run(record.rounds["A"], run)) for run in runs}
