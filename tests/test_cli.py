@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import errno
 import json
 import math
 import os
@@ -695,3 +696,131 @@ def test_wrong_words_for_loadgen(refused: Run, photo_folder: Path, words: tuple[
 def test_loadgen_not_installed(refused: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mlperf_loadgen", None)
     assert 'pip install "tiffin[loadgen]"' in refused("loadgen", "fp32", code=1).err
+
+
+# Two records
+
+
+def timed_record(seed: int, cpu: str = "Some CPU @ 3.00GHz", **factors: float) -> Record:
+    """Six launches of `base` and of each other row, which takes its factor of it."""
+    chance, rows = np.random.default_rng(seed), {"base": 1.0, **factors}
+    drift = chance.normal(0, 0.05, 6)
+    rounds = {}
+    for name, factor in rows.items():
+        medians = 2e7 * factor * np.exp(drift + chance.normal(0, 0.005, 6))
+        rounds[name] = Rounds(tuple(np.full(5, int(ns), np.int64) for ns in medians), tuple(range(6)), tuple(range(6)))
+    about = {"requested": {"backend": "a", "execution_precision": "fp32"}, "applied": {"threads": 2, "version": "1"}}
+    subjects = tuple(Subject(name, ("ab" if name == "base" else f"{seed:02}") * 32, **about) for name in rows)
+    environment = {"cpu": cpu, "cpu_features": ["avx2"], "cores": 2, "versions": {"openvino": str(seed)}}
+    return Record("bench", environment, subjects, rounds=rounds)
+
+
+def test_compare_says_what_changed_and_what_does_not(ok: Run, here: Path) -> None:
+    timed_record(1, one=0.5, other=0.8, gone=1).save(here / "old.json")
+    timed_record(2, one=0.6, other=0.8, fresh=1).save(here / "new.json")
+    shown = ok("compare", "old.json", "new.json").out
+    assert max(map(len, shown.splitlines())) <= 80
+    lines = {line.split()[0]: line for line in shown.splitlines() if line.strip()}
+    assert "+2" in lines["one"] and "%" in lines["one"] and re.search(r" (~|= same) ", lines["other"])
+    said = " ".join(shown.split())
+    assert "relative to base" in said and "only before: gone" in said and "only after: fresh" in said
+    assert "differs: versions.openvino: 1 / 2" in said
+    plain = json.loads(ok("compare", "old.json", "new.json", "--json").out)
+    assert {row["name"]: row["speed"]["speed"] for row in plain["rows"] if row["speed"]}["one"] == "slower"
+    assert plain["anchor"] == "base" and plain["differs"] == {"versions.openvino": ["1", "2"]}
+
+
+def test_compare_says_how_many_launches_it_needs(ok: Run, here: Path) -> None:
+    timed_record(1, one=0.8).save(here / "old.json")
+    noisy = timed_record(2, one=0.8)
+    shaken = tuple(block * (100 + 15 * index) // 100 for index, block in enumerate(noisy.rounds["one"].blocks))
+    rounds = {**noisy.rounds, "one": dataclasses.replace(noisy.rounds["one"], blocks=shaken)}
+    dataclasses.replace(noisy, rounds=rounds, complete=False).save(here / "new.json")
+    shown = ok("compare", "old.json", "new.json").out
+    assert re.search(r"one .* ~ .*need ≥ \d+", shown) and "interrupted: after" in shown
+
+
+def test_records_of_two_machines_are_compared_only_if_asked(ok: Run, refused: Run, here: Path) -> None:
+    timed_record(1, one=0.5).save(here / "old.json")
+    timed_record(1, cpu="Another CPU", one=0.5).save(here / "new.json")
+    ended = refused("compare", "old.json", "new.json")
+    assert "cpu: Some CPU" in ended.err and "--across-machines" in ended.err
+    assert "differs: cpu" in ok("compare", "old.json", "new.json", "--across-machines").out
+
+
+@pytest.mark.parametrize("words", [("--threshold", 0), ("--margin", -1)])
+def test_compare_refuses_what_makes_no_sense(refused: Run, here: Path, words: tuple[object, ...]) -> None:
+    timed_record(1).save(here / "old.json")
+    assert "both above 0" in refused("compare", "old.json", "old.json", *words).err
+    newer = {**json.loads(Path("old.json").read_text()), "schema": 99}
+    Path("newer.json").write_text(json.dumps(newer))
+    assert "schema 99" in refused("compare", "old.json", "newer.json").err
+
+
+def test_scored_records_are_compared_and_shown_in_detail(ok: Run, here: Path, photo_folder: Path) -> None:
+    ok("quantize", "fp32", "--data", photo_folder, "--per-class", 2, "--out", "int8")
+    ok("score", "fp32", "--data", photo_folder, "--out", "before.json", "--threads", 1)
+    ok("score", "int8", "--data", photo_folder, "--out", "after.json", "--threads", 1)
+    ok("score", "fp32", "int8", "--data", photo_folder, "--out", "both.json", "--threads", 1)
+    changed = json.loads(ok("compare", "before.json", "after.json", "--json").out)["rows"][0]["answers"]
+    plain = json.loads(ok("show", "both.json", "--json").out)["rows"][1]
+    assert changed["flips"]["count"] == plain["flips"] == len(plain["flipped"])
+    assert all(flip["photo"].startswith("test/") and flip["before"] != flip["now"] for flip in plain["flipped"])
+    shown = ok("show", "both.json", "--details").out
+    said = " ".join(shown.split())
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "calibration error %" in shown and "confused most" in said and "changed sides" in said
+    assert all(flip["photo"] in shown for flip in plain["flipped"][:3])
+    assert load_record(Path("both.json")).predictions["fp32@onnxruntime"].logits.shape == (48, 4)
+
+
+# The device
+
+
+BLOCKED = ("torch", "onnx", "onnxscript", "onnx_ir", "scipy", "nncf", "openvino", "safetensors", "pooch", "tqdm")
+
+
+@pytest.fixture
+def device(here: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Run a command in a process that, like its workers, has none of the workstation's packages."""
+    (here / "site").mkdir()
+    (here / "site/sitecustomize.py").write_text(
+        "import sys\n"
+        "class Blocked:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.split('.')[0] in {BLOCKED}:\n"
+        "            raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Blocked())\n"
+    )
+    env = {**os.environ, "PYTHONPATH": str(here / "site"), "COLUMNS": "80"}
+
+    def run(*words: object) -> str:
+        ended = subprocess.run([*COMMAND, *map(str, words)], capture_output=True, text=True, env=env)
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+    return run
+
+
+def test_a_device_measures_shows_and_compares_without_the_workstations_packages(device, here: Path) -> None:
+    words = ("--launches", 2, "--blocks", 2, "--block-s", 0.01, "--target", 0.9, "--threads", 1)
+    shown = device("bench", "fp32@onnxruntime", "fp32@null", *words, "--out", "one.json")
+    assert "fp32@onnxruntime" in shown and "not run" not in shown
+    device("bench", "fp32@onnxruntime", "fp32@null", *words, "--out", "two.json")
+    assert "photo to label" in device("show", "one.json", "--details")
+    assert json.loads(device("compare", "one.json", "two.json", "--json"))["rows"]
+
+
+def test_a_full_disk_is_one_error_and_leaves_the_old_record(
+    refused: Run, ok: Run, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("bench", "fp32@null", "--launches", 1, "--blocks", 1, "--block-s", 0.01, "--time-limit-s", 1)
+    ok(*words, "--out", "old.json")
+    kept = Path("old.json").read_bytes()
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    ended = refused(*words, "--out", "old.json")
+    assert "No space left on device" in ended.err and Path("old.json").read_bytes() == kept
