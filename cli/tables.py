@@ -114,7 +114,7 @@ def detail_table(record: Record, reference: str) -> Table:
     from ..records.conditions import cpu_s_per_photo, throughput
     from ..records.latency import tail
 
-    header = ["candidate", "p95 ms", "p99≤ ms", "img/s", "CPU ms", "PSS MB", "peak MB", "start s"]
+    header = ["candidate", "p95 ms", "p99≤ ms", "img/s", "CPU ms", "PSS/peak", "MB", "start s"]
     rows = []
     for subject in _ran(record):
         rounds = record.rounds.get(subject.name)
@@ -130,8 +130,8 @@ def detail_table(record: Record, reference: str) -> Table:
                 ms(p99.bound_s) if p99.bound_s is not None else f"n<{p99.needed}",
                 f"{rate:.1f}" if rate else "",
                 ms(cpu) if cpu else "",
-                _mb(subject.steady_bytes),
-                _mb(subject.peak_bytes),
+                f"{_mb(subject.steady_bytes)}/{_mb(subject.peak_bytes)}",
+                f"{subject.size_bytes / 1e6:.1f}",
                 _median_s(subject.cold_start_s),
             ]
         )
