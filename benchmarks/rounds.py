@@ -139,8 +139,7 @@ class Measurement:
     def _finish(self, workers: dict[str, WorkerClient], name: str) -> None:
         """After the last block of a launch: photo to label, split into stages."""
         tally, worker = self._tallies[name], workers[name]
-        artifact = worker.artifact
-        if self._photos and artifact.manifest.task == "classification" and artifact.manifest.preprocess:
+        if self._photos and _takes_a_photo(worker.artifact):
             worker.resume()
             with self._failing(workers, name):
                 names, rows = worker.stages(self._photos)
@@ -204,6 +203,12 @@ def measure(
     run = Measurement(candidates, options, progress)
     run.run()
     return run.subjects(), run.rounds()
+
+
+def _takes_a_photo(artifact: Artifact) -> bool:
+    """True of a classifier that takes photos one by one."""
+    manifest = artifact.manifest
+    return manifest.task == "classification" and bool(manifest.preprocess) and manifest.inputs[0].shape[0] in (None, 1)
 
 
 def random_feeds(artifact: Artifact, batch: int, seed: int) -> dict[str, np.ndarray]:
