@@ -120,7 +120,7 @@ def report(record: Record) -> str:
 
 
 def resampled(record: Record, runs: list[int]) -> list[str]:
-    """Short A/A runs of `SHORT` launches drawn from all launches; shown alike to fresh ones by Kolmogorov and Smirnov."""
+    """Short A/A runs of `SHORT` launches drawn from all; shown alike to fresh ones by Kolmogorov and Smirnov."""
     from scipy.stats import ks_2samp
 
     pairs = {run: launch_ratios(of_run(record.rounds["A again"], run), of_run(record.rounds["A"], run)) for run in runs}
