@@ -93,28 +93,36 @@ def of_run(rounds: Rounds, run: int) -> Rounds:
     )
 
 
-def compare(rounds: dict[str, Rounds], run: int) -> dict[str, Comparison]:
-    """One run's comparisons with A, as `tiffin bench` makes them."""
-    parts = {name: of_run(found, run) for name, found in rounds.items()}
+def runs_of(record: Record, name: str) -> list[int]:
+    """Runs in which a candidate took part."""
+    return sorted({launch // RUN for launch in record.rounds[name].launches})
+
+
+def compare(rounds: dict[str, Rounds], run: int, alone: str = "") -> dict[str, Comparison]:
+    """One run's comparisons with A, as `tiffin bench` makes them; of one candidate as if it had been the only one."""
+    parts = {name: of_run(found, run) for name, found in rounds.items() if not alone or name in ("A", alone)}
     kept = {name: part for name, part in parts.items() if part.blocks}
     return compare_speeds({name: (part, kept["A"]) for name, part in kept.items() if name != "A"})
 
 
 def report(record: Record) -> str:
     """What the runs found, and A/A once more over short runs resampled from all launches."""
-    runs = sorted({launch // RUN for launch in record.rounds["A"].launches})
+    runs = runs_of(record, "A")
     lines = [
         f"{len(runs)} runs, {record.options['regime']}, core {record.options['cpu']}, {record.environment['cpu']}",
-        "candidate      true ratio  found (median)  faster  slower  same  ambiguous  95 % interval holds the truth",
+        "candidate      truth  median  faster  slower  same  ambiguous  slower alone  95 % interval holds truth",
     ]
     for name, delay in list(DELAYS.items())[1:]:
         speeds = [found[name] for run in runs if name in (found := compare(dict(record.rounds), run))]
         counts = [sum(speed.speed is word for speed in speeds) for word in list(Speed)[:4]]
+        alone = sum(
+            compare(dict(record.rounds), run, name)[name].speed is Speed.SLOWER for run in runs_of(record, name)
+        )
         held = sum(speed.ratio.low <= 1 + delay <= speed.ratio.high for speed in speeds)
         middle = float(np.median([speed.ratio.value for speed in speeds]))
         lines.append(
-            f"{name:13}  {1 + delay:10.2f}  {middle:14.4f}  {counts[0]:6}  {counts[1]:6}  {counts[2]:4}  "
-            f"{counts[3]:9}  {held} of {len(speeds)}"
+            f"{name:13}  {1 + delay:5.2f}  {middle:.4f}  {counts[0]:6}  {counts[1]:6}  {counts[2]:4}  {counts[3]:9}  "
+            f"{alone:12}  {held} of {len(speeds)}"
         )
     return "\n".join([*lines, *resampled(record, runs)])
 
@@ -132,7 +140,7 @@ def resampled(record: Record, runs: list[int]) -> list[str]:
         drawn.append(float(np.log(ratios).mean()))
         found = verdict(ratio_over_launches(ratios), student_p(np.log(ratios)))
         false += found.speed in (Speed.FASTER, Speed.SLOWER)
-    alike = ks_2samp(fresh, drawn).pvalue
+    alike = ks_2samp(fresh, drawn).pvalue if fresh else float("nan")
     return [
         f"A/A, {RESAMPLED} short runs of {SHORT} launches resampled from {len(pool)}: "
         f"{false} false verdicts ({false / RESAMPLED:.2%})",
