@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
+from . import plain
 from .render import Table, wrapped
 from .tables import ms
 
@@ -16,33 +16,35 @@ if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
 
 def as_text(found: RecordChange, records: tuple[Record, Record], margin: float) -> str:
     """Tables of latency and of answers, and notes."""
-    shown = [_latency_table(found), _answers_table(found)]
+    shown = [_latency_table(found, records[1]), _answers_table(found)]
     parts = [*(table.text() for table in shown if table.rows), wrapped(_notes(found, records, margin))]
     return "\n" + "\n\n".join(part for part in parts if part)
 
 
-def _latency_table(found: RecordChange) -> Table:
+def _latency_table(found: RecordChange, after: Record) -> Table:
     rows = [
         [row.name, ms(row.before_s.value), ms(row.after_s.value), delta(row.speed), _because(row.speed)]
         for row in found.rows
         if row.before_s and row.after_s and row.speed
     ]
-    return Table(("p50", "before ms", "after ms", "delta (95 %)", "because"), rows)
+    by_photo = any(rounds.regime == "throughput" for rounds in after.rounds.values())
+    return Table(("ms a photo" if by_photo else "p50, ms", "before", "after", "delta (95 %)", "because"), rows)
 
 
 def delta(speed: Comparison) -> str:
-    """Such as `-7.2 % (-8.1 to -6.4)`, or `~` where neither faster nor slower is proven."""
+    """Such as `-7.2 % (-8.1 to -6.4)`, or `~, need ≥ 40` where neither faster nor slower is proven."""
     from ..records.speed import Speed
 
+    if speed.speed is Speed.AMBIGUOUS:
+        return f"~, need ≥ {speed.needed}" if speed.needed and speed.needed > speed.ratio.n else "~"
     if speed.speed not in (Speed.FASTER, Speed.SLOWER):
-        return "= same" if speed.speed is Speed.SAME else "?" if speed.speed is Speed.UNKNOWN else "~"
+        return "= same" if speed.speed is Speed.SAME else "?"
     value, low, high = ((number - 1) * 100 for number in (speed.ratio.value, speed.ratio.low, speed.ratio.high))
     return f"{value:+.1f} % ({low:+.1f} to {high:+.1f})"
 
 
 def _because(speed: Comparison) -> str:
-    wanted = f", need ≥ {speed.needed}" if speed.needed and speed.needed > speed.ratio.n and delta(speed) == "~" else ""
-    return f"p={speed.p:.2g} n={speed.ratio.n}{wanted}"
+    return f"p={speed.p:.2g} n={speed.ratio.n}"
 
 
 def _answers_table(found: RecordChange) -> Table:
@@ -60,7 +62,7 @@ def _answers_row(row: Change, answers: Answers) -> list[str]:
 
 
 def _notes(found: RecordChange, records: tuple[Record, Record], margin: float) -> list[str]:
-    from ..records.environment import differing
+    from ..records.environment import describe, differing
 
     notes = []
     if any(row.speed for row in found.rows):
@@ -74,9 +76,12 @@ def _notes(found: RecordChange, records: tuple[Record, Record], margin: float) -
             verdict, visible = row.answers.non_inferior, row.answers.visible
             sees = f"; sees drops from {visible * 100:.2f} points" if visible else ""
             notes.append(f"{row.name}: {verdict.decision.value} at {margin * 100:.1f} point ({verdict.reason}{sees})")
+    for row in found.rows:
+        if bool(row.before_s) != bool(row.after_s):
+            notes.append(f"{row.name}: timed only {'before' if row.before_s else 'after'}")
     notes += [f"only before: {name}" for name in found.gone] + [f"only after: {name}" for name in found.new]
     changed = differing(records[0].environment, records[1].environment)
-    notes += [f"differs: {name}: {one} / {other}" for name, (one, other) in changed.items()]
+    notes += [f"differs: {describe({name: pair})}" for name, pair in changed.items()]
     notes += [f"interrupted: {word}" for word, record in zip(("before", "after"), records, strict=True)
               if not record.complete]  # fmt: skip
     return notes
@@ -89,4 +94,4 @@ def as_json(found: RecordChange, records: tuple[Record, Record]) -> str:
     from ..records.environment import differing
 
     changed = differing(records[0].environment, records[1].environment)
-    return json.dumps({**asdict(found), "differs": {name: list(pair) for name, pair in changed.items()}}, indent=1)
+    return plain.as_json({**asdict(found), "differs": {name: list(pair) for name, pair in changed.items()}})

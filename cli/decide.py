@@ -19,7 +19,9 @@ def register(app: typer.Typer) -> None:
 
 def show(
     record: Annotated[Path, typer.Argument(help="A record's .json.")],
-    details: Annotated[bool, typer.Option("--details", help="Photo to label and cold start split, sensors, answers by class.")] = False,
+    details: Annotated[
+        bool, typer.Option("--details", help="Photo to label and cold start split, sensors, answers by class.")
+    ] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Tables in Markdown.")] = False,
     as_json: options.Json = False,
 ) -> None:

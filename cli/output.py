@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,7 +65,7 @@ def print_record(record: Record, reference: str, as_json: bool, markdown: bool =
     from ..optimize.proof import not_faster, vnni_notes
 
     if as_json:
-        render.show(json.dumps(plain.record_json(record, reference), indent=1))
+        render.show(plain.as_json(plain.record_json(record, reference)))
         return
     marks = not_faster(record) if record.predictions else {}
     shown = [tables.main_table(record, reference, marks), tables.detail_table(record, reference)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from .answers import flips_of
@@ -9,6 +10,11 @@ from .tables import speeds, timed
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from ..records import Record
+
+
+def as_json(value: Any) -> str:
+    """JSON text; null for infinity and NaN, which JSON does not know."""
+    return json.dumps(json.loads(json.dumps(value), parse_constant=lambda word: None), indent=1)
 
 
 def record_json(record: Record, reference: str) -> dict[str, Any]:

@@ -19,12 +19,10 @@ from .multiple import holm
 from .paired import Flips, McNemar, difference, flips, mcnemar, non_inferior
 from .power import smallest_visible_drop
 from .predictions import Predictions
-from .ratios import launch_ratios, require_alike
+from .ratios import Trimmed, launch_ratios, require_alike, resampled, trimmed
 from .record import Record
 from .rounds import Rounds
 from .speed import ALPHA, THRESHOLD, Comparison, verdict
-
-_RESAMPLES = 4000
 
 
 @dataclass(frozen=True)
@@ -141,7 +139,7 @@ def _median(rounds: Rounds | None) -> Estimate | None:
 
 
 def _speeds(logs: dict[str, tuple[np.ndarray, np.ndarray]], threshold: float, alpha: float) -> dict[str, Comparison]:
-    p_values = holm([welch_p(*pair) for pair in logs.values()])
+    p_values = holm([yuen_p(*pair) for pair in logs.values()])
     return {
         name: verdict(two_sample_ratio(*pair), float(p), threshold, alpha, _spread(*pair))
         for (name, pair), p in zip(logs.items(), p_values, strict=True)
@@ -151,45 +149,46 @@ def _speeds(logs: dict[str, tuple[np.ndarray, np.ndarray]], threshold: float, al
 def _spread(before: np.ndarray, after: np.ndarray) -> float | None:
     if min(len(before), len(after)) < 2:
         return None
-    return math.hypot(float(before.std(ddof=1)), float(after.std(ddof=1)))
+    return math.hypot(*(trimmed(sample).error * math.sqrt(len(sample)) for sample in (before, after)))
 
 
 def two_sample_ratio(before: np.ndarray, after: np.ndarray, confidence: float = 0.95) -> Estimate:
     """after / before from the logs of two independent samples of launches.
 
-    Both samples are resampled (bootstrap of the difference of means), and the interval is never narrower than Welch's;
-    `n` is the smaller sample's.
+    Bootstrap of the difference of trimmed means, both samples resampled, and never narrower than Yuen's interval; `n`
+    is the smaller sample's.
     """
-    n, method = min(len(before), len(after)), "bootstrap over launches of both records, at least Welch's t"
-    value = float(after.mean() - before.mean()) if n else math.nan
+    n, method = min(len(before), len(after)), "bootstrap over launches of both records, at least Yuen's"
     if n < 2:
+        value = float(after.mean() - before.mean()) if n else math.nan
         return Estimate(math.exp(value), 0.0, math.inf, confidence, n, method)
-    error, degrees = _welch(before, after)
-    half = student_quantile(0.5 + confidence / 2, degrees) * error
-    chance = np.random.default_rng(0)
-    drawn = [x[chance.integers(0, len(x), (_RESAMPLES, len(x)))].mean(axis=1) for x in (before, after)]
-    low, high = np.quantile(drawn[1] - drawn[0], (0.5 - confidence / 2, 0.5 + confidence / 2))
-    low, high = min(value - half, float(low)), max(value + half, float(high))
-    return Estimate(math.exp(value), math.exp(low), math.exp(high), confidence, n, method)
+    found = _difference(before, after)
+    half = student_quantile(0.5 + confidence / 2, found.degrees) * found.error
+    chance, drawn = np.random.default_rng(0), resampled(before)
+    low, high = np.quantile(resampled(after) - chance.permutation(drawn), (0.5 - confidence / 2, 0.5 + confidence / 2))
+    low, high = min(found.value - half, float(low)), max(found.value + half, float(high))
+    return Estimate(math.exp(found.value), math.exp(low), math.exp(high), confidence, n, method)
 
 
-def welch_p(before: np.ndarray, after: np.ndarray) -> float:
-    """Two-sided p of Welch's t test (Biometrika 34, 1947), degrees of freedom rounded down; 1 below two launches."""
+def yuen_p(before: np.ndarray, after: np.ndarray) -> float:
+    """Two-sided p of Yuen's test of trimmed means (Biometrika 61, 1974), degrees of freedom rounded down; 1 below two
+    launches.
+    """
     if min(len(before), len(after)) < 2:
         return 1.0
-    error, degrees = _welch(before, after)
-    gap = abs(float(after.mean() - before.mean()))
-    if error == 0:
-        return 1.0 if gap == 0 else 0.0
-    return 2 * student_cdf(-gap / error, degrees)
+    found = _difference(before, after)
+    if found.error == 0:
+        return 1.0 if found.value == 0 else 0.0
+    return 2 * student_cdf(-abs(found.value) / found.error, found.degrees)
 
 
-def _welch(before: np.ndarray, after: np.ndarray) -> tuple[float, int]:
-    """Standard error of the difference of means, and its degrees of freedom."""
-    parts = [float(sample.var(ddof=1)) / len(sample) for sample in (before, after)]
-    total = sum(parts)
-    spent = sum(part**2 / (len(sample) - 1) for part, sample in zip(parts, (before, after), strict=True))
-    return math.sqrt(total), max(1, int(total**2 / spent)) if spent else min(len(before), len(after)) - 1
+def _difference(before: np.ndarray, after: np.ndarray) -> Trimmed:
+    """Difference of trimmed means, its standard error and its degrees of freedom (Welch and Satterthwaite)."""
+    one, other = trimmed(before), trimmed(after)
+    total = one.error**2 + other.error**2
+    spent = sum(part.error**4 / part.degrees for part in (one, other))
+    degrees = max(1, int(total**2 / spent)) if spent else min(one.degrees, other.degrees)
+    return Trimmed(other.value - one.value, math.sqrt(total), degrees)
 
 
 def _answers(before: Record, after: Record, pairs: dict[str, tuple[str, str]], margin: float) -> dict[str, Answers]:

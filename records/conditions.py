@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .ratios import student_p
+from .ratios import trimmed_p
 from .rounds import Rounds
 
 STEAL_SHARE = 0.01
@@ -88,12 +88,12 @@ def first_block(rounds: Rounds) -> float | None:
 
     Of each launch with two blocks or more: the first block's median over the median of the other blocks' medians. It
     differs if the geometric mean of these ratios is more than 5 % from 1, up or down, at least 3/4 of the launches lie
-    on the same side of 1, and Student's t over the launches' logarithms gives p < 0.01, from four launches on: blocks
+    on the same side of 1, and the trimmed t over the launches' logarithms gives p < 0.01, from four launches on: blocks
     of a noisy machine differ too. A warm-up that was too short shows as a slower first block; a clock that falls as a
     faster one.
     """
     ratios = [medians[0] / float(np.median(medians[1:])) for medians in _launches(rounds) if len(medians) > 1]
-    if len(ratios) < FIRST_LAUNCHES or student_p(np.log(ratios)) >= FIRST_P:
+    if len(ratios) < FIRST_LAUNCHES or trimmed_p(np.log(ratios)) >= FIRST_P:
         return None
     logs = np.log(ratios)
     mean = float(logs.mean())

@@ -12,12 +12,11 @@ import numpy as np
 
 from .estimate import Estimate
 from .multiple import holm
-from .ratios import launch_ratios, ratio_over_launches, student_p
+from .ratios import launch_ratios, ratio_over_launches, trimmed, trimmed_p
 from .rounds import Rounds
 
 THRESHOLD = 0.01  # a smaller effect is «same», however certain
-# Verdicts are taken at 0.5 %, since a launch's log ratio is only roughly normal: A/A runs then stay below 1 %
-# (docs/believing.md).
+# Half of what A/A runs may show: with few launches the trimmed t is a little bold (docs/believing.md).
 ALPHA = 0.005
 
 
@@ -62,7 +61,7 @@ def compare_speeds(
         BadInput: a pair was measured in different regimes, batches or lanes.
     """
     logs = {name: np.log(launch_ratios(*pair)) for name, pair in pairs.items()}
-    values = {name: student_p(found) for name, found in logs.items()}
+    values = {name: trimmed_p(found) for name, found in logs.items()}
     adjusted = dict(zip(values, holm(list(values.values())), strict=True)) if values else {}
     return {
         name: verdict(ratio_over_launches(np.exp(found)), float(adjusted[name]), threshold, alpha, _spread(found))
@@ -71,7 +70,7 @@ def compare_speeds(
 
 
 def _spread(logs: np.ndarray) -> float | None:
-    return float(logs.std(ddof=1)) if len(logs) > 1 else None
+    return trimmed(logs).error * math.sqrt(len(logs)) if len(logs) > 1 else None
 
 
 def verdict(
@@ -99,7 +98,7 @@ def launches_needed(spread: float, threshold: float = THRESHOLD, alpha: float = 
     """Launches at which an effect of the threshold is seen with this power (normal approximation), at least 2.
 
     Args:
-        spread: standard deviation of the launches' log ratios.
+        spread: standard deviation of a launch's log ratio.
     """
     normal = NormalDist()
     reach = normal.inv_cdf(1 - alpha / 2) + normal.inv_cdf(power)

@@ -468,7 +468,7 @@ def test_an_interrupted_bench_keeps_what_it_had(started, ok: Run, here: Path) ->
     kept = files(here) - before
     assert {path.relative_to(here).as_posix() for path in kept} == {"out/bench.json", "out/bench.npz"}
     found = load_record(Path("out/bench.json"))
-    assert not found.complete and len(found.rounds) == 2
+    assert not found.complete and len(found.rounds) == 2, [subject.reason for subject in found.subjects]
     assert all(len(taken.blocks) >= 2 and taken.ended == "interrupted" for taken in found.rounds.values())
     shown = ok("show", "out/bench.json").out
     assert "interrupted: this is what had been measured by then" in " ".join(shown.split())
@@ -737,7 +737,37 @@ def test_compare_says_how_many_launches_it_needs(ok: Run, here: Path) -> None:
     rounds = {**noisy.rounds, "one": dataclasses.replace(noisy.rounds["one"], blocks=shaken)}
     dataclasses.replace(noisy, rounds=rounds, complete=False).save(here / "new.json")
     shown = ok("compare", "old.json", "new.json").out
-    assert re.search(r"one .* ~ .*need ≥ \d+", shown) and "interrupted: after" in shown
+    assert re.search(r"one .* ~, need ≥ \d+", shown) and "interrupted: after" in shown
+
+
+def strictly(text: str) -> dict[str, object]:
+    """JSON without the infinities and NaNs that only Python reads."""
+    return json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+
+
+def test_the_widest_comparison_fits_80_columns(ok: Run, here: Path) -> None:
+    long, other = "openvino int8 cpu-vnni nncf, without VNNI", "tensorrt_rtx int8 tensorrt"
+    timed_record(1, **{long: 0.8, other: 1}).save(here / "old.json")
+    new = timed_record(2, **{long: 0.8, other: 2.3})
+    shaken = tuple(block * (100 + 15 * index) // 100 for index, block in enumerate(new.rounds[long].blocks))
+    rounds = {**new.rounds, long: dataclasses.replace(new.rounds[long], blocks=shaken)}
+    dataclasses.replace(new, rounds=rounds).save(here / "new.json")
+    shown = ok("compare", "old.json", "new.json").out
+    assert "need ≥" in shown and "+130" in shown and max(map(len, shown.splitlines())) <= 80
+
+
+def test_a_row_that_was_interrupted_is_named_and_its_json_is_json(ok: Run, here: Path) -> None:
+    whole = timed_record(1, one=0.8, other=0.9)
+    first = {
+        name: dataclasses.replace(rounds, blocks=rounds.blocks[:1], launches=(0,), order=(0,))
+        for name, rounds in whole.rounds.items()
+    }
+    whole.save(here / "old.json")
+    dataclasses.replace(whole, rounds={**first, "one": Rounds()}, complete=False).save(here / "new.json")
+    shown = ok("compare", "old.json", "new.json").out
+    assert "one: timed only before" in shown and re.search(r"other .* \?  p=1 n=1", shown)
+    assert strictly(ok("compare", "old.json", "new.json", "--json").out)["rows"]
+    assert strictly(ok("show", "new.json", "--json").out)["rows"]
 
 
 def test_records_of_two_machines_are_compared_only_if_asked(ok: Run, refused: Run, here: Path) -> None:
@@ -774,10 +804,42 @@ def test_scored_records_are_compared_and_shown_in_detail(ok: Run, here: Path, ph
     assert load_record(Path("both.json")).predictions["fp32@onnxruntime"].logits.shape == (48, 4)
 
 
+def test_details_of_many_flips(ok: Run, tmp_path: Path) -> None:
+    found = wide_record()
+    reference, *others = found.predictions
+    truth = found.predictions[reference].truth
+    logits = np.eye(7, dtype=np.float32)[truth] * 5
+    worse = logits.copy()
+    worse[:25] = np.roll(worse[:25], 1, axis=1)
+    answers = {
+        name: Predictions.from_logits(found.predictions[name].photos, truth, scores, "photos")
+        for name, scores in ((reference, logits), (others[0], worse))
+    }
+    labels = [f"dish-{index}" for index in range(7)]
+    about = {"labels": labels, "coarse": ["soup"] * 3 + ["rice"] * 4, "files": [f"p/{i:04}.jpg" for i in range(2000)]}
+    path = dataclasses.replace(found, predictions=answers, data={**found.data, **about}).save(tmp_path / "many.json")
+    shown = ok("show", path, "--details").out
+    said = " ".join(shown.split())
+    assert max(map(len, shown.splitlines())) <= 80
+    assert re.search(r"soup +858 +100\.0 +\d\d\.\d", shown) and "rice" in shown
+    assert "p/0000.jpg: dish-0 → dish-1" in said and "5 more in --json" in said and "p/0024.jpg" not in said
+    assert "dish-0 as dish-1 4" in said and "1.25% changed sides" in said and "calibration error %" in said
+    flipped = json.loads(ok("show", path, "--json").out)["rows"][1]["flipped"]
+    assert len(flipped) == 25 and flipped[24] == {
+        "photo": "p/0024.jpg",
+        "truth": "dish-3",
+        "before": "dish-3",
+        "now": "dish-4",
+    }
+
+
 # The device
 
 
-BLOCKED = ("torch", "onnx", "onnxscript", "onnx_ir", "scipy", "nncf", "openvino", "safetensors", "pooch", "tqdm")
+BLOCKED = (
+    *("torch", "onnx", "onnxscript", "onnx_ir", "scipy", "nncf", "openvino", "safetensors"),
+    *("pooch", "tqdm", "platformdirs"),
+)
 
 
 @pytest.fixture
@@ -793,6 +855,9 @@ def device(here: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
         "sys.meta_path.insert(0, Blocked())\n"
     )
     env = {**os.environ, "PYTHONPATH": str(here / "site"), "COLUMNS": "80"}
+    missing = "import sys\nfor name in sys.argv[1:]:\n    try: __import__(name)\n    except ImportError: print(name)"
+    tried = subprocess.run([sys.executable, "-c", missing, *BLOCKED], capture_output=True, text=True, env=env)
+    assert tuple(tried.stdout.split()) == BLOCKED
 
     def run(*words: object) -> str:
         ended = subprocess.run([*COMMAND, *map(str, words)], capture_output=True, text=True, env=env)
@@ -806,6 +871,7 @@ def test_a_device_measures_shows_and_compares_without_the_workstations_packages(
     words = ("--launches", 2, "--blocks", 2, "--block-s", 0.01, "--target", 0.9, "--threads", 1)
     shown = device("bench", "fp32@onnxruntime", "fp32@null", *words, "--out", "one.json")
     assert "fp32@onnxruntime" in shown and "not run" not in shown
+    assert set(load_record(here / "one.json").rounds) == {"fp32@onnxruntime", "fp32@null"}
     device("bench", "fp32@onnxruntime", "fp32@null", *words, "--out", "two.json")
     assert "photo to label" in device("show", "one.json", "--details")
     assert json.loads(device("compare", "one.json", "two.json", "--json"))["rows"]

@@ -23,7 +23,7 @@ from tiffin.benchmarks.options import RoundOptions
 from tiffin.benchmarks.rounds import Measurement
 from tiffin.benchmarks.workers.place import Place
 from tiffin.records import Record, Rounds, Subject
-from tiffin.records.ratios import launch_ratios, ratio_over_launches, student_p
+from tiffin.records.ratios import launch_ratios, ratio_over_launches, trimmed_p
 from tiffin.records.record import load_record
 from tiffin.records.speed import Comparison, Speed, compare_speeds, verdict
 
@@ -138,7 +138,7 @@ def resampled(record: Record, runs: list[int]) -> list[str]:
     for _ in range(RESAMPLED):
         ratios = chance.choice(pool, SHORT, replace=False)
         drawn.append(float(np.log(ratios).mean()))
-        found = verdict(ratio_over_launches(ratios), student_p(np.log(ratios)))
+        found = verdict(ratio_over_launches(ratios), trimmed_p(np.log(ratios)))
         false += found.speed in (Speed.FASTER, Speed.SLOWER)
     alike = ks_2samp(fresh, drawn).pvalue if fresh else float("nan")
     return [
