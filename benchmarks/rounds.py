@@ -87,7 +87,7 @@ class Measurement:
                 self._finish(workers, name)
 
     def _status(self, launch: int, name: str) -> Status:
-        return Status(launch, name, time.monotonic() - self._began, self._options.time_limit_s, dict(self._known))
+        return Status(launch, name, self.elapsed_s, self._options.time_limit_s, dict(self._known))
 
     @contextlib.contextmanager
     def _workers(self, candidates: Sequence[Candidate]) -> Iterator[dict[str, WorkerClient]]:
@@ -163,7 +163,7 @@ class Measurement:
 
     def _judge(self, launch: int, launch_s: float) -> None:
         """Say of each open candidate how well it is known, and whether it is done."""
-        left_s = self._options.time_limit_s - (time.monotonic() - self._began)
+        left_s = self._options.time_limit_s - self.elapsed_s
         most = max(self._options.launches, self._options.max_launches)
         affordable = min(int(left_s / launch_s), most - launch)
         names = [row.name for row in self._open()]
@@ -186,6 +186,11 @@ class Measurement:
     def subjects(self) -> tuple[Subject, ...]:
         """One a candidate, in the order given."""
         return tuple(candidate.subject(**self._tallies[candidate.name].facts()) for candidate in self._candidates)
+
+    @property
+    def elapsed_s(self) -> float:
+        """Since the run began."""
+        return time.monotonic() - self._began
 
     def missing_sensors(self) -> dict[str, str]:
         """What this machine does not tell, and why."""

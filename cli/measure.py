@@ -70,7 +70,7 @@ def bench(
     def record(complete: bool):  # type: ignore[no-untyped-def]
         from ..records import Record
 
-        about = {**asdict(chosen), "not_told": run.missing_sensors()}
+        about = {**asdict(chosen), "elapsed_s": round(run.elapsed_s, 1), "not_told": run.missing_sensors()}
         return Record("bench", environment, run.subjects(), about, rounds=run.rounds(), stages=run.stages(),
                       created=machine.utc_now(), complete=complete)  # fmt: skip
 
