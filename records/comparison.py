@@ -197,6 +197,8 @@ def _answers(before: Record, after: Record, pairs: dict[str, tuple[str, str]], m
         for name, (one, other) in pairs.items()
         if one in before.predictions and other in after.predictions
     }
+    if scored:
+        _require_same_labels(before, after)
     found = {name: answers_of(*pair, margin) for name, pair in scored.items()}
     tested = {name: row.mcnemar for name, row in found.items() if row.mcnemar}
     adjusted = holm([test.p_value for test in tested.values()])
@@ -206,6 +208,13 @@ def _answers(before: Record, after: Record, pairs: dict[str, tuple[str, str]], m
             found[name].visible,
         )  # fmt: skip
     return found
+
+
+def _require_same_labels(before: Record, after: Record) -> None:
+    one, other = (list(record.data.get("labels") or ()) for record in (before, after))
+    if one and other and one != other:
+        odd = [f"{a!r} / {b!r}" for a, b in zip(one, other, strict=False) if a != b] or [f"{len(one)} / {len(other)}"]
+        raise BadInput(f"answers with other labels ({odd[0]})", "two records of one set of labels")
 
 
 def answers_of(subject: Predictions, reference: Predictions, margin: float) -> Answers:

@@ -1709,3 +1709,9 @@ def test_records_of_the_same_thing_seldom_differ(n: int) -> None:
     chance = np.random.default_rng(n)
     runs = [(chance.normal(0, 0.02, n), chance.normal(0, 0.01, n)) for _ in range(3000)]
     assert sum(yuen_p(*run) < ALPHA for run in runs) <= 30  # 1 %; a verdict asks for a smaller p and more
+
+
+def test_answers_under_renamed_labels_are_refused() -> None:
+    one = replace(timed(0, a=0.5), predictions={"a": answers([0, 1], [0, 1])}, data={"labels": ["leek", "milk"]})
+    with pytest.raises(BadInput, match="'milk' / 'pear'"):
+        compare_records(one, replace(one, data={"labels": ["leek", "pear"]}))
