@@ -29,7 +29,8 @@ lint: $(VENV)/installed  ## style, types, floors, Python 3.10 on the device room
 	MYPYPATH=$(VENV)/types $(BIN)/mypy -p tiffin
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/vermin -q --no-tips --violations -t=3.10- --eval-annotations \
-	  __init__.py errors.py machine.py artifact records runtime cli/device.py cli/options.py
+	  __init__.py errors.py machine.py artifact records runtime data cli optimize/proof.py \
+	  benchmarks/*.py benchmarks/workers
 
 RESULTS := benchmarks/results
 STUDIES := benchmarks/studies

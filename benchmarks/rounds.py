@@ -87,7 +87,11 @@ class Measurement:
                 self._finish(workers, name)
 
     def _status(self, launch: int, name: str) -> Status:
-        return Status(launch, name, self.elapsed_s, self._options.time_limit_s, dict(self._known))
+        return Status(launch, name, self.elapsed_s, self._limit_s(), dict(self._known))
+
+    def _limit_s(self) -> float:
+        sustained = self._options.regime == "sustained"
+        return self._options.sustain_s * len(self._candidates) if sustained else self._options.time_limit_s
 
     @contextlib.contextmanager
     def _workers(self, candidates: Sequence[Candidate]) -> Iterator[dict[str, WorkerClient]]:
@@ -120,8 +124,8 @@ class Measurement:
         """A worker that fails is closed and becomes a reason."""
         try:
             yield
-        except TiffinError as error:
-            self._tallies[name].reason = error.what
+        except (TiffinError, OSError) as error:  # OSError: no room for a worker's feeds, no process to be had
+            self._tallies[name].reason = error.what if isinstance(error, TiffinError) else str(error)
             if name in workers:
                 workers.pop(name).close()
 

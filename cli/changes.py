@@ -23,9 +23,15 @@ def as_text(found: RecordChange, records: tuple[Record, Record], margin: float) 
 
 def _latency_table(found: RecordChange, after: Record) -> Table:
     rows = [
-        [row.name, ms(row.before_s.value), ms(row.after_s.value), delta(row.speed), _because(row.speed)]
+        [
+            row.name,
+            ms(row.before_s.value),
+            ms(row.after_s.value),
+            delta(row.speed) if row.speed else "the others' measure",
+            _because(row.speed) if row.speed else "",
+        ]
         for row in found.rows
-        if row.before_s and row.after_s and row.speed
+        if row.before_s and row.after_s
     ]
     by_photo = any(rounds.regime == "throughput" for rounds in after.rounds.values())
     return Table(("ms a photo" if by_photo else "p50, ms", "before", "after", "delta (95 %)", "because"), rows)
@@ -71,6 +77,7 @@ def _notes(found: RecordChange, records: tuple[Record, Record], margin: float) -
             if found.anchor
             else "no row is the same thing in both: drift between the two records is not covered by the intervals"
         )
+    notes += _moved(found)
     for row in found.rows:
         if row.answers and row.answers.non_inferior:
             verdict, visible = row.answers.non_inferior, row.answers.visible
@@ -79,12 +86,36 @@ def _notes(found: RecordChange, records: tuple[Record, Record], margin: float) -
     for row in found.rows:
         if bool(row.before_s) != bool(row.after_s):
             notes.append(f"{row.name}: timed only {'before' if row.before_s else 'after'}")
+    notes += [f"{name}: ran with other {', '.join(words)}" for name, words in _other_runs(records).items()]
     notes += [f"only before: {name}" for name in found.gone] + [f"only after: {name}" for name in found.new]
     changed = differing(records[0].environment, records[1].environment)
     notes += [f"differs: {describe({name: pair})}" for name, pair in changed.items()]
     notes += [f"interrupted: {word}" for word, record in zip(("before", "after"), records, strict=True)
               if not record.complete]  # fmt: skip
     return notes
+
+
+def _other_runs(records: tuple[Record, Record]) -> dict[str, list[str]]:
+    """Rows of both whose engine applied something else: threads, lanes, version."""
+    ours, theirs = ({row.name: row.applied for row in record.subjects if row.applied} for record in records)
+    found = {
+        name: sorted(f"{key} ({ours[name].get(key)} / {theirs[name].get(key)})" for key in {*ours[name], *theirs[name]}
+                     if ours[name].get(key) != theirs[name].get(key))
+        for name in ours if name in theirs
+    }  # fmt: skip
+    return {name: words for name, words in found.items() if words}
+
+
+def _moved(found: RecordChange) -> list[str]:
+    """What hits every row alike cancels with the drift: say how far the common measure itself has moved."""
+    anchor = next((row for row in found.rows if row.name == found.anchor), None)
+    if anchor is None or anchor.before_s is None or anchor.after_s is None:
+        return []
+    ratio = anchor.after_s.value / anchor.before_s.value
+    return [
+        f"{anchor.name} itself: {(ratio - 1) * 100:+.1f} %: the machine's drift, or a change that hits every row; "
+        "these records cannot tell them apart, a bench side by side can"
+    ]
 
 
 def as_json(found: RecordChange, records: tuple[Record, Record]) -> str:

@@ -78,8 +78,9 @@ def bench(
         run.run()
     except BaseException:
         if run.rounds():
-            output.save(record(complete=False), out)
-            render.say(f"\nkept what had been measured: {out} (print it: tiffin show {out})")
+            part = out.with_name(f"{out.stem}.partial.json") if out.exists() else out  # never over a complete one
+            output.save(record(complete=False), part)
+            render.say(f"\nkept what had been measured: {part} (print it: tiffin show {part})")
         raise
     finally:
         progress.timed()

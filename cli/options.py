@@ -12,6 +12,7 @@ from ..errors import BadInput
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from ..artifact import Preprocess
     from ..benchmarks.candidate import Candidate
+    from ..benchmarks.workers.place import Place
 
 Subjects = Annotated[
     list[str], typer.Argument(help="Artifacts; FOLDER@BACKEND runs one on another engine.", show_default=False)
@@ -49,7 +50,6 @@ def candidates(
 
     from ..artifact import Artifact
     from ..benchmarks.candidate import Candidate
-    from ..benchmarks.workers.place import Place
     from ..runtime import backends, default_run
 
     found = []
@@ -61,10 +61,17 @@ def candidates(
         backends.backend(chosen)  # an unknown word is refused now, not a row that cannot run
         run = replace(run, backend=chosen, threads=threads, lanes=lanes,
                       execution_precision=precision or run.execution_precision)  # fmt: skip
-        found.append(Candidate(f"{folder}@{chosen}", artifact, run, Place(cpus=cpus)))
+        found.append(Candidate(f"{folder}@{chosen}", artifact, run, _place(cpus)))
     if len({candidate.name for candidate in found}) < len(found):
         raise BadInput("one candidate is named twice", "different artifacts or backends")
     return _briefly(found)
+
+
+def _place(cpus: tuple[int, ...] | None) -> Place:
+    """Natively, on the cores asked for: another place for whoever compares records."""
+    from ..benchmarks.workers.place import NATIVE, Place
+
+    return NATIVE if cpus is None else Place(f"cores {', '.join(map(str, cpus))}", cpus=cpus)
 
 
 def _briefly(found: list[Candidate]) -> list[Candidate]:

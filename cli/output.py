@@ -46,13 +46,13 @@ def save(record: Record, out: Path) -> None:
 
 
 def finish(record: Record, out: Path, as_json: bool, reference: str) -> None:
-    """Write, print, and say where.
+    """Print, write, and say where.
 
     Raises:
         EngineMissing: nothing could run; the record is written all the same.
     """
+    print_record(record, reference, as_json)  # first: a full disk must not lose it
     save(record, out)
-    print_record(record, reference, as_json)
     render.say(f"record: {out} (print it again: tiffin show {out})")
     if all(subject.reason for subject in record.subjects):
         raise EngineMissing(

@@ -37,8 +37,8 @@ class Subject:
         cold_start_s: process start → first answer, seconds, by launch.
         cold_split_s: the same split: "start" (of the interpreter), "import", "load", "first" → seconds, by launch.
         peak_bytes: peak resident memory of the worker.
-        steady_bytes: its share of memory (PSS) after the last block.
-        rss_bytes: resident at that moment, pages shared with others counted in full.
+        steady_bytes: its share of memory (PSS), pages shared with the other workers divided: median over blocks.
+        rss_bytes: resident, pages shared with others counted in full: greatest over blocks.
         device_bytes: memory of the accelerator; None where there is none, or nothing tells.
         reason: why it did not run; empty where it did.
         place: "native", or what was limited.

@@ -10,6 +10,7 @@ from statistics import NormalDist
 
 import numpy as np
 
+from .distributions import student_quantile
 from .estimate import Estimate
 from .multiple import holm
 from .ratios import launch_ratios, ratio_over_launches, trimmed, trimmed_p
@@ -18,6 +19,7 @@ from .rounds import Rounds
 THRESHOLD = 0.01  # a smaller effect is «same», however certain
 # Half of what A/A runs may show: with few launches the trimmed t is a little bold (docs/believing.md).
 ALPHA = 0.005
+_MOST = 100_000  # launches; more is «never»
 
 
 class Speed(str, Enum):
@@ -38,7 +40,7 @@ class Comparison:
         ratio: with its 95 % interval over launches; below 1 the subject is faster.
         p: two-sided, adjusted by Holm over all comparisons made together.
         speed: the verdict; `reason` says why in words.
-        needed: launches at which an effect of the threshold would be seen in 4 of 5 runs; None where unknown.
+        needed: launches at which an effect of twice the threshold would be found in 4 of 5 runs; None where unknown.
     """
 
     ratio: Estimate
@@ -95,11 +97,16 @@ def verdict(
 
 
 def launches_needed(spread: float, threshold: float = THRESHOLD, alpha: float = ALPHA, power: float = 0.8) -> int:
-    """Launches at which an effect of the threshold is seen with this power (normal approximation), at least 2.
+    """Launches at which an effect of twice the threshold is found with this power by one comparison, at least 3.
+
+    Twice, since a verdict asks for the threshold itself, which a true effect of that size shows in one of two runs.
+    Student's t with the power's quantile added (Cohen 1988), untrimmed.
 
     Args:
         spread: standard deviation of a launch's log ratio.
     """
-    normal = NormalDist()
-    reach = normal.inv_cdf(1 - alpha / 2) + normal.inv_cdf(power)
-    return max(2, math.ceil((reach * spread / math.log1p(threshold)) ** 2))
+    effect, beyond = math.log1p(2 * threshold), NormalDist().inv_cdf(power)
+    n = max(3, math.ceil(((2.8 + beyond) * spread / effect) ** 2))
+    while n < _MOST and (student_quantile(1 - alpha / 2, n - 1) + beyond) * spread / math.sqrt(n) > effect:
+        n += 1
+    return n

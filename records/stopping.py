@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
+from .distributions import student_quantile
 from .latency import launch_medians_s
-from .ratios import launch_ratios, ratio_over_launches
+from .ratios import launch_ratios, ratio_over_launches, trimmed
 from .rounds import Rounds
 
 _SETTLED_AFTER = 8  # launches; fewer say little of their own spread
-_SETTLED_WITHIN = 0.1
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,8 @@ class Precision:
         value: the ratio, or the median in seconds.
         half_width: of its 95 % interval, relative; infinite below two launches.
         launches: that it stands on.
-        needed: launches at which the target would be reached if the spread stays; None where not to be said.
-        settled: whether the spread itself has come to rest.
+        needed: launches at which the target would be reached if the spread is at its lower 90 % bound; None below two.
+        settled: whether there are launches enough to speak of their spread.
     """
 
     value: float
@@ -39,15 +40,26 @@ def precision(subject: Rounds, reference: Rounds | None, target: float) -> Preci
     values = launch_medians_s(subject) if reference is None else launch_ratios(subject, reference)
     if len(values) < 2:
         return Precision(float(values[0]) if len(values) else math.nan, math.inf, len(values), None, False)
-    found = ratio_over_launches(values)
+    found, logs = ratio_over_launches(values), np.log(values)
     half = (found.high - found.low) / 2 / found.value
-    needed = math.ceil(len(values) * (half / target) ** 2)
-    return Precision(found.value, half, len(values), needed, _settled(np.log(values)))
+    return Precision(found.value, half, len(values), _needed(logs, target), len(values) >= _SETTLED_AFTER)
 
 
-def _settled(logs: np.ndarray) -> bool:
-    """The spread changed by less than a tenth with each of the last three launches."""
-    if len(logs) < _SETTLED_AFTER:
-        return False
-    spreads = [float(logs[:n].std(ddof=1)) for n in range(len(logs) - 3, len(logs) + 1)]
-    return all(abs(b - a) <= _SETTLED_WITHIN * a for a, b in zip(spreads, spreads[1:], strict=False))
+def _needed(logs: np.ndarray, target: float) -> int:
+    """Fewest launches whose Student interval reaches the target, if the spread is as small as it may well be.
+
+    The spread is its lower 90 % bound (chi-square by Wilson and Hilferty): «noisy» is said only where even that would
+    not do.
+    """
+    centre = trimmed(logs)
+    spread = centre.error * math.sqrt(len(logs)) * math.sqrt(centre.degrees / _chi_square(0.9, centre.degrees))
+    n = max(2, math.ceil((1.96 * spread / target) ** 2))
+    while student_quantile(0.975, n - 1) * spread / math.sqrt(n) > target:
+        n += 1
+    return n
+
+
+def _chi_square(share: float, degrees: int) -> float:
+    """Quantile, by Wilson and Hilferty 1931."""
+    part = 2 / (9 * degrees)
+    return degrees * (1 - part + NormalDist().inv_cdf(share) * math.sqrt(part)) ** 3

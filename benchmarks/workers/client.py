@@ -124,17 +124,18 @@ class WorkerClient:
     def pause(self) -> None:
         """SIGSTOP, and wait until all its threads stand: nothing of it runs, spinning thread pools included."""
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
-            self._process.send_signal(signal.SIGSTOP)
+            os.killpg(self._process.pid, signal.SIGSTOP)  # it leads a group of its own: its children stand too
             os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         """SIGCONT."""
         with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGCONT)
+            os.killpg(self._process.pid, signal.SIGCONT)
 
     def close(self) -> None:
         """End the process, by force if need be."""
-        self._process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout, self._stderr):
             with contextlib.suppress(OSError, AttributeError):

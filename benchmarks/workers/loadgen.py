@@ -139,6 +139,7 @@ def _settings(loadgen: ModuleType, asked: LoadOptions, count: int, samples_per_s
             "this LoadGen carries no official settings", "version 6 or newer", 'pip install -U "tiffin[loadgen]"'
         )
     official = {name: getattr(settings, name) for name in _SHORTENED}
+    kept_ns = settings.server_target_latency_ns
     settings.scenario = getattr(loadgen.TestScenario, SCENARIOS[asked.scenario])
     settings.mode = getattr(loadgen.TestMode, MODES[asked.mode])
     if not asked.official:
@@ -154,7 +155,10 @@ def _settings(loadgen: ModuleType, asked: LoadOptions, count: int, samples_per_s
     if asked.target_latency_ms is not None:
         settings.server_target_latency_ns = round(asked.target_latency_ms * 1e6)
     applied = {name: getattr(settings, name) for name in _SHORTENED}
-    return settings, {} if asked.mode == "accuracy" else _below(official, applied)
+    shortened = _below(official, applied)
+    if settings.server_target_latency_ns > kept_ns:
+        shortened["server_target_latency_ns"] = f"{settings.server_target_latency_ns} of {kept_ns}"
+    return settings, {} if asked.mode == "accuracy" else shortened
 
 
 _SHORTENED = ("min_duration_ms", "min_query_count", "performance_sample_count_override")
