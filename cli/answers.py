@@ -25,7 +25,7 @@ def answers_table(record: Record, reference: str) -> Table:
         if found.kind != "photos" or base is None:
             continue
         test = mcnemar(found, base)
-        worst = worst_class(found, base, _classes(record, found))
+        worst = worst_class(found, base, classes_of(record, found))
         rows.append(
             [
                 name,
@@ -38,7 +38,8 @@ def answers_table(record: Record, reference: str) -> Table:
     return Table(("answers", "calibration error %", "lost/won", "p", "class proven worse"), rows)
 
 
-def _classes(record: Record, found: Predictions) -> int:
+def classes_of(record: Record, found: Predictions) -> int:
+    """How many classes there are, by the record's labels or by what was answered."""
     return len(record.data.get("labels") or ()) or int(max(found.truth.max(), found.top.max())) + 1
 
 
@@ -97,7 +98,7 @@ def _confused(record: Record, found: Predictions) -> str:
 
     from ..records.classification import confusion
 
-    counts = confusion(found, _classes(record, found))
+    counts = confusion(found, classes_of(record, found))
     np.fill_diagonal(counts, 0)
     order = np.argsort(-counts, axis=None, kind="stable")[:MOST_PAIRS]
     pairs = [(*np.unravel_index(index, counts.shape), int(counts.flat[index])) for index in order]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from .answers import flips_of
+from .answers import classes_of, flips_of, label
 from .tables import speeds, timed
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
@@ -43,6 +43,7 @@ def record_json(record: Record, reference: str) -> dict[str, Any]:
                 "flags": list(flags(rounds)) if rounds else [],
                 "top1": vars(top_k(found)) if found and found.kind == "photos" else None,
                 "top5": vars(top_k(found, 5)) if found and found.kind == "photos" else None,
+                "per_class": _per_class(record, subject.name),
                 "agreement": vars(agreement(found, base)) if found and base else None,
                 "flips": flips(found, base).count if found and base else None,
                 "flipped": flips_of(record, subject.name, reference),
@@ -56,3 +57,14 @@ def record_json(record: Record, reference: str) -> dict[str, Any]:
         "reference": reference,
         "rows": rows,
     }
+
+
+def _per_class(record: Record, name: str) -> dict[str, Any] | None:
+    """Label → top-1 with its interval, of the classes that have photos."""
+    from ..records.classification import per_class
+
+    found = record.predictions.get(name)
+    if found is None or found.kind != "photos":
+        return None
+    estimates = per_class(found, classes_of(record, found))
+    return {label(record, index): vars(top1) for index, top1 in enumerate(estimates) if top1}
