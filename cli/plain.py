@@ -9,7 +9,7 @@ from .answers import classes_of, flips_of, label
 from .tables import speeds, timed
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
-    from ..records import Record
+    from ..records import Record, Subject
 
 
 def as_json(value: Any) -> str:
@@ -39,6 +39,7 @@ def record_json(record: Record, reference: str) -> dict[str, Any]:
                 "latency": asdict(latency) if latency else None,
                 "tails": [asdict(tail(rounds.all_ns(), share)) for share in TAILS] if rounds else [],
                 "ratio": asdict(compared[subject.name]) if subject.name in compared else None,
+                **_measured(record, subject),
                 "ended": rounds.ended if rounds else None,
                 "flags": list(flags(rounds)) if rounds else [],
                 "top1": vars(top_k(found)) if found and found.kind == "photos" else None,
@@ -56,6 +57,28 @@ def record_json(record: Record, reference: str) -> dict[str, Any]:
         "complete": record.complete,
         "reference": reference,
         "rows": rows,
+    }
+
+
+def _measured(record: Record, subject: Subject) -> dict[str, Any]:
+    """What the tables tell besides latency: costs, memory, cold start, photo to label."""
+    import numpy as np
+
+    from ..records.conditions import cpu_s_per_photo, energy_j_per_photo, throughput
+
+    rounds, stages = record.rounds.get(subject.name), record.stages.get(subject.name)
+    return {
+        "throughput": throughput(rounds) if rounds else None,
+        "cpu_s_per_photo": cpu_s_per_photo(rounds) if rounds else None,
+        "energy_j_per_photo": energy_j_per_photo(rounds) if rounds else {},
+        "steady_bytes": subject.steady_bytes,
+        "rss_bytes": subject.rss_bytes,
+        "peak_bytes": subject.peak_bytes,
+        "cold_start_s": list(subject.cold_start_s),
+        "cold_split_s": {name: list(values) for name, values in subject.cold_split_s.items()},
+        "stages_p50_s": dict(zip(stages.names, (np.median(stages.ns, axis=0) / 1e9).tolist(), strict=True))
+        if stages
+        else {},
     }
 
 
