@@ -114,12 +114,19 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
 
 
+def _keep_to(cpus: list[int]) -> None:
+    """All threads, those too that numpy's BLAS started when it was imported; later ones inherit it."""
+    tasks = Path("/proc/self/task")
+    for task in [int(entry.name) for entry in tasks.iterdir()] if tasks.is_dir() else [0]:
+        os.sched_setaffinity(task, cpus)
+
+
 def main() -> None:
     """Serve until standard input ends."""
     die_with_parent()
     asked = json.loads(sys.argv[1])
     if asked["cpus"] is not None:
-        os.sched_setaffinity(0, asked["cpus"])
+        _keep_to(asked["cpus"])
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # engines that print must not garble the answers
     worker = Worker(asked["delay"])
