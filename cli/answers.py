@@ -86,8 +86,7 @@ def _visible(record: Record, name: str, reference: str) -> list[str]:
     base, found = record.predictions.get(reference), record.predictions[name]
     if base is None or name == reference:
         return []
-    test = mcnemar(found, base)
-    discordance = max(test.lost + test.won, 1) / len(found)
+    discordance = mcnemar(found, base).discordance(len(found))
     visible = smallest_visible_drop(len(found), discordance)
     said = f"drops from {visible * 100:.2f} points on" if visible else "no drop: too few photos changed sides"
     return [f"{name}: {len(found)} photos, of which {discordance:.2%} changed sides, show {said} (in 4 of 5 samples)"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import plain
+from .notes import verdict_line
 from .render import Table, wrapped
 from .tables import ms
 
@@ -80,9 +81,9 @@ def _notes(found: RecordChange, records: tuple[Record, Record], margin: float) -
     notes += _moved(found)
     for row in found.rows:
         if row.answers and row.answers.non_inferior:
-            verdict, visible = row.answers.non_inferior, row.answers.visible
+            visible = row.answers.visible
             sees = f"; sees drops from {visible * 100:.2f} points" if visible else ""
-            notes.append(f"{row.name}: {verdict.decision.value} at {margin * 100:.1f} point ({verdict.reason}{sees})")
+            notes.append(verdict_line(row.name, row.answers.non_inferior, margin, sees))
     for row in found.rows:
         if bool(row.before_s) != bool(row.after_s):
             notes.append(f"{row.name}: timed only {'before' if row.before_s else 'after'}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import BadInput
-from . import options, output, render
+from . import options, output, plain, render
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from ..benchmarks.loadgen_logs import LoadgenResult
@@ -68,7 +67,7 @@ def loadgen(
 
 def show_result(record: Record, as_json: bool) -> None:
     """Print what LoadGen said."""
-    render.show(json.dumps(load_json(record), indent=1) if as_json else load_text(record))
+    render.show(plain.as_json(load_json(record)) if as_json else load_text(record))
 
 
 def _prepared(artifact, mode: str, photos: int | None, data: Path | None, seed: int, cache: Path):  # type: ignore[no-untyped-def]

@@ -58,7 +58,7 @@ def bench(
     candidates = options.candidates(artifacts, backend, threads, precision, lanes, options.cpu_list(cpus))
     if not different_models:
         options.require_one_model(candidates)
-    chosen = RoundOptions(launches=launches, blocks=blocks, block_s=block_s, batch=batch, seed=seed, 
+    chosen = RoundOptions(launches=launches, blocks=blocks, block_s=block_s, batch=batch, seed=seed,
                           regime=cast("Regime", regime), fps=fps, burners=burners, sustain_s=sustain_s, target=target,
                           time_limit_s=time_limit_s)  # fmt: skip
     output.make_parent(out)
@@ -174,9 +174,8 @@ def demo(
 
     output.make_parent(out / "record.json")
     recipe = Recipe(out, checkpoint or DEFAULT_CHECKPOINT, None if full else photos, seed=seed, full=full)
-    blocks = 8 if full else 6
-    rounds = RoundOptions(launches=12 if full else 6, blocks=blocks, seed=seed, target=None,
-                          time_limit_s=3600)  # fmt: skip
+    launches, blocks = (12, 8) if full else (6, 6)
+    rounds = RoundOptions(launches=launches, blocks=blocks, seed=seed, target=None, time_limit_s=3600)
     dataset = find_dataset(data, progress=sys.stderr.isatty())
     render.echo_options(data=dataset.name, photos=recipe.photos or "all", launches=rounds.launches, seed=seed, out=out)
     record = run_demo(recipe, rounds, dataset, render.TerminalProgress())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .tables import speeds
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
-    from ..records import Predictions, Record
+    from ..records import Predictions, Record, Verdict
 
 
 def record_notes(record: Record, reference: str, marks: Mapping[str, str]) -> list[str]:
@@ -110,6 +110,10 @@ def verdict_lines(record: Record, reference: str, margin: float) -> list[str]:
     for subject in record.subjects:
         found: Predictions | None = record.predictions.get(subject.name)
         if base and found and found.kind == "photos" and subject.precision == "int8":
-            verdict = non_inferior(found, base, margin)
-            lines.append(f"{subject.name}: {verdict.decision.value} at {margin * 100:.1f} point ({verdict.reason})")
+            lines.append(verdict_line(subject.name, non_inferior(found, base, margin), margin))
     return lines
+
+
+def verdict_line(name: str, verdict: Verdict, margin: float, more: str = "") -> str:
+    """Such as `int8: PASS at 1.0 point (difference …)`."""
+    return f"{name}: {verdict.decision.value} at {margin * 100:.1f} point ({verdict.reason}{more})"

@@ -7,19 +7,18 @@ engine version), each row is taken relative to it, and drift between the two hou
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..errors import BadInput
-from .distributions import student_cdf, student_quantile
 from .estimate import Estimate, Verdict
 from .latency import launch_medians_s, median_interval
 from .multiple import holm
 from .paired import Flips, McNemar, difference, flips, mcnemar, non_inferior
 from .power import smallest_visible_drop
 from .predictions import Predictions
-from .ratios import Trimmed, launch_ratios, require_alike, resampled, trimmed
+from .ratios import Trimmed, launch_ratios, require_alike, resampled, spread, trimmed
 from .record import Record
 from .rounds import Rounds
 from .speed import ALPHA, THRESHOLD, Comparison, verdict
@@ -157,9 +156,8 @@ def _speeds(logs: dict[str, tuple[np.ndarray, np.ndarray]], threshold: float, al
 
 
 def _spread(before: np.ndarray, after: np.ndarray) -> float | None:
-    if min(len(before), len(after)) < 2:
-        return None
-    return math.hypot(*(trimmed(sample).error * math.sqrt(len(sample)) for sample in (before, after)))
+    one, other = spread(before), spread(after)
+    return None if one is None or other is None else math.hypot(one, other)
 
 
 def two_sample_ratio(before: np.ndarray, after: np.ndarray, confidence: float = 0.95) -> Estimate:
@@ -173,23 +171,15 @@ def two_sample_ratio(before: np.ndarray, after: np.ndarray, confidence: float = 
         value = float(after.mean() - before.mean()) if n else math.nan
         return Estimate(math.exp(value), 0.0, math.inf, confidence, n, method)
     found = _difference(before, after)
-    half = student_quantile(0.5 + confidence / 2, found.degrees) * found.error
-    chance, drawn = np.random.default_rng(0), resampled(before)
-    low, high = np.quantile(resampled(after) - chance.permutation(drawn), (0.5 - confidence / 2, 0.5 + confidence / 2))
-    low, high = min(found.value - half, float(low)), max(found.value + half, float(high))
-    return Estimate(math.exp(found.value), math.exp(low), math.exp(high), confidence, n, method)
+    drawn = resampled(after) - np.random.default_rng(0).permutation(resampled(before))
+    return found.ratio(drawn, confidence, n, method)
 
 
 def yuen_p(before: np.ndarray, after: np.ndarray) -> float:
     """Two-sided p of Yuen's test of trimmed means (Biometrika 61, 1974), degrees of freedom rounded down; 1 below two
     launches.
     """
-    if min(len(before), len(after)) < 2:
-        return 1.0
-    found = _difference(before, after)
-    if found.error == 0:
-        return 1.0 if found.value == 0 else 0.0
-    return 2 * student_cdf(-abs(found.value) / found.error, found.degrees)
+    return _difference(before, after).p_value if min(len(before), len(after)) > 1 else 1.0
 
 
 def _difference(before: np.ndarray, after: np.ndarray) -> Trimmed:
@@ -213,10 +203,7 @@ def _answers(before: Record, after: Record, pairs: dict[str, tuple[str, str]], m
     tested = {name: row.mcnemar for name, row in found.items() if row.mcnemar}
     adjusted = holm([test.p_value for test in tested.values()])
     for (name, test), p in zip(tested.items(), adjusted, strict=True):
-        found[name] = Answers(
-            found[name].flips, found[name].top_1, McNemar(test.lost, test.won, float(p)), found[name].non_inferior,
-            found[name].visible,
-        )  # fmt: skip
+        found[name] = replace(found[name], mcnemar=replace(test, p_value=float(p)))
     return found
 
 
@@ -237,8 +224,7 @@ def answers_of(subject: Predictions, reference: Predictions, margin: float) -> A
     if subject.kind != "photos":
         return Answers(changed)
     test = mcnemar(subject, reference)
-    discordance = max(test.lost + test.won, 1) / len(subject)
     return Answers(
         changed, difference(subject, reference), test, non_inferior(subject, reference, margin),
-        smallest_visible_drop(len(subject), discordance),
+        smallest_visible_drop(len(subject), test.discordance(len(subject))),
     )  # fmt: skip

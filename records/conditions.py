@@ -122,22 +122,21 @@ def memory_growth(rounds: Rounds) -> float | None:
     It grew if that is more than 20 % and 16 MB in at least 3/4 of the launches in which two blocks or more tell it; the
     median of those that grew is given.
     """
-    told, launches = rounds.sensor("pss_bytes"), np.array(rounds.launches)
-    memory = [_told(told[launches == launch]) for launch in sorted(set(rounds.launches))]
+    memory = [_told(launch) for launch in rounds.by_launch(rounds.sensor("pss_bytes")).values()]
     ends = [(float(launch[0]), float(launch[-1])) for launch in memory if len(launch) > 1]
     grown = [last - first for first, last in ends if last - first > max(GROWTH * first, GROWTH_BYTES)]
     return float(np.median(grown)) if grown and len(grown) >= SAME_DIRECTION * len(ends) else None
 
 
 def mann_kendall_p(values: Sequence[float]) -> float:
-    """Exact two-sided p of a monotonic trend (Mann 1945; Kendall 1948); with ties it errs towards no trend.
+    """Two-sided p of a monotonic trend (Mann 1945; Kendall 1948), exact for few values; with ties it errs towards none.
 
     The null distribution of the number of inversions comes from the recursion over n of the Mahonian numbers.
     """
-    n = len(values)
+    data, n = np.asarray(values, np.float64), len(values)
+    score = abs(int(np.sign(data[None, :] - data[:, None])[np.triu_indices(n, 1)].sum()))
     if n > _EXACT:
-        return _mann_kendall_normal(values)
-    score = abs(sum(int(np.sign(values[j] - values[i])) for i in range(n) for j in range(i + 1, n)))
+        return _mann_kendall_normal(score, n)
     ways = [1]
     for size in range(2, n + 1):
         ways = [sum(ways[max(0, k - size + 1) : k + 1]) for k in range(len(ways) + size - 1)]
@@ -146,10 +145,8 @@ def mann_kendall_p(values: Sequence[float]) -> float:
     return min(1.0, 2 * tail / math.factorial(n))
 
 
-def _mann_kendall_normal(values: Sequence[float]) -> float:
+def _mann_kendall_normal(score: int, n: int) -> float:
     """The same by its normal approximation (Kendall 1948), with continuity correction; for many values."""
-    data, n = np.asarray(values), len(values)
-    score = abs(int(np.sign(data[None, :] - data[:, None])[np.triu_indices(n, 1)].sum()))
     error = math.sqrt(n * (n - 1) * (2 * n + 5) / 18)
     return min(1.0, 2 * NormalDist().cdf(-max(score - 1, 0) / error))
 
@@ -229,8 +226,7 @@ def _photos(rounds: Rounds) -> np.ndarray:
 
 def _launches(rounds: Rounds) -> list[np.ndarray]:
     """Medians of the blocks of each launch, in the order of the launches."""
-    medians, launches = rounds.block_medians_s(), np.array(rounds.launches)
-    return [medians[launches == launch] for launch in sorted(set(rounds.launches))]
+    return list(rounds.by_launch(rounds.block_medians_s()).values())
 
 
 def _per(amount: np.ndarray, unit: np.ndarray) -> float | None:

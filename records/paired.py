@@ -111,6 +111,10 @@ class McNemar:
     won: int
     p_value: float
 
+    def discordance(self, n: int) -> float:
+        """Share of n photos that changed sides; one photo at least, since none does not mean never."""
+        return max(self.lost + self.won, 1) / n
+
 
 def mcnemar(subject: Predictions, reference: Predictions) -> McNemar:
     """Exact McNemar test that as many photos were lost as won.

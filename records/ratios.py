@@ -64,20 +64,30 @@ def ratio_over_launches(ratios: np.ndarray, confidence: float = 0.95) -> Estimat
     logs, n = np.log(ratios), len(ratios)
     if n < 2:
         return Estimate(float(np.exp(logs.mean())) if n else math.nan, 0.0, math.inf, confidence, n, method)
-    centre = trimmed(logs)
-    half = student_quantile(0.5 + confidence / 2, centre.degrees) * centre.error
-    low, high = np.quantile(resampled(logs), (0.5 - confidence / 2, 0.5 + confidence / 2))
-    low, high = min(centre.value - half, float(low)), max(centre.value + half, float(high))
-    return Estimate(math.exp(centre.value), math.exp(low), math.exp(high), confidence, n, method)
+    return trimmed(logs).ratio(resampled(logs), confidence, n, method)
 
 
 @dataclass(frozen=True)
 class Trimmed:
-    """A trimmed mean, its standard error, and the degrees of freedom of its t statistic."""
+    """A trimmed mean of logarithms, or a difference of two; its standard error, and its t's degrees of freedom."""
 
     value: float
     error: float
     degrees: int
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided p of «it is 0»."""
+        if self.error == 0:
+            return 1.0 if self.value == 0 else 0.0
+        return 2 * student_cdf(-abs(self.value) / self.error, self.degrees)
+
+    def ratio(self, drawn: np.ndarray, confidence: float, n: int, method: str) -> Estimate:
+        """As a ratio, with the percentiles of its resamples as bounds, never narrower than the t statistic's."""
+        half = student_quantile(0.5 + confidence / 2, self.degrees) * self.error
+        low, high = np.quantile(drawn, (0.5 - confidence / 2, 0.5 + confidence / 2))
+        low, high = min(self.value - half, float(low)), max(self.value + half, float(high))
+        return Estimate(math.exp(self.value), math.exp(low), math.exp(high), confidence, n, method)
 
 
 def trimmed(values: np.ndarray) -> Trimmed:
@@ -109,9 +119,9 @@ def resampled(values: np.ndarray) -> np.ndarray:
 
 def trimmed_p(logs: np.ndarray) -> float:
     """Two-sided p of «the trimmed mean is 0»; 1 below two values."""
-    if len(logs) < 2:
-        return 1.0
-    centre = trimmed(logs)
-    if centre.error == 0:
-        return 1.0 if centre.value == 0 else 0.0
-    return 2 * student_cdf(-abs(centre.value) / centre.error, centre.degrees)
+    return trimmed(logs).p_value if len(logs) > 1 else 1.0
+
+
+def spread(logs: np.ndarray) -> float | None:
+    """Standard deviation of one launch's logarithm, as the trimmed mean's error has it; None below two."""
+    return trimmed(logs).error * math.sqrt(len(logs)) if len(logs) > 1 else None

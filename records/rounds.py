@@ -57,8 +57,12 @@ class Rounds:
 
     def costs_by_launch_s(self) -> dict[int, np.ndarray]:
         """Launch → what its blocks are judged by, in the order of launches."""
-        costs, launches = self.block_costs_s(), np.array(self.launches)
-        return {launch: costs[launches == launch] for launch in sorted(set(self.launches))}
+        return self.by_launch(self.block_costs_s())
+
+    def by_launch(self, values: np.ndarray) -> dict[int, np.ndarray]:
+        """Launch → the values of its blocks, of one value a block, in the order of launches."""
+        launches = np.array(self.launches)
+        return {launch: values[launches == launch] for launch in sorted(set(self.launches))}
 
     def sensor(self, name: str) -> np.ndarray:
         """One value a block, float64; NaN throughout where nothing told it."""

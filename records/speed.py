@@ -13,7 +13,7 @@ import numpy as np
 from .distributions import student_quantile
 from .estimate import Estimate
 from .multiple import holm
-from .ratios import launch_ratios, ratio_over_launches, trimmed, trimmed_p
+from .ratios import launch_ratios, ratio_over_launches, spread, trimmed_p
 from .rounds import Rounds
 
 THRESHOLD = 0.01  # a smaller effect is «same», however certain
@@ -66,13 +66,9 @@ def compare_speeds(
     values = {name: trimmed_p(found) for name, found in logs.items()}
     adjusted = dict(zip(values, holm(list(values.values())), strict=True)) if values else {}
     return {
-        name: verdict(ratio_over_launches(np.exp(found)), float(adjusted[name]), threshold, alpha, _spread(found))
+        name: verdict(ratio_over_launches(np.exp(found)), float(adjusted[name]), threshold, alpha, spread(found))
         for name, found in logs.items()
     }
-
-
-def _spread(logs: np.ndarray) -> float | None:
-    return trimmed(logs).error * math.sqrt(len(logs)) if len(logs) > 1 else None
 
 
 def verdict(

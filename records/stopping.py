@@ -10,7 +10,7 @@ import numpy as np
 
 from .distributions import student_quantile
 from .latency import launch_medians_s
-from .ratios import launch_ratios, ratio_over_launches, trimmed
+from .ratios import launch_ratios, ratio_over_launches, spread, trimmed
 from .rounds import Rounds
 
 _SETTLED_AFTER = 8  # launches; fewer say little of their own spread
@@ -51,10 +51,10 @@ def _needed(logs: np.ndarray, target: float) -> int:
     The spread is its lower 90 % bound (chi-square by Wilson and Hilferty): «noisy» is said only where even that would
     not do.
     """
-    centre = trimmed(logs)
-    spread = centre.error * math.sqrt(len(logs)) * math.sqrt(centre.degrees / _chi_square(0.9, centre.degrees))
-    n = max(2, math.ceil((1.96 * spread / target) ** 2))
-    while student_quantile(0.975, n - 1) * spread / math.sqrt(n) > target:
+    degrees = trimmed(logs).degrees
+    least = (spread(logs) or 0.0) * math.sqrt(degrees / _chi_square(0.9, degrees))
+    n = max(2, math.ceil((1.96 * least / target) ** 2))
+    while student_quantile(0.975, n - 1) * least / math.sqrt(n) > target:
         n += 1
     return n
 
