@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .tables import speeds
-
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from ..records import Predictions, Record, Verdict
+    from ..records.speed import Comparison
 
 
 def record_notes(record: Record, reference: str, marks: Mapping[str, str]) -> list[str]:
@@ -54,17 +53,15 @@ def _regime_notes(record: Record) -> list[str]:
     return notes + [f"{name}: last quarter {ratio:.3f} × the first" for name, ratio in slower.items() if ratio]
 
 
-def precision_notes(record: Record, reference: str) -> list[str]:
-    """Rows whose precision was not reached, and how many launches the verdict needs."""
+def precision_notes(record: Record, found: Mapping[str, Comparison]) -> list[str]:
+    """Rows whose precision was not reached, and why each verdict of `tables.speeds` is what it is."""
     said = {
         "noisy": "NOISY: the noise has settled above the precision asked for",
         "time limit": "TIME: the time limit came before the precision asked for",
         "interrupted": "CUT: interrupted",
     }
     notes = [f"{name}: {said[rounds.ended]}" for name, rounds in record.rounds.items() if rounds.ended in said]
-    return notes + [
-        f"{name}: {compared.speed.value} ({compared.reason})" for name, compared in speeds(record, reference).items()
-    ]
+    return notes + [f"{name}: {compared.speed.value} ({compared.reason})" for name, compared in found.items()]
 
 
 def sensor_notes(record: Record) -> list[str]:

@@ -67,14 +67,17 @@ def print_record(record: Record, reference: str, as_json: bool, markdown: bool =
     if as_json:
         render.show(plain.as_json(plain.record_json(record, reference)))
         return
-    marks = not_faster(record) if record.predictions else {}
-    shown = [tables.main_table(record, reference, marks), tables.detail_table(record, reference)]
-    said = notes.record_notes(record, reference, marks)
-    if any(subject.precision == "int8" for subject in record.subjects) and record.predictions:
-        said += vnni_notes(record.environment)
-    said += notes.verdict_lines(record, reference, MARGIN)
-    if not record.predictions:
-        said += notes.precision_notes(record, reference)
+    if record.predictions:
+        marks = not_faster(record)
+        main, said = tables.main_table(record, reference, marks), notes.record_notes(record, reference, marks)
+        if any(subject.precision == "int8" for subject in record.subjects):
+            said += vnni_notes(record.environment)
+        said += notes.verdict_lines(record, reference, MARGIN)
+    else:
+        found = tables.speeds(record, reference)
+        main, said = tables.speed_table(record, reference, found), notes.record_notes(record, reference, {})
+        said += notes.precision_notes(record, found)
+    shown = [main, tables.detail_table(record, reference)]
     if details:
         shown += [tables.stages_table(record), tables.cold_start_table(record), tables.sustained_table(record)]
         shown += [answers.answers_table(record, reference), answers.coarse_table(record, reference)]

@@ -31,9 +31,7 @@ def _ran(record: Record) -> list[Subject]:
 
 
 def main_table(record: Record, reference: str, marks: Mapping[str, str]) -> Table:
-    """Latency, and where photos were scored accuracy, flips and size; rows that ran."""
-    if not record.predictions:
-        return speed_table(record, reference)
+    """Latency, accuracy, flips and size of a record with predictions; rows that ran."""
     photos = record.data.get("kind") == "photos"
     header = ["candidate", "p50 ms (95 %)", "top-1 %" if photos else "agree %", "flips", "MB"]
     rows = [
@@ -48,9 +46,8 @@ def main_table(record: Record, reference: str, marks: Mapping[str, str]) -> Tabl
     return Table(header, rows)
 
 
-def speed_table(record: Record, reference: str) -> Table:
-    """Each row's latency, and its ratio to the reference with interval and verdict."""
-    found = speeds(record, reference)
+def speed_table(record: Record, reference: str, found: Mapping[str, Comparison]) -> Table:
+    """Each row's latency, and its ratio to the reference with interval and verdict, as `speeds` found them."""
     header = ["candidate", "p50 ms (95 %)", "× first (95 %)", "verdict", "n"]
     rows = []
     for subject in _ran(record):
