@@ -195,7 +195,8 @@ def newcombe_paired(both: int, first: int, second: int, neither: int, z: float =
     below, above = (p1 - l1, u2 - p2), (u1 - p1, p2 - l2)
     low = math.sqrt(max(0.0, below[0] ** 2 - 2 * phi * below[0] * below[1] + below[1] ** 2))
     high = math.sqrt(max(0.0, above[0] ** 2 - 2 * phi * above[0] * above[1] + above[1] ** 2))
-    return Estimate(p1 - p2, p1 - p2 - low, p1 - p2 + high, 0.95, n, "Newcombe paired (10)")
+    confidence = round(2 * NormalDist().cdf(z) - 1, 6)
+    return Estimate(p1 - p2, p1 - p2 - low, p1 - p2 + high, confidence, n, "Newcombe paired (10)")
 
 
 def _phi(a: int, b: int, c: int, d: int) -> float:
@@ -209,17 +210,25 @@ def _phi(a: int, b: int, c: int, d: int) -> float:
     return cross / math.sqrt(product)
 
 
-def non_inferior(subject: Predictions, reference: Predictions, margin: float) -> Verdict:
-    """Is top-1 not worse by more than `margin` (0.01 = one point)? The lower 95 % bound must clear it."""
-    found = difference(subject, reference)
+def non_inferior(subject: Predictions, reference: Predictions, margin: float, confidence: float = 0.95) -> Verdict:
+    """Is top-1 not worse by more than `margin` (0.01 = one point)? The one-sided lower bound must clear it.
+
+    Args:
+        confidence: of each of the two one-sided bounds.
+
+    Raises:
+        BadInput: not the same photos and truths, or synthesized images, which have no accuracy.
+    """
+    found = newcombe_paired(*paired_counts(subject, reference), NormalDist().inv_cdf(confidence))
     seen = (
-        f"difference {found.value * 100:+.2f} points, 95 % interval {found.low * 100:+.2f} to {found.high * 100:+.2f}"
-    )
+        f"difference {found.value * 100:+.2f} points, one-sided {confidence:.0%} bounds {found.low * 100:+.2f} "
+        f"and {found.high * 100:+.2f}, n = {found.n}"
+    ).replace("%", " %")
     if found.low >= -margin:
         return Verdict(Decision.PASS, seen)
     if found.high < -margin:
         return Verdict(Decision.FAIL, seen)
-    return Verdict(Decision.INCONCLUSIVE, f"{seen}, n = {found.n}")
+    return Verdict(Decision.INCONCLUSIVE, seen)
 
 
 def same_answers(subject: Predictions, reference: Predictions) -> bool:

@@ -71,15 +71,14 @@ def power_of_margin(
     Args:
         margin, drop: 0.01 = one point; the default is of an equal model.
         accuracy: top-1 of the reference, on which Newcombe's interval depends a little.
-        confidence: of the two-sided interval. 0.90 is the one-sided test at 5 %, 0.95, as `non_inferior` has it,
-            the one at 2.5 %.
+        confidence: of the one-sided bound, as `non_inferior` has it.
 
     Raises:
         BadInput: a drop above the discordance, or no photos.
     """
     _check(drop, n, discordance)
     lost_share, won_share = (discordance + drop) / 2, (discordance - drop) / 2
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    z = NormalDist().inv_cdf(confidence)
     most_lost, total = -1, 0.0
     for won in _likely(n, won_share):  # the more won, the more may be lost
         while most_lost + 1 + won <= n and _passes(most_lost + 1, won, n, accuracy, z, margin):

@@ -916,8 +916,8 @@ def test_power_of_a_drop_as_known(drop: float, power: float) -> None:
 
 @pytest.mark.parametrize(("margin", "power"), [(0.005, 0.55), (0.01, 0.97)])
 def test_power_of_a_margin_as_known(margin: float, power: float) -> None:
-    assert power_of_margin(margin, 2485, 0.02, confidence=0.90) == pytest.approx(power, abs=0.02)
-    assert power_of_margin(margin, 2485, 0.02) < power
+    assert power_of_margin(margin, 2485, 0.02) == pytest.approx(power, abs=0.02)
+    assert power_of_margin(margin, 2485, 0.02, confidence=0.975) < power
 
 
 @settings(max_examples=8, deadline=None)
