@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,10 +64,10 @@ def load_checkpoint(path: Path = DEFAULT_CHECKPOINT) -> Checkpoint:
     return Checkpoint(module.float().eval(), meta["architecture"], labels, with_golden(_preprocess(meta, path)), found)
 
 
-def save_checkpoint(path: Path, checkpoint: Checkpoint) -> Path:
-    """Write weights (as they are) and the JSON beside them."""
+def save_checkpoint(path: Path, checkpoint: Checkpoint, training: Mapping[str, Any] | None = None) -> Path:
+    """Write weights (as they are) and the JSON beside them, with how they were trained where that is told."""
     host = checkpoint.preprocess
-    meta = {
+    meta: dict[str, Any] = {
         "architecture": checkpoint.architecture,
         "labels": list(checkpoint.labels),
         "preprocess": {
@@ -78,9 +79,12 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> Path:
             "std": list(host.std),
         },
     }
+    if training is not None:
+        meta["training"] = dict(training)
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(checkpoint.module.state_dict(), path)
-    path.with_suffix(".json").write_text(json.dumps(meta, indent=1))
+    save_file({name: value.contiguous() for name, value in checkpoint.module.state_dict().items()}, path)
+    meta["sha256"] = sha256_file(path)
+    path.with_suffix(".json").write_text(json.dumps(meta, indent=1, ensure_ascii=False) + "\n")
     return path
 
 
