@@ -20,9 +20,11 @@ class Scheme:
         name: the word for `--scheme`.
         activations: ONNX type of quantized activations, "uint8" or "int8".
         symmetric_activations: zero point fixed at 0.
-        weight_bits: range of the int8 weights: 7 means [-64, 64] of [-128, 127].
+        weights: ONNX type of quantized weights; "int8" ones are symmetric, "uint8" ones have a zero point.
+        weight_bits: range of the weights: 7 means [-64, 64] of [-128, 127].
         quantize_bias: biases pass through an int32 DequantizeLinear.
         engines: backend words that read it exactly.
+        quantizers: words of those that write it, the default first.
         needs_vnni: answers are only right on CPUs that do not saturate.
         why: one line for the user.
     """
@@ -30,9 +32,11 @@ class Scheme:
     name: str
     activations: str
     symmetric_activations: bool
+    weights: str
     weight_bits: int
     quantize_bias: bool
     engines: tuple[str, ...]
+    quantizers: tuple[str, ...]
     needs_vnni: bool
     why: str
 
@@ -44,9 +48,11 @@ SCHEMES = {
             "cpu",
             "uint8",
             False,
+            "int8",
             7,
             True,
             ("onnxruntime", "openvino"),
+            ("nncf", "ort"),
             False,
             "7-bit weights: the same answers on every CPU",
         ),
@@ -54,19 +60,35 @@ SCHEMES = {
             "cpu-vnni",
             "uint8",
             False,
+            "int8",
             8,
             True,
             ("onnxruntime", "openvino"),
+            ("nncf", "ort"),
             True,
             "full range: only where the device has VNNI",
+        ),
+        Scheme(
+            "cpu-u8",
+            "uint8",
+            False,
+            "uint8",
+            8,
+            True,
+            ("onnxruntime", "openvino"),
+            ("ort",),
+            False,
+            "asymmetric 8-bit weights: full range, and the same answers without VNNI",
         ),
         Scheme(
             "tensorrt",
             "int8",
             True,
+            "int8",
             8,
             False,
             ("tensorrt", "tensorrt_rtx"),
+            ("ort",),
             True,
             "symmetric int8, float biases: what TensorRT's parser reads",
         ),

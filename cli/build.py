@@ -1,10 +1,9 @@
-"""Commands that make artifacts: export, quantize, compile, synthesize."""
+"""Commands that make artifacts: export, compile, synthesize."""
 
 from __future__ import annotations
 
 import shlex
 import sys
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +17,6 @@ from . import options, render
 def register(app: typer.Typer) -> None:
     """Add this file's commands."""
     app.command()(export)
-    app.command()(quantize)
     app.command("compile")(compile_)
     app.command()(synthesize)
 
@@ -67,59 +65,9 @@ def export(
             f"parity on {parity.photos} photos: largest difference {parity.max_relative:.1e} of the largest logit "
             f"(tolerance {parity.tolerance:.0e}), top-1 agreement {parity.top1_agreement:.2%}"
         )
-    _done(artifact)
+    done(artifact)
     place = shlex.quote(str(out))
     render.next_command(f"tiffin quantize {place}" if form == "onnx" else f"tiffin bench {place}")
-
-
-def quantize(
-    artifact: Annotated[Path, typer.Argument(help="The fp32 ONNX artifact.")],
-    precision: Annotated[str, typer.Option(help="int8, fp16 or bf16.")] = "int8",
-    scheme: Annotated[str, typer.Option(help="int8 dialect: cpu, cpu-vnni or tensorrt.")] = "cpu",
-    quantizer: Annotated[str | None, typer.Option(help="nncf or ort. Default: by scheme.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder to write to. Default: beside the artifact.")] = None,
-    data: options.Data = None,
-    per_class: Annotated[int, typer.Option(min=1, help="Calibration photos of each class.")] = 3,
-    seed: options.Seed = 0,
-) -> None:
-    """fp32 ONNX to fp16, bf16 or int8 ONNX."""
-    need_build()
-    source = Artifact.load(artifact)
-    if precision not in ("int8", "fp16", "bf16"):
-        raise BadInput(f"unknown precision {precision!r}", "int8, fp16 or bf16")
-    suffix = f"int8-{scheme}" if precision == "int8" else precision
-    out = out or _beside(artifact, suffix)
-    if precision != "int8":
-        from ..quantize.quantize import quantize_half
-
-        render.echo_options(precision=precision, out=out)
-        made = quantize_half(source, precision, out)
-    else:
-        made = _quantize_int8(source, scheme, quantizer, out, data, per_class, seed)
-    _done(made)
-    backend = "tensorrt_rtx" if scheme == "tensorrt" else "openvino"
-    render.next_command(f"tiffin compile {shlex.quote(str(out))} --backend {backend}")
-
-
-def _quantize_int8(
-    source: Artifact, scheme: str, quantizer: str | None, out: Path, data: Path | None, per_class: int, seed: int
-) -> Artifact:
-    from ..artifact.scheme import scheme_named
-    from ..data import balanced, find_dataset
-    from ..data.prepared import prepare_photos
-    from ..quantize.calibration import CalibrationSet
-    from ..quantize.quantize import default_quantizer, quantize_int8
-
-    quantizer = quantizer or default_quantizer(scheme_named(scheme))
-    preprocess = source.manifest.preprocess
-    if preprocess is None:
-        raise BadInput(f"{source.folder}: has no preprocessing", "a classifier exported by tiffin")
-    dataset = find_dataset(data, progress=sys.stderr.isatty())
-    drawn = balanced(dataset.role("calibrate"), per_class, seed)
-    render.echo_options(scheme=scheme, quantizer=quantizer, photos=len(drawn), source=dataset.name, seed=seed, out=out)
-    with tempfile.TemporaryDirectory() as scratch:
-        photos = CalibrationSet.of(prepare_photos(drawn, preprocess, Path(scratch), dataset.kind), dataset.name)
-        return quantize_int8(source, scheme, photos, out, quantizer)
 
 
 def compile_(
@@ -136,7 +84,7 @@ def compile_(
     """ONNX to OpenVINO IR or a TensorRT engine."""
     need_build()
     source = Artifact.load(artifact)
-    out = out or _beside(artifact, backend)
+    out = out or beside(artifact, backend)
     if backend == "openvino":
         from ..export.to_openvino import to_openvino
 
@@ -152,7 +100,7 @@ def compile_(
     else:
         raise BadInput(f"nothing to compile for backend {backend!r}", "openvino, tensorrt or tensorrt_rtx",
                        "onnxruntime and torch open what `tiffin export` writes")  # fmt: skip
-    _done(made)
+    done(made)
     render.next_command(f"tiffin bench {shlex.quote(str(out))}")
 
 
@@ -178,10 +126,12 @@ def synthesize(
     render.next_command(f"tiffin quantize ARTIFACT --data {shlex.quote(str(out))}")
 
 
-def _beside(artifact: Path, suffix: str) -> Path:
+def beside(artifact: Path, suffix: str) -> Path:
+    """The default folder of what is made from an artifact."""
     named = artifact if artifact.name not in ("", "..") else artifact.resolve()
     return named.with_name(f"{named.name}-{suffix}")
 
 
-def _done(artifact: Artifact) -> None:
+def done(artifact: Artifact) -> None:
+    """Say what was written."""
     render.show(f"wrote {artifact.folder} ({artifact.size_bytes / 1e6:.1f} MB, artifact {artifact.digest[:12]})")

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..artifact.manifest import Manifest
 from ..data.prepared import PreparedPhotos
 from ..errors import BadInput
+
+log = logging.getLogger(__name__)
+
+FEWEST, FEW = 8, 100
+_FLAT = 2.0  # levels of 255: a covered lens has noise of about one
 
 
 @dataclass
@@ -20,6 +28,7 @@ class CalibrationSet:
         photos: uint8 `(N, H, W, 3)`.
         source: where they came from, for the manifest: a dataset's name, or "synthesized".
         hashes: pixel hash of each photo, by which scoring refuses them.
+        truth: class of each photo, where it is known.
         taken: how many a quantizer has really seen.
     """
 
@@ -27,6 +36,7 @@ class CalibrationSet:
     source: str
     hashes: tuple[str, ...] = ()
     taken: int = field(default=0)
+    truth: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.photos) == 0:
@@ -35,17 +45,74 @@ class CalibrationSet:
     @classmethod
     def of(cls, prepared: PreparedPhotos, source: str) -> CalibrationSet:
         """Prepared photos of a dataset called `source`."""
-        return cls(np.asarray(prepared.array()), source, prepared.hashes)
+        truth = tuple(int(label) for label in prepared.truth)
+        return cls(np.asarray(prepared.array()), source, prepared.hashes, truth=truth)
 
     def __len__(self) -> int:
         return len(self.photos)
 
-    def feeds(self, name: str) -> Iterator[dict[str, np.ndarray]]:
-        """One feed a photo, batch 1."""
-        for photo in self.photos:
+    def feeds(self, name: str, start: int = 0, stop: int | None = None) -> Iterator[dict[str, np.ndarray]]:
+        """One feed a photo, batch 1, of those from `start` up to `stop`."""
+        for photo in self.photos[start:stop]:
             self.taken += 1
             yield {name: photo[None]}
 
     def digest(self) -> str:
         """sha256 of all pixels."""
         return hashlib.sha256(np.ascontiguousarray(self.photos).tobytes()).hexdigest()
+
+    def some(self, most: int) -> np.ndarray:
+        """Up to `most` photos, evenly spread over the set, counted as taken."""
+        rows = np.unique(np.linspace(0, len(self) - 1, min(most, len(self))).round().astype(int))
+        self.taken += len(rows)
+        return np.ascontiguousarray(self.photos[rows])
+
+    def rows(self, kept: list[int]) -> CalibrationSet:
+        """Some of the photos, none of them taken yet."""
+        hashes = tuple(self.hashes[row] for row in kept) if self.hashes else ()
+        truth = tuple(self.truth[row] for row in kept) if self.truth else ()
+        return dataclasses.replace(self, photos=self.photos[kept], hashes=hashes, truth=truth, taken=0)
+
+    def usable(self, manifest: Manifest) -> CalibrationSet:
+        """Without blank and repeated photos; that, and what is thin about the set, is told in lines of the log.
+
+        Raises:
+            BadInput: photos of another size or type than the model takes, or fewer than `FEWEST` left.
+        """
+        self._check_size(manifest)
+        blank = [row for row, photo in enumerate(self.photos) if photo.std() < _FLAT]
+        first: dict[bytes, int] = {}
+        for row, photo in enumerate(self.photos):
+            first.setdefault(hashlib.sha256(np.ascontiguousarray(photo).tobytes()).digest(), row)
+        kept = sorted(set(first.values()) - set(blank))
+        for count, what in ((len(blank), "of one colour"), (len(self) - len(first), "with the pixels of another")):
+            if count:
+                log.warning("calibration: left out %d of %d photos, %s", count, len(self), what)
+        if len(kept) < FEWEST:
+            raise BadInput(
+                f"{len(kept)} usable calibration photos of {len(self)}",
+                f"some hundred, at least {FEWEST}, that differ and are not of one colour",
+                "give --data with more photos, or a larger --per-class",
+            )
+        found = self if len(kept) == len(self) else self.rows(kept)
+        found._say_what_is_thin(len(manifest.labels))
+        return found
+
+    def _check_size(self, manifest: Manifest) -> None:
+        wanted, found = manifest.inputs[0], self.photos
+        fits = found.ndim == len(wanted.shape) and all(
+            size in (None, has) for size, has in zip(wanted.shape[1:], found.shape[1:], strict=True)
+        )
+        if not fits or str(found.dtype) != wanted.dtype:
+            raise BadInput(
+                f"calibration photos {found.dtype} {'×'.join(map(str, found.shape[1:]))}",
+                f"{wanted.dtype} {'×'.join(map(str, wanted.shape[1:]))}, as the model takes them",
+                "prepare them with the artifact's own preprocessing",
+            )
+
+    def _say_what_is_thin(self, classes: int) -> None:
+        if len(self) < FEW:
+            log.warning("calibration: %d photos are few, ranges follow them; some hundred are usual", len(self))
+        lacking = classes - len(set(self.truth))
+        if self.truth and lacking > 0:
+            log.warning("calibration: %d of %d classes have no photo", lacking, classes)

@@ -1,4 +1,4 @@
-"""Post-training quantization by NNCF: min-max ranges, then fast bias correction."""
+"""Post-training quantization by NNCF: ranges, per-channel weights, bias correction."""
 
 from __future__ import annotations
 
@@ -6,33 +6,36 @@ import contextlib
 import io
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 
 from ..artifact.scheme import Scheme
-from ..errors import BadInput
 from ..export.graph.canonical import PROLOGUE
 from ..export.quiet import quiet
 from .calibration import CalibrationSet
+from .options import PtqOptions
+
+if TYPE_CHECKING:
+    import nncf
+    from nncf.quantization.range_estimator import RangeEstimatorParameters
+
+# NNCF's own for each kind of layer; convolutions are left out by its pipeline's default.
+SMOOTH_CONVOLUTION, SMOOTH_MATMUL = 0.05, 0.95
 
 
-def quantize_nncf(model: onnx.ModelProto, scheme: Scheme, calibration: CalibrationSet) -> onnx.ModelProto:
+def quantize_nncf(
+    model: onnx.ModelProto, scheme: Scheme, calibration: CalibrationSet, options: PtqOptions
+) -> onnx.ModelProto:
     """Insert QDQ in a CPU scheme.
 
-    Raises:
-        BadInput: NNCF does not write that scheme.
+    Args:
+        options: as applied.
     """
-    if scheme.symmetric_activations:
-        raise BadInput(
-            f"NNCF writes uint8 zero points, not scheme {scheme.name!r}",
-            "scheme cpu or cpu-vnni",
-            "use --quantizer ort",
-        )
     os.environ.setdefault("NNCF_CI", "1")  # its own switch that turns telemetry off
     import nncf
 
-    overflow = nncf.OverflowFix.ENABLE if scheme.weight_bits == 7 else nncf.OverflowFix.DISABLE
     name = model.graph.input[0].name
 
     def feeds() -> Iterator[dict[str, np.ndarray]]:
@@ -43,10 +46,44 @@ def quantize_nncf(model: onnx.ModelProto, scheme: Scheme, calibration: Calibrati
         return nncf.quantize(
             model,
             nncf.Dataset(_Reiterable(feeds)),
+            preset=nncf.QuantizationPreset(options.preset),
             subset_size=len(calibration),
-            ignored_scope=nncf.IgnoredScope(names=list(PROLOGUE)),
-            advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=overflow),
+            fast_bias_correction=options.bias_correction == "fast",
+            # NNCF runs SmoothQuant for this model type alone; it changes nothing else in a network without attention.
+            model_type=nncf.ModelType.TRANSFORMER if options.smooth else None,
+            ignored_scope=nncf.IgnoredScope(names=[*PROLOGUE, *options.float_nodes]),
+            advanced_parameters=_advanced(scheme, options),
         )
+
+
+def _advanced(scheme: Scheme, options: PtqOptions) -> nncf.AdvancedQuantizationParameters:
+    import nncf
+    from nncf.quantization.advanced_parameters import AdvancedSmoothQuantParameters
+
+    return nncf.AdvancedQuantizationParameters(
+        overflow_fix=nncf.OverflowFix.ENABLE if scheme.weight_bits == 7 else nncf.OverflowFix.DISABLE,
+        disable_bias_correction=options.bias_correction not in ("fast", "full"),
+        activations_range_estimator_params=_ranges(str(options.ranges)),
+        smooth_quant_alphas=AdvancedSmoothQuantParameters(convolution=SMOOTH_CONVOLUTION, matmul=SMOOTH_MATMUL),
+    )
+
+
+def _ranges(word: str) -> RangeEstimatorParameters:
+    """NNCF's parameters for a word of `PtqOptions.ranges`."""
+    from nncf.quantization import range_estimator as nncf_ranges
+
+    if word == "moving-average":
+        # Its default, which is the mean for whole tensors and the extremes for the inputs of depthwise layers, that it
+        # quantizes per channel. Asked for by name, the mean is applied to those too, and clips rare channels.
+        return nncf_ranges.RangeEstimatorParameters()
+    if word == "percentile":
+        kind, aggregator = nncf_ranges.StatisticsType.QUANTILE, nncf_ranges.AggregatorType
+        return nncf_ranges.RangeEstimatorParameters(
+            min=nncf_ranges.StatisticsCollectorParameters(kind, aggregator.MIN),
+            max=nncf_ranges.StatisticsCollectorParameters(kind, aggregator.MAX),
+        )
+    named = nncf_ranges.RangeEstimatorParametersSet
+    return {"minmax": named.MINMAX, "mse": named.HISTOGRAM}[word]
 
 
 class _Reiterable:

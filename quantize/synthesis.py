@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,9 +21,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..artifact.store import atomic_folder
+from ..errors import BadInput
 from ..train import Checkpoint
 
 log = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]  # steps done, of how many
 
 
 @dataclass(frozen=True)
@@ -70,21 +74,33 @@ class _Statistics:
             hook.remove()
 
 
-def synthesize(checkpoint: Checkpoint, out: Path, options: SynthesisOptions) -> Path:
+def synthesize(
+    checkpoint: Checkpoint, out: Path, options: SynthesisOptions, progress: Progress = lambda done, total: None
+) -> Path:
     """Make the set and write it as a dataset folder: JPEGs, `photos.csv` (role, path, label), `synthesized.json`.
 
+    Args:
+        checkpoint: any network with batch norm.
+        progress: called after each step of all batches.
+
     Raises:
-        BadInput: `out` cannot be written.
+        BadInput: `out` cannot be written, or the network holds no batch statistics.
     """
+    if not any(isinstance(layer, nn.BatchNorm2d) for layer in checkpoint.module.modules()):
+        raise BadInput(
+            f"{checkpoint.architecture} has no batch norm", "a network whose statistics photos can be made from",
+            "calibrate on photos: --data",
+        )  # fmt: skip
     torch.manual_seed(options.seed)
     checkpoint.module.requires_grad_(False)
+    step = _Steps(options, progress)
     rows = []
     with atomic_folder(out) as draft:
         for index in range(options.confirm_batches + options.calibrate_batches):
             role = "confirm" if index < options.confirm_batches else "calibrate"
             first = (index if role == "confirm" else index - options.confirm_batches) * options.batch
             labels = torch.arange(first, first + options.batch) % len(checkpoint.labels)
-            images = _make_batch(checkpoint, labels, options)
+            images = _make_batch(checkpoint, labels, options, step)
             log.info("batch %d of %d", index + 1, options.confirm_batches + options.calibrate_batches)
             for number, (image, label) in enumerate(zip(images, labels.tolist(), strict=True), first):
                 name = f"{role}-{number:03d}.jpg"
@@ -92,6 +108,19 @@ def synthesize(checkpoint: Checkpoint, out: Path, options: SynthesisOptions) -> 
                 rows.append((role, name, label))
         _write_lists(draft, rows, checkpoint, options)
     return out
+
+
+class _Steps:
+    """Counts the steps of all batches."""
+
+    def __init__(self, options: SynthesisOptions, progress: Progress) -> None:
+        batches = options.confirm_batches + options.calibrate_batches
+        self._total, self._done = batches * (options.coarse_steps + options.fine_steps), 0
+        self._progress = progress
+
+    def __call__(self) -> None:
+        self._done += 1
+        self._progress(self._done, self._total)
 
 
 def _write_lists(
@@ -110,7 +139,9 @@ def _write_lists(
     (folder / "synthesized.json").write_text(json.dumps(meta, indent=1, ensure_ascii=False) + "\n")
 
 
-def _make_batch(checkpoint: Checkpoint, labels: torch.Tensor, options: SynthesisOptions) -> np.ndarray:
+def _make_batch(
+    checkpoint: Checkpoint, labels: torch.Tensor, options: SynthesisOptions, step: Callable[[], None]
+) -> np.ndarray:
     """Coarse at half size, then fine at full size → uint8 `(batch, H, W, 3)` of the size before the crop."""
     host = checkpoint.preprocess
     full = (round(host.height / host.crop_fraction), round(host.width / host.crop_fraction))
@@ -118,9 +149,9 @@ def _make_batch(checkpoint: Checkpoint, labels: torch.Tensor, options: Synthesis
     images = torch.randn(len(labels), 3, *half) * 0.3
     statistics = _Statistics(checkpoint.module)
     try:
-        images = _optimize(checkpoint, images, labels, options.coarse_steps, options, statistics)
+        images = _optimize(checkpoint, images, labels, options.coarse_steps, options, statistics, step)
         images = F.interpolate(images, full, mode="bicubic", align_corners=False)
-        images = _optimize(checkpoint, images, labels, options.fine_steps, options, statistics)
+        images = _optimize(checkpoint, images, labels, options.fine_steps, options, statistics, step)
     finally:
         statistics.remove()
     std, mean = (torch.tensor(value).view(1, 3, 1, 1) for value in (host.std, host.mean))
@@ -135,6 +166,7 @@ def _optimize(
     steps: int,
     options: SynthesisOptions,
     statistics: _Statistics,
+    step: Callable[[], None],
 ) -> torch.Tensor:
     """Adam on the pixels, through random crops and flips, with a cosine schedule."""
     host = checkpoint.preprocess
@@ -153,6 +185,7 @@ def _optimize(
         schedule.step()
         with torch.no_grad():
             images.clamp_(low, high)
+        step()
     log.info("loss %.3f, agreement %.2f", loss.item(), (logits.argmax(1) == labels).float().mean().item())
     return images.detach()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import dataclasses
 import hashlib
@@ -24,10 +25,21 @@ from tiffin.export.graph.canonical import PROLOGUE
 from tiffin.export.graph.dialect import read_dialect
 from tiffin.machine import has_vnni
 from tiffin.quantize.calibration import CalibrationSet
-from tiffin.quantize.quantize import default_quantizer, quantize_half, quantize_int8
+from tiffin.quantize.corrections import correct, fit_line
+from tiffin.quantize.options import PtqOptions, default_quantizer
+from tiffin.quantize.ptq_ort import quantize_ort
+from tiffin.quantize.quantize import quantize_half, quantize_int8
 from tiffin.quantize.synthesis import SynthesisOptions, synthesize
+from tiffin.quantize.walk import Walk
 
-WRITTEN = (("cpu", "nncf"), ("cpu", "ort"), ("cpu-vnni", "nncf"), ("cpu-vnni", "ort"), ("tensorrt", "ort"))
+WRITTEN = (
+    ("cpu", "nncf"),
+    ("cpu", "ort"),
+    ("cpu-vnni", "nncf"),
+    ("cpu-vnni", "ort"),
+    ("cpu-u8", "ort"),
+    ("tensorrt", "ort"),
+)
 HASHES = tuple(hashlib.sha256(bytes([index])).hexdigest() for index in range(24))
 
 
@@ -38,7 +50,7 @@ def quantized(
     folder = tmp_path_factory.mktemp("int8")
     return {
         pair: quantize_int8(
-            onnx_artifact, pair[0], CalibrationSet(photos[:24], "drawn", HASHES), folder / "-".join(pair), pair[1]
+            onnx_artifact, PtqOptions(*pair), CalibrationSet(photos[:24], "drawn", HASHES), folder / "-".join(pair)
         )
         for pair in WRITTEN
     }
@@ -148,7 +160,7 @@ def test_tensorrts_graph_agrees_with_fp32_where_it_is_simulated(quantized, onnx_
 def test_quantizing_twice_gives_the_same_artifact(quantized, onnx_artifact, photos, tmp_path: Path) -> None:
     for scheme, quantizer in (("cpu", "nncf"), ("tensorrt", "ort")):
         calibration = CalibrationSet(photos[:24], "drawn", HASHES)
-        again = quantize_int8(onnx_artifact, scheme, calibration, tmp_path / scheme, quantizer)
+        again = quantize_int8(onnx_artifact, PtqOptions(scheme, quantizer), calibration, tmp_path / scheme)
         assert again.digest == quantized[scheme, quantizer].digest
 
 
@@ -181,7 +193,7 @@ def test_a_calibration_set_counts_what_was_taken(photos: np.ndarray) -> None:
 @pytest.mark.parametrize(
     ("scheme", "quantizer", "said"),
     [
-        ("tensorrt", "nncf", "NNCF writes uint8"),
+        ("tensorrt", "nncf", "NNCF does not write"),
         ("npu", None, "unknown int8 scheme"),
         ("cpu", "aimet", "unknown quantizer"),
     ],
@@ -190,14 +202,14 @@ def test_a_scheme_that_cannot_be_written_is_refused(
     onnx_artifact, photos, tmp_path: Path, scheme: str, quantizer: str | None, said: str
 ) -> None:
     with pytest.raises(BadInput, match=said):
-        quantize_int8(onnx_artifact, scheme, CalibrationSet(photos[:2], "drawn"), tmp_path / "out", quantizer)
+        quantize_int8(onnx_artifact, PtqOptions(scheme, quantizer), CalibrationSet(photos, "drawn"), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_only_an_fp32_onnx_artifact_is_quantized(quantized, openvino_artifact, photos, tmp_path: Path) -> None:
     for source in (quantized["cpu", "nncf"], openvino_artifact):
         with pytest.raises(BadInput, match="int8 onnx|fp32 openvino"):
-            quantize_int8(source, "cpu", CalibrationSet(photos[:2], "drawn"), tmp_path / "int8")
+            quantize_int8(source, PtqOptions(), CalibrationSet(photos, "drawn"), tmp_path / "int8")
         with pytest.raises(BadInput, match="int8 onnx|fp32 openvino"):
             quantize_half(source, "fp16", tmp_path / "fp16")
     assert list(tmp_path.iterdir()) == []
@@ -209,7 +221,7 @@ def test_a_file_that_is_no_model_is_refused(onnx_artifact: Artifact, photos, tmp
     with pytest.raises(BadInput, match="no ONNX model"):
         quantize_half(source, "bf16", tmp_path / "half")
     with pytest.raises(BadInput, match="no ONNX model"):
-        quantize_int8(source, "cpu", CalibrationSet(photos[:2], "drawn"), tmp_path / "int8")
+        quantize_int8(source, PtqOptions(), CalibrationSet(photos, "drawn"), tmp_path / "int8")
 
 
 # fp16, bf16
@@ -273,3 +285,155 @@ def test_synthesis_leaves_nothing_where_it_cannot_write(checkpoint, tmp_path: Pa
     with pytest.raises(BadInput, match="cannot write"):
         synthesize(checkpoint, tmp_path / "file/set", FEW)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+# Options
+
+ASKED = (
+    PtqOptions(quantizer="nncf", bias_correction="none"),
+    PtqOptions(quantizer="nncf", bias_correction="full"),
+    PtqOptions(quantizer="nncf", ranges="minmax"),
+    PtqOptions(quantizer="nncf", ranges="percentile"),
+    PtqOptions(quantizer="nncf", ranges="mse"),
+    PtqOptions(quantizer="nncf", preset="mixed"),
+    PtqOptions(quantizer="nncf", smooth=True),
+    PtqOptions(quantizer="ort", ranges="moving-average"),
+    PtqOptions(quantizer="ort", ranges="percentile"),
+    PtqOptions(quantizer="ort", ranges="entropy"),
+)
+
+
+@pytest.mark.parametrize("asked", ASKED, ids=lambda asked: json.dumps(asked.plain()))
+def test_an_option_changes_the_graph_and_stands_in_the_manifest(
+    quantized, onnx_artifact, photos, tmp_path: Path, asked: PtqOptions
+) -> None:
+    made = quantize_int8(onnx_artifact, asked, CalibrationSet(photos[:24], "drawn", HASHES), tmp_path / "int8")
+    usual = quantized["cpu", asked.quantizer]
+    assert made.manifest.files[0].sha256 != usual.manifest.files[0].sha256
+    noted = Artifact.load(made.folder).manifest.producer.options
+    assert {name: noted[name] for name in asked.plain()} == asked.applied().plain()
+    assert (answers(made, photos).argmax(1) == answers(onnx_artifact, photos).argmax(1)).mean() >= 0.6
+
+
+@pytest.mark.parametrize("quantizer", ["nncf", "ort"])
+def test_a_float_node_keeps_its_weights(quantized, onnx_artifact, photos, tmp_path: Path, quantizer: str) -> None:
+    before = graph(onnx_artifact)
+    layer = [node for node in before.node if node.op_type == "Conv"][1]
+    asked = PtqOptions(quantizer=quantizer, float_nodes=(layer.name,))
+    made = quantize_int8(onnx_artifact, asked, CalibrationSet(photos[:24], "drawn"), tmp_path / "int8")
+    kept, usual = arrays(graph(made)), arrays(graph(quantized["cpu", quantizer]))
+    np.testing.assert_array_equal(kept[layer.input[1]], arrays(before)[layer.input[1]])
+    assert layer.input[1] not in usual or quantizer == "nncf" and usual[layer.input[1]].dtype != np.float32
+    assert made.manifest.producer.options["float_nodes"] == [layer.name]
+
+
+@pytest.mark.parametrize("quantizer", ["nncf", "ort"])
+def test_a_float_node_that_is_not_there_is_named(onnx_artifact, photos, tmp_path: Path, quantizer: str) -> None:
+    asked = PtqOptions(quantizer=quantizer, float_nodes=("Conv_99",))
+    with pytest.raises(BadInput, match="no node 'Conv_99'") as caught:
+        quantize_int8(onnx_artifact, asked, CalibrationSet(photos, "drawn"), tmp_path / "int8")
+    assert "Conv_" in caught.value.expected and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (PtqOptions(quantizer="ort", bias_correction="full"), "ort has no --bias-correction 'full'"),
+        (PtqOptions(quantizer="ort", ranges="mse"), "ort has no --ranges 'mse'"),
+        (PtqOptions(quantizer="ort", preset="mixed"), "ort has no --preset 'mixed'"),
+        (PtqOptions("tensorrt", smooth=True), "ort has no --smooth"),
+        (PtqOptions(ranges="entropy"), "nncf has no --ranges 'entropy'"),
+        (PtqOptions(ranges="median"), "nncf has no --ranges 'median'"),
+    ],
+)
+def test_what_a_quantizer_does_not_offer_is_refused(asked: PtqOptions, said: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        asked.applied()
+
+
+# Calibration photos that are not good
+
+
+def test_blank_and_repeated_photos_are_left_out_and_said(onnx_artifact, photos, caplog) -> None:
+    bad = np.stack([photos[0], photos[0], np.zeros_like(photos[0]), np.full_like(photos[0], 90), *photos[1:20]])
+    found = CalibrationSet(bad, "drawn", tuple(map(str, range(len(bad))))).usable(onnx_artifact.manifest)
+    np.testing.assert_array_equal(found.photos, photos[:20])
+    assert found.hashes == ("0", *map(str, range(4, 23)))
+    assert "left out 2 of 23 photos, of one colour" in caplog.text
+    assert "left out 2 of 23 photos, with the pixels of another" not in caplog.text
+    assert "left out 1 of 23 photos, with the pixels of another" in caplog.text
+
+
+def test_few_photos_and_classes_without_any_are_said(onnx_artifact, photos, caplog) -> None:
+    CalibrationSet(photos[:12], "drawn", truth=(0, 1, 2) * 4).usable(onnx_artifact.manifest)
+    assert "12 photos are few" in caplog.text and "1 of 4 classes have no photo" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda photos: photos[:7], "7 usable calibration photos of 7"),
+        (lambda photos: np.zeros_like(photos), "0 usable calibration photos of 64"),
+        (lambda photos: photos[:, :16], "uint8 16×32×3"),
+        (lambda photos: photos.astype(np.float32), "float32 32×32×3"),
+    ],
+)
+def test_photos_that_cannot_calibrate_are_refused(onnx_artifact, photos, tmp_path: Path, change, said: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        quantize_int8(onnx_artifact, PtqOptions(), CalibrationSet(change(photos), "drawn"), tmp_path / "int8")
+    assert list(tmp_path.iterdir()) == []
+
+
+# Corrections
+
+
+@pytest.mark.parametrize("quantizer", ["nncf", "ort"])
+@pytest.mark.parametrize("asked", [{"bias_correction": "empirical"}, {"compensate": True}], ids=str)
+def test_corrections_take_the_mean_error_off(onnx_artifact, photos, tmp_path: Path, quantizer: str, asked) -> None:
+    calibration = CalibrationSet(photos, "drawn")
+    options = PtqOptions(quantizer=quantizer, bias_correction="none")
+    plain = quantize_int8(onnx_artifact, options, calibration, tmp_path / "plain")
+    made = quantize_int8(onnx_artifact, dataclasses.replace(options, **asked), calibration, tmp_path / "made")
+    before, after = (mean_errors(onnx_artifact, each, photos) for each in (plain, made))
+    assert len(before) == len(after) == 4 and max(after) < 0.2 * max(before)
+    kinds = [[node.op_type for node in graph(each).node] for each in (plain, made)]
+    assert kinds[0] == kinds[1]  # nothing to compute was added
+
+
+def mean_errors(parent: Artifact, made: Artifact, photos: np.ndarray) -> list[float]:
+    """Of each layer, the largest |mean error| of a channel, computed in float."""
+    wanted, found = (means_of(onnx.load(each.model_path), photos) for each in (parent, made))
+    return [float(np.abs(found[name] - wanted[name]).max()) for name in wanted]
+
+
+def means_of(model: onnx.ModelProto, photos: np.ndarray) -> dict[str, np.ndarray]:
+    walk = Walk(model, photos)
+    outputs = ((node.name, walk.get(node.output[0])) for node in walk if node.op_type in ("Conv", "Gemm"))
+    return {name: np.moveaxis(value, 1, 0).reshape(value.shape[1], -1).mean(1) for name, value in outputs}
+
+
+def test_a_line_is_found_by_least_squares() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(2, 3, (8, 3, 5, 5)).astype(np.float32)
+    slope, shift = np.array([1.1, 0.9, 1.0]), np.array([0.5, -2.0, 0.0])
+    line = fit_line(x, (x * slope.reshape(1, 3, 1, 1) + shift.reshape(1, 3, 1, 1)).astype(np.float32), True)
+    np.testing.assert_allclose((line.slope, line.shift), (slope, shift), atol=1e-4)
+    same = fit_line(x, x + np.float32(0.25), False)
+    np.testing.assert_allclose((same.slope, same.shift), (np.ones(3), np.full(3, 0.25)), atol=1e-4)
+
+
+def test_a_bias_that_two_layers_share_is_not_changed_under_the_other(onnx_artifact, photos) -> None:
+    parent = onnx.load(onnx_artifact.model_path)
+    layers = [node for node in parent.graph.node if node.op_type == "Conv"]
+    held = {tensor.name: tensor for tensor in parent.graph.initializer}
+    sizes: dict[int, onnx.NodeProto] = {}
+    for node in layers:
+        twin = sizes.setdefault(held[node.input[1]].dims[0], node)
+        node.input[2] = twin.input[2]
+    model = quantize_ort(
+        copy.deepcopy(parent), SCHEMES["tensorrt"], CalibrationSet(photos, "drawn"), PtqOptions("tensorrt").applied()
+    )
+    made = correct(parent, model, photos, with_slope=False)
+    wanted, found = (means_of(each, photos) for each in (parent, made))
+    assert len(sizes) < len(layers)
+    assert max(np.abs(found[name] - wanted[name]).max() for name in wanted) < 0.02

@@ -1,0 +1,164 @@
+"""The command that makes 16-bit and int8 artifacts."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..artifact import Artifact
+from ..errors import BadInput
+from . import options, render
+from .build import beside, done, need_build
+from .train import show_epochs
+
+if TYPE_CHECKING:  # onnx and numpy, which `tiffin --help` does without
+    from ..data import Dataset
+    from ..quantize.calibration import CalibrationSet
+    from ..quantize.options import PtqOptions
+
+_PRECISIONS, _METHODS, _SOURCES = ("int8", "fp16", "bf16"), ("ptq", "qat"), ("photos", "data-free")
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's commands."""
+    app.command()(quantize)
+
+
+def quantize(
+    artifact: Annotated[Path, typer.Argument(help="The fp32 ONNX artifact.")],
+    precision: Annotated[str, typer.Option(help="int8, fp16 or bf16.")] = "int8",
+    scheme: Annotated[str, typer.Option(help="int8 dialect: cpu, cpu-vnni, cpu-u8 or tensorrt.")] = "cpu",
+    quantizer: Annotated[str | None, typer.Option(help="nncf or ort. Default: by scheme.")] = None,
+    bias_correction: Annotated[
+        str | None, typer.Option(help="none, fast, full or empirical. Default: fast by nncf, none by ort.")
+    ] = None,
+    ranges: Annotated[
+        str | None,
+        typer.Option(help="Of activations: minmax, moving-average, percentile, mse (nncf) or entropy (ort)."),
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="performance or mixed, of nncf.")] = None,
+    smooth: Annotated[bool, typer.Option("--smooth", help="SmoothQuant first, by nncf.")] = False,
+    compensate: Annotated[
+        bool, typer.Option(help="Fold a scale and shift of each channel into the layers at the end.")
+    ] = True,
+    float_node: Annotated[
+        list[str] | None, typer.Option(help="Name of an ONNX node that stays in float, may repeat.")
+    ] = None,
+    method: Annotated[
+        str, typer.Option(help="ptq, or qat: trained on the train photos to answer as fp32 does.")
+    ] = "ptq",
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the train photos, of qat.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Of qat.")] = None,
+    calibrate: Annotated[
+        str, typer.Option(help="photos, or data-free: images made from the checkpoint alone.")
+    ] = "photos",
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="What the artifact was exported from, for data-free. Default: shipped.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write to. Default: beside the artifact.")] = None,
+    data: options.Data = None,
+    per_class: Annotated[int, typer.Option(min=1, help="Calibration photos of each class.")] = 3,
+    seed: options.Seed = 0,
+) -> None:
+    """fp32 ONNX to fp16, bf16 or int8 ONNX."""
+    need_build()
+    source = Artifact.load(artifact)
+    for word, words in ((precision, _PRECISIONS), (method, _METHODS), (calibrate, _SOURCES)):
+        if word not in words:
+            raise BadInput(f"unknown word {word!r}", f"one of {', '.join(words)}")
+    if method == "ptq" and (epochs or learning_rate):
+        raise BadInput("--epochs and --learning-rate are of training", "--method qat", "add it, or leave them out")
+    if precision != "int8":
+        made = _half(source, precision, out or beside(artifact, precision))
+    else:
+        from ..quantize.options import PtqOptions
+
+        suffix = f"int8-{scheme}" + ("-qat" if method == "qat" else "")
+        chosen = PtqOptions(scheme, quantizer, bias_correction, ranges, preset, smooth, compensate,
+                            tuple(float_node or ())).applied()  # fmt: skip
+        fitting = {"epochs": epochs, "learning_rate": learning_rate, "seed": seed} if method == "qat" else None
+        place = out or beside(artifact, suffix)
+        dataset = _made_from(source, checkpoint, place, seed) if calibrate == "data-free" else _dataset_of(data)
+        made = _int8(source, chosen, place, dataset, per_class, seed, fitting)
+    done(made)
+    backend = "tensorrt_rtx" if scheme == "tensorrt" else "openvino"
+    render.next_command(f"tiffin compile {shlex.quote(str(made.folder))} --backend {backend}")
+
+
+def _half(source: Artifact, precision: str, out: Path) -> Artifact:
+    from ..quantize.quantize import quantize_half
+
+    render.echo_options(precision=precision, out=out)
+    return quantize_half(source, precision, out)
+
+
+def _dataset_of(data: Path | None) -> Dataset:
+    from ..data import find_dataset
+
+    return find_dataset(data, progress=sys.stderr.isatty())
+
+
+def _made_from(source: Artifact, checkpoint: Path | None, out: Path, seed: int) -> Dataset:
+    """Images that the checkpoint remembers."""
+    from ..quantize.data_free import data_free
+
+    draw = None
+
+    def progress(step: int, total: int) -> None:
+        nonlocal draw
+        draw = draw or render.TerminalProgress().bar("making images from the checkpoint", total)
+        draw(step)
+
+    return data_free(source, checkpoint, out.parent / "cache", seed, progress)
+
+
+def _int8(
+    source: Artifact,
+    chosen: PtqOptions,
+    out: Path,
+    dataset: Dataset,
+    per_class: int,
+    seed: int,
+    fitting: dict[str, Any] | None,
+) -> Artifact:
+    from ..data import balanced
+    from ..data.prepared import prepare_photos
+    from ..quantize.calibration import CalibrationSet
+    from ..quantize.quantize import quantize_int8
+
+    preprocess = source.manifest.preprocess
+    if preprocess is None:
+        raise BadInput(f"{source.folder}: has no preprocessing", "a classifier exported by tiffin")
+    drawn = balanced(dataset.role("calibrate"), per_class, seed)
+    render.echo_options(**_words(chosen.plain()), photos=len(drawn), source=dataset.name, seed=seed, out=out)
+    with tempfile.TemporaryDirectory() as scratch:
+        photos = CalibrationSet.of(prepare_photos(drawn, preprocess, Path(scratch), dataset.kind), dataset.name)
+        if fitting is None:
+            return quantize_int8(source, chosen, photos, out)
+        return _trained(source, chosen, photos, out, dataset, fitting)
+
+
+def _trained(
+    source: Artifact, start: PtqOptions, calibration: CalibrationSet, out: Path, dataset: Dataset, asked: dict[str, Any]
+) -> Artifact:
+    from dataclasses import asdict, replace
+
+    from ..quantize.qat import QAT_OPTIONS, quantize_qat
+    from ..train.distill import training_photos
+
+    chosen = replace(QAT_OPTIONS, **{name: value for name, value in asked.items() if value is not None})
+    assert source.manifest.preprocess is not None
+    photos = training_photos(dataset.role("train"), source.manifest.preprocess, out.parent / "cache", dataset.kind)
+    render.echo_options(method="qat", train_photos=len(photos), **asdict(chosen))
+    return quantize_qat(source, start, calibration, photos, chosen, out, show_epochs)
+
+
+def _words(options: dict[str, Any]) -> dict[str, Any]:
+    """Lists as words; what a quantizer does not have is left out."""
+    listed = {name: ", ".join(value) or "none" if isinstance(value, list) else value for name, value in options.items()}
+    return {name: value for name, value in listed.items() if value is not None}

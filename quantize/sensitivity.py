@@ -1,0 +1,178 @@
+"""What each layer's quantization costs: divergence of the answers, and noise at the layer.
+
+One layer at a time rounds in an otherwise float graph, as in Wu et al., "Integer Quantization for Deep Learning
+Inference", 2020, arXiv 2004.09602. The other way round, one layer at a time put back to float, says less: the
+divergence of a wholly quantized graph moves by more than a layer's share when any rounding in it changes
+(docs/sensitivity.md). Rounding is simulated in float32 (the graph as ONNX defines it, its QDQ not fused into integer
+kernels), so a figure is the scheme's; that integer kernels saturate is another matter (docs/int8.md).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from ..artifact import Artifact
+from ..errors import BadInput
+from ..export.graph.rounding import layers_of, partly_quantized
+from ..machine import usable_cores
+from ..records.divergence import by_photo
+from .calibration import CalibrationSet
+from .options import PtqOptions
+from .quantize import quantize_int8
+
+# How many layers `mixed` leaves in float, candidate after candidate.
+COUNTS = (1, 2, 3, 5, 8)
+_BATCH = 4  # photos whose tensors are in memory at once: some 20 MB each for a mobile network
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class LayerSensitivity:
+    """One quantized layer.
+
+    Args:
+        node, op: as in the float parent's graph; `PtqOptions.float_nodes` takes these names.
+        kl: divergence of the answers from fp32's where this layer alone rounds, mean over photos, nats.
+        sqnr_db: its output's power over that of the noise which its own rounding adds, dB; infinite without noise.
+    """
+
+    node: str
+    op: str
+    kl: float
+    sqnr_db: float
+
+
+def sensitivity(
+    parent: Artifact, quantized: Artifact, photos: np.ndarray, progress: Progress = lambda done, total: None
+) -> list[LayerSensitivity]:
+    """Every quantized layer, in the graph's order.
+
+    Args:
+        parent: the fp32 ONNX artifact that `quantized` was made from.
+        photos: uint8 `(N, H, W, 3)`, prepared, none of which calibrated; some dozens.
+        progress: layers done, and of how many.
+
+    Raises:
+        BadInput: not such artifacts or photos, or another parent.
+    """
+    _check(parent, quantized, photos)
+    given = onnx.load(parent.model_path)
+    layers = layers_of(given, onnx.load(quantized.model_path))
+    wanted = _logits(given, photos)
+    rows = []
+    for number, layer in enumerate(layers):
+        progress(number, len(layers))
+        alone, noise, signal = _run(partly_quantized(given, [layer], compared=layer), photos)
+        rows.append(LayerSensitivity(layer.node, layer.op, _kl(wanted, alone), _decibels(signal, noise)))
+    progress(len(layers), len(layers))
+    return rows
+
+
+def divergence(parent: Artifact, quantized: Artifact, photos: np.ndarray) -> float:
+    """Mean Kullback-Leibler divergence of the quantized answers from fp32's, nats a photo, rounding simulated.
+
+    Raises:
+        BadInput: not ONNX artifacts of one classifier, or photos of another size.
+    """
+    _check(parent, quantized, photos)
+    return _kl(*(_logits(onnx.load(artifact.model_path), photos) for artifact in (parent, quantized)))
+
+
+def most_sensitive(rows: Sequence[LayerSensitivity], k: int) -> tuple[str, ...]:
+    """Names of the k layers that cost most: by the divergence that each causes alone."""
+    worst = sorted(rows, key=lambda row: (-row.kl, row.node))
+    return tuple(row.node for row in worst[:k])
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """An artifact with `nodes` in float, and the divergence that is left, nats a photo."""
+
+    artifact: Artifact
+    nodes: tuple[str, ...]
+    kl: float
+
+
+def mixed(
+    parent: Artifact,
+    options: PtqOptions,
+    calibration: CalibrationSet,
+    rows: Sequence[LayerSensitivity],
+    photos: np.ndarray,
+    bound: float,
+    out: Path,
+    counts: Sequence[int] = COUNTS,
+) -> list[Mixed]:
+    """Quantize again with the 1, 2, 3 … most sensitive layers in float, until the divergence is within `bound`.
+
+    Args:
+        options: of the quantized model that `rows` are about.
+        photos: uint8 `(N, H, W, 3)`, held out: best others than `rows` were found on.
+        bound: nats a photo, as `divergence` tells them.
+        out: folder for the artifacts, `float-1` and so on.
+
+    Returns:
+        The candidates made. Only the last is within the bound, if any is; which is fastest, only a clock can tell.
+
+    Raises:
+        BadInput, EngineFailed: as `quantize_int8`.
+    """
+    made: list[Mixed] = []
+    for count in sorted({min(count, len(rows) - 1) for count in counts} - {0}):  # one layer at least stays quantized
+        nodes = most_sensitive(rows, count)
+        chosen = dataclasses.replace(options, float_nodes=nodes)
+        fresh = dataclasses.replace(calibration, taken=0)
+        artifact = quantize_int8(parent, chosen, fresh, out / f"float-{count}")
+        made.append(Mixed(artifact, nodes, divergence(parent, artifact, photos)))
+        if made[-1].kl <= bound:
+            break
+    return made
+
+
+def _check(parent: Artifact, quantized: Artifact, photos: np.ndarray) -> None:
+    for artifact in (parent, quantized):
+        if artifact.manifest.format != "onnx" or artifact.manifest.task != "classification":
+            raise BadInput(
+                f"{artifact.folder}: a {artifact.manifest.format} artifact for {artifact.manifest.task}",
+                "ONNX artifacts of one classifier",
+                "name what `tiffin quantize` wrote, not what was compiled from it",
+            )
+        shape, labels = artifact.manifest.inputs[0].shape[1:], artifact.manifest.labels
+        if photos.dtype != np.uint8 or photos.shape[1:] != shape or not len(photos):
+            raise BadInput(f"photos {photos.dtype}{photos.shape}", f"some of uint8, each {shape}")
+        if labels != parent.manifest.labels:
+            raise BadInput(f"{artifact.folder}: other labels than {parent.folder}", "artifacts of one classifier")
+
+
+def _run(model: onnx.ModelProto, photos: np.ndarray) -> list[np.ndarray]:
+    """Logits float32 `(N, classes)`; what else the model gives is summed over the batches."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = usable_cores()
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    batches = [photos[first : first + _BATCH] for first in range(0, len(photos), _BATCH)]
+    logits, *sums = zip(*(session.run(None, {name: batch}) for batch in batches), strict=True)
+    return [np.concatenate(logits), *(np.asarray(values, np.float64).sum(axis=0) for values in sums)]
+
+
+def _logits(model: onnx.ModelProto, photos: np.ndarray) -> np.ndarray:
+    return _run(model, photos)[0]
+
+
+def _kl(wanted: np.ndarray, found: np.ndarray) -> float:
+    """Mean over photos, nats; logits `(N, classes)`."""
+    return float(by_photo(found, wanted).mean())
+
+
+def _decibels(signal: np.ndarray, noise: np.ndarray) -> float:
+    return float(10 * np.log10(signal / noise)) if noise > 0 else float("inf")
