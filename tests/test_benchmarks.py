@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import os
 import subprocess
 import sys
 import time
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -38,6 +40,7 @@ from tiffin.data import open_dataset
 from tiffin.data.prepared import PreparedPhotos, prepare_photos
 from tiffin.errors import BadInput, EngineFailed, EngineMissing, Overlap, TiffinError, WorkerFailed
 from tiffin.quantize.calibration import CalibrationSet
+from tiffin.quantize.options import PtqOptions
 from tiffin.quantize.quantize import quantize_int8
 from tiffin.records import Predictions, Record
 from tiffin.records.classification import top_k
@@ -730,7 +733,7 @@ def test_a_worker_that_dies_while_scoring_is_an_error(ort: Candidate, prepared, 
 
 
 def test_seven_bit_weights_answer_alike_with_and_without_vnni(onnx_artifact, prepared, photos, tmp_path: Path) -> None:
-    int8 = quantize_int8(onnx_artifact, "cpu", CalibrationSet(photos[:16], "drawn"), tmp_path / "int8")
+    int8 = quantize_int8(onnx_artifact, PtqOptions(), CalibrationSet(photos[:16], "drawn"), tmp_path / "int8")
     run = RunConfig("openvino", threads=1)
     native, _ = score(Candidate("native", int8, run), prepared, tmp_path / "cache")
     limited, _ = score(Candidate("limited", int8, run, WITHOUT_VNNI), prepared, tmp_path / "cache")
@@ -1234,3 +1237,80 @@ def test_broken_answers_are_an_error(text: str, tmp_path: Path) -> None:
     (tmp_path / "mlperf_log_accuracy.json").write_text(text)
     with pytest.raises(WorkerFailed, match="cannot be read"):
         read_answers(tmp_path, 2, 1)
+
+
+# Peers
+
+
+FOLDER = Path(tiffin.__file__).parent / "benchmarks" / "peers"
+
+
+@pytest.fixture
+def scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, ModuleType]]:
+    """The scripts as Python finds them when one of them is run; forgotten afterwards."""
+    names = ("peers", "compare", "table")
+    monkeypatch.syspath_prepend(str(FOLDER))
+    yield {name: importlib.import_module(name) for name in names}
+    for name in names:
+        sys.modules.pop(name)
+
+
+def test_every_peer_has_a_script_and_pins_all_that_it_names(scripts) -> None:
+    for peer in scripts["peers"].PEERS:
+        assert (FOLDER / f"{peer.script}.py").is_file()
+        lines = (FOLDER / "requirements" / f"{peer.script}.txt").read_text().splitlines()
+        assert [line for line in lines if "==" not in line and not line.startswith("#")] == []
+        assert {"numpy", "onnx", "onnxruntime"} <= {line.split("==")[0] for line in lines}
+
+
+def test_a_peer_that_fails_or_takes_too_long_is_told_in_one_line_without_this_machines_folder(
+    scripts, tmp_path
+) -> None:
+    code = f"raise ValueError('no such operator in {tmp_path}/made')"
+    with pytest.raises(EngineFailed, match=r"it fails: ValueError: no such operator in WORK/made$"):
+        scripts["peers"].timed([sys.executable, "-c", code], tmp_path / "log.txt", 60)
+    with pytest.raises(EngineFailed, match="stopped after 0 s"):
+        scripts["peers"].timed([sys.executable, "-c", "import time; time.sleep(60)"], tmp_path / "log.txt", 0.2)
+
+
+def test_peers_are_compared_with_ours_in_one_record(
+    scripts, onnx_artifact, photo_folder, tmp_path, monkeypatch
+) -> None:
+    """ONNX Runtime's peer, run for real in this environment; another peer whose environment cannot be built."""
+    peers, compare, table = (scripts[name] for name in ("peers", "compare", "table"))
+    from tiffin.benchmarks.candidate import Candidate
+    from tiffin.benchmarks.options import RoundOptions
+    from tiffin.data import find_dataset
+    from tiffin.errors import EngineMissing
+    from tiffin.records.record import load_record
+    from tiffin.runtime import default_run
+
+    def python_of(peer, work, say):  # type: ignore[no-untyped-def]
+        if peer.script != "ort_default":
+            raise EngineMissing("its environment cannot be built: no such wheel")
+        return Path(sys.executable)
+
+    monkeypatch.setattr(peers, "python_of", python_of)
+    roles = compare.Roles.of(find_dataset(photo_folder), "confirm", None, tmp_path / "cache")
+    run = compare.Comparison(onnx_artifact, roles, tmp_path, 1)
+    run.add_ours(Candidate("model", onnx_artifact, default_run(onnx_artifact)), 60)
+    for peer in peers.PEERS[1:3]:
+        run.add(peer, 120)
+    rounds = RoundOptions(launches=2, blocks=2, block_s=0.01, warmup_s=0.01, target=None)
+    subjects, times, about = run.time(rounds)
+    subjects, answers = run.answers(subjects)
+    record = load_record(run.record(subjects, about, rounds=times, predictions=answers).save(tmp_path / "record.json"))
+    names = [row.name for row in record.subjects if not row.reason and "VNNI" not in row.name]
+    assert names == ["fp32 on onnxruntime", "fp32 on openvino", "Tiffin model on onnxruntime",
+                     "ORT quantize_static default on onnxruntime"]  # fmt: skip
+    assert set(names) == set(record.rounds)
+    assert set(names) <= set(record.predictions)
+    made = record.options["made"]["ORT quantize_static default on onnxruntime"]
+    assert made["seconds"] > 0
+    assert made["options"]["photos_taken"] == len(roles.calibrate) == record.data["calibration"] == 12
+    assert record.subject(names[-1]).precision == "int8"
+    page = table.page(record, record)
+    assert "could not run: NNCF accuracy control on openvino: its environment cannot be built: no such wheel" in page
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| ")]
+    assert [row[0].removeprefix("| ") for row in rows[2:]] == names
+    assert len({len(row) for row in rows}) == 1
