@@ -9,6 +9,7 @@
     ├── EngineMissing           exit 1   the engine is not installed, or lacks its driver
     ├── EngineFailed            exit 1   the engine refused or failed
     ├── ParityFailed            exit 1   an export left its tolerance
+    ├── NothingFits             exit 1   no candidate of a search meets the budget
     └── WorkerFailed            exit 1   a worker process died, hung or answered garbage
 
 Each says what failed, what was expected and what to do. Ctrl-C leaves with 130.
@@ -79,3 +80,7 @@ class ParityFailed(TiffinError):
 
 class WorkerFailed(TiffinError):
     """A worker process died, hung or answered garbage."""
+
+
+class NothingFits(TiffinError):
+    """No candidate of a search meets the budget; the message names the nearest."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,18 +12,13 @@ from typing import Any
 import numpy as np
 
 from ..artifact import Artifact
-from ..artifact.claims import read_claim, write_claim
 from ..data import Dataset, balanced, sample
 from ..data.dataset import Photo
 from ..data.overlap import prove_disjoint
 from ..data.prepared import PreparedPhotos, prepare_photos
-from ..errors import TiffinError
-from ..machine import versions
 from ..train.checkpoint import DEFAULT_CHECKPOINT, Checkpoint
+from .stages import Make, Say, Stages
 
-Say = Callable[[str], None]
-Make = Callable[[Path], Artifact]
-_BUILDERS = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "tensorrt-rtx-cu13-bindings")
 # The GPUs that an engine is built for where there is none to ask: RTX 40 series and L4 (8.9).
 DEMO_CAPABILITY = "8.9"
 PARITY_PHOTOS = 64
@@ -97,16 +91,15 @@ def _prove_roles(dataset: Dataset, cache: Path) -> None:
 
 def build(recipe: Recipe, checkpoint: Checkpoint, materials: Materials, say: Say) -> Built:
     """Build every artifact; one that cannot be built here is a reason, not an end."""
-    return _Stages(recipe, checkpoint, materials, say).run()
+    return _Build(recipe, checkpoint, materials, say).run()
 
 
-class _Stages:
-    """Runs stages in order; each is skipped where its inputs and options did not change."""
+class _Build:
+    """The main job's stages in their order."""
 
     def __init__(self, recipe: Recipe, checkpoint: Checkpoint, materials: Materials, say: Say) -> None:
         self._recipe, self._checkpoint, self._materials, self._say = recipe, checkpoint, materials, say
-        self._artifacts: dict[str, Artifact] = {}
-        self._reasons: dict[str, str] = {}
+        self._stages = Stages(recipe.out / "artifacts", say)
 
     def run(self) -> Built:
         # Imported here: they pull in torch and onnx, which a finished run does not need.
@@ -116,28 +109,28 @@ class _Stages:
         from ..quantize.quantize import quantize_half
 
         checkpoint, engine = self._checkpoint, EngineOptions(capabilities=(DEMO_CAPABILITY,))
-        self._stage("fp32", None, {"photos": self._parity_digest()}, self._export)
-        self._stage("torch-fp32", None, {}, lambda out: to_pt2(checkpoint, out))
+        self._stages.first("fp32", checkpoint.sha256, {"photos": self._parity_digest()}, self._export)
+        self._stages.first("torch-fp32", checkpoint.sha256, {}, lambda out: to_pt2(checkpoint, out))
         for precision in ("fp16", "bf16"):
-            self._stage(precision, "fp32", {"precision": precision}, self._with("fp32", quantize_half, precision))
+            self._stages.then(precision, "fp32", {"precision": precision}, self._with("fp32", quantize_half, precision))
         for scheme, quantizer in self._int8():
             options = {"scheme": scheme, "quantizer": quantizer, "photos": self._materials.calibration.digest()}
-            self._stage(f"int8-{scheme}-{quantizer}", "fp32", options, self._quantize(scheme, quantizer))
+            self._stages.then(f"int8-{scheme}-{quantizer}", "fp32", options, self._quantize(scheme, quantizer))
         for source in ("fp32", "int8-cpu-nncf", "int8-cpu-ort"):
-            self._stage(f"openvino-{source}", source, {}, self._with(source, to_openvino))
+            self._stages.then(f"openvino-{source}", source, {}, self._with(source, to_openvino))
         for source in ("fp16", "int8-tensorrt-ort"):
-            self._stage(
+            self._stages.then(
                 f"tensorrt_rtx-{source}", source, {"capability": DEMO_CAPABILITY},
                 self._with(source, to_tensorrt, backend="tensorrt_rtx", options=engine),
             )  # fmt: skip
-        return Built(self._artifacts, self._reasons)
+        return Built(self._stages.artifacts, self._stages.reasons)
 
     def _int8(self) -> tuple[tuple[str, str], ...]:
         usual = (("cpu", "nncf"), ("cpu", "ort"), ("tensorrt", "ort"))
         return (*usual, ("cpu-vnni", "nncf"), ("cpu-vnni", "ort")) if self._recipe.full else usual
 
     def _with(self, source: str, make: Callable[..., Artifact], *options: Any, **named: Any) -> Make:
-        return lambda out: make(self._artifacts[source], *options, out=out, **named)
+        return lambda out: make(self._stages.artifacts[source], *options, out=out, **named)
 
     def _export(self, out: Path) -> Artifact:
         from ..export.to_onnx import to_onnx
@@ -158,38 +151,10 @@ class _Stages:
     def _quantize(self, scheme: str, quantizer: str) -> Make:
         def run(out: Path) -> Artifact:
             from ..quantize.calibration import CalibrationSet
+            from ..quantize.options import PtqOptions
             from ..quantize.quantize import quantize_int8
 
             photos = CalibrationSet.of(self._materials.calibration, self._materials.dataset.name)
-            return quantize_int8(self._artifacts["fp32"], scheme, photos, out, quantizer)
+            return quantize_int8(self._stages.artifacts["fp32"], PtqOptions(scheme, quantizer), photos, out)
 
         return run
-
-    def _stage(self, name: str, source: str | None, options: dict[str, Any], make: Make) -> None:
-        """Make one artifact, or find it made from the same source with the same options and versions."""
-        if source is not None and source not in self._artifacts:
-            self._reasons[name] = f"its source {source} could not be built: {self._reasons.get(source, '')}"
-            return
-        parent = self._artifacts[source].digest if source else self._checkpoint.sha256
-        key = hashlib.sha256(json.dumps([parent, options, versions(_BUILDERS)], sort_keys=True).encode()).hexdigest()
-        out = self._recipe.out / "artifacts" / name
-        found = _reusable(out, key)
-        self._say(f"{name}: unchanged, reused" if found else f"{name}: building")
-        try:
-            self._artifacts[name] = found or make(out)
-        except TiffinError as error:
-            self._reasons[name] = error.what
-            self._say(f"  cannot be built: {error.what}")
-            return
-        if not found:
-            write_claim(self._artifacts[name], "stage", {"key": key})
-
-
-def _reusable(out: Path, key: str) -> Artifact | None:
-    """The artifact in `out` if it was made with this key and none of its bytes changed."""
-    try:
-        artifact = Artifact.load(out)
-        claim = read_claim(artifact, "stage")
-    except TiffinError:
-        return None
-    return artifact if claim and claim.get("key") == key else None

@@ -4,22 +4,38 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tiffin import machine
+from tiffin.artifact import Artifact
+from tiffin.artifact.store import save
 from tiffin.benchmarks.options import RoundOptions
 from tiffin.data import Dataset, open_dataset
+from tiffin.data.overlap import pixel_hashes
 from tiffin.errors import BadDataset, BadInput, Overlap
+from tiffin.optimize.answer import Answer, sentence
+from tiffin.optimize.budget import Budget
 from tiffin.optimize.candidates import plan, without_vnni
+from tiffin.optimize.choice import choose
+from tiffin.optimize.confirmation import Confirmation, confirm, log_look, read_looks
 from tiffin.optimize.demo import run_demo
+from tiffin.optimize.device import merged
+from tiffin.optimize.optimize import optimize, roles
 from tiffin.optimize.pipeline import Built, Recipe, build, gather
 from tiffin.optimize.proof import REFERENCE, best_float, not_faster, vnni_notes
-from tiffin.records import Record, Rounds, Subject
+from tiffin.optimize.search import SearchOptions
+from tiffin.optimize.variants import structure_of
+from tiffin.records import Predictions, Record, Rounds, Subject
+from tiffin.records.estimate import Decision
+from tiffin.records.latency import summarize
 from tiffin.records.record import load_record
-from tiffin.runtime import backends
+from tiffin.runtime import backends, default_run, load
 from tiffin.train import load_checkpoint
 
 STAGES = {
@@ -294,3 +310,267 @@ def test_the_demos_record_is_printed_in_80_columns(
     assert not ended.value.code and max(map(len, shown.splitlines())) <= 80
     words = " ".join(shown.split())
     assert all(subject.name.split(",")[0] in words for subject in demo.subjects)
+
+
+# Choosing: hand-made records
+
+
+def answered(truth: list[int], top1: list[int], kind: str = "photos") -> Predictions:
+    """Answers with a logit of 4 on the label given and 0 on the other three."""
+    logits = np.zeros((len(top1), 4), np.float32)
+    logits[np.arange(len(top1)), top1] = 4
+    digests = tuple(f"{row:064x}" for row in range(len(top1)))
+    return Predictions.from_logits(digests, np.array(truth), logits, kind)
+
+
+TRUTH = [row % 4 for row in range(400)]
+
+
+def losing(count: int) -> list[int]:
+    """Answers that are right but for the first `count` photos."""
+    return [(label + 1) % 4 if row < count else label for row, label in enumerate(TRUTH)]
+
+
+def trial(rows: dict[str, tuple[float, int]], **fields: object) -> Record:
+    """name → (ms, photos lost); precision, scheme and place are told by words in the name, size by the ms."""
+    subjects, rounds, predictions = [], {}, {}
+    jitter = np.array([1.0, 1.002, 0.998, 1.001, 0.999, 1.0])
+    for index, (name, (ms, lost)) in enumerate(rows.items()):
+        precision = next((word for word in ("int8", "fp16", "bf16") if word in name), "fp32")
+        scheme = ("cpu-vnni" if "vnni" in name.split(",")[0] else "cpu") if precision == "int8" else None
+        place = "without VNNI" if ", without" in name else "native"
+        subjects.append(Subject(name, name.split(",")[0], precision, scheme, size_bytes=(index + 1) * 1_000_000,
+                                requested={"backend": "x", "execution_precision": "fp32"}, place=place))  # fmt: skip
+        predictions[name] = answered(TRUTH, losing(lost))
+        if place == "native" and ms:
+            rounds[name] = Rounds(tuple(np.full(5, int(ms * 1e6 * part)) for part in jitter), tuple(range(6)))
+    return replace(Record("optimize", {}, tuple(subjects), rounds=rounds, predictions=predictions), **fields)
+
+
+def test_the_fastest_acceptable_candidate_wins_and_the_reason_names_what_it_beats() -> None:
+    found = choose(trial({"fp32": (10, 0), "student fp32": (8, 1), "int8": (4, 2)}), Budget(), "fp32")
+    assert (found.winner, found.fallback) == ("int8", "fp32")
+    assert "2.00 ×" in found.because and "student fp32" in found.because
+    assert [row.departure for row in found.rows] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("int8_ms", [9.95, 10.0, 12.0])
+def test_int8_that_is_not_proven_faster_than_the_best_float_never_wins(int8_ms: float) -> None:
+    found = choose(trial({"fp32": (10, 0), "int8": (int8_ms, 0)}), Budget(), "fp32")
+    assert found.winner == "fp32" and "int8 is not proven faster than fp32" in found.because
+
+
+def test_a_candidate_that_loses_too_much_is_refused_however_fast() -> None:
+    found = choose(trial({"fp32": (10, 0), "int8": (1, 9)}), Budget(max_drop=0.01), "fp32")
+    assert found.winner == "fp32" and "-2.25 points" in found.row("int8").refused
+    assert choose(trial({"fp32": (10, 0), "int8": (1, 9)}), Budget(max_drop=0.03), "fp32").winner == "int8"
+
+
+def test_a_scheme_that_saturates_is_for_this_cpu_only() -> None:
+    made = trial({"fp32": (10, 0), "int8 vnni": (4, 0)})
+    portable = choose(made, Budget(), "fp32")
+    assert portable.winner == "fp32" and "--this-cpu" in portable.row("int8 vnni").refused
+    assert choose(made, Budget(portable=False), "fp32").winner == "int8 vnni"
+
+
+def test_answers_that_fail_under_a_limited_instruction_set_are_not_portable() -> None:
+    made = trial({"fp32": (10, 0), "int8": (4, 0), "int8, without VNNI": (0, 40)})
+    found = choose(made, Budget(), "fp32")
+    assert found.winner == "fp32" and found.row("int8").refused.startswith("without VNNI: top-1 -10.00")
+    assert choose(made, Budget(portable=False), "fp32").winner == "int8"
+
+
+def test_bounds_of_time_and_size_are_kept_and_what_comes_nearest_is_named() -> None:
+    made = trial({"fp32": (10, 0), "int8": (4, 0)})
+    assert choose(made, Budget(max_size_bytes=1_000_000), "fp32").winner == "fp32"  # the second weighs 2 MB
+    assert choose(made, Budget(max_latency_s=0.005), "fp32").winner == "int8"
+    found = choose(made, Budget(max_latency_s=0.0005), "fp32")
+    assert found.winner is None and "0.5 ms" in found.because and "nearest is int8 at 4 ms" in found.because
+
+
+def test_by_size_the_smallest_wins_even_if_slower() -> None:
+    made = trial({"int8": (12, 0), "fp32": (10, 0)})
+    assert choose(made, Budget(objective="size"), "fp32").winner == "int8"
+
+
+def test_of_equally_fast_candidates_the_more_faithful_wins() -> None:
+    found = choose(trial({"fp32": (10, 0), "int8 a": (4, 3), "int8 b": (4.02, 1)}), Budget(), "fp32")
+    assert found.winner == "int8 b"
+    assert found.row("int8 a").front and found.row("int8 b").front and found.row("fp32").front
+
+
+def test_a_dominated_candidate_is_not_on_the_front() -> None:
+    found = choose(trial({"fp32": (10, 0), "int8 a": (4, 1), "int8 b": (5, 2)}), Budget(), "fp32")
+    assert not found.row("int8 b").front
+
+
+def test_a_candidate_that_crashed_is_named_and_does_not_end_the_search() -> None:
+    made = trial({"fp32": (10, 0), "int8": (4, 0)})
+    crashed = replace(made.subjects[1], reason="the worker died")
+    found = choose(replace(made, subjects=(made.subjects[0], crashed)), Budget(), "fp32")
+    assert found.winner == "fp32" and found.row("int8").refused == "the worker died"
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.floats(1, 20), st.integers(0, 12)), min_size=1, max_size=6))
+def test_no_winner_is_slower_than_fp32_nor_disproven(rows: list[tuple[float, int]]) -> None:
+    names = {f"int8 {number}": row for number, row in enumerate(rows)}
+    made = trial({"fp32": (10, 0), **names})
+    found = choose(made, Budget(), "fp32")
+    assert found.winner is not None
+    times = {name: summary.p50_s.value for name in made.rounds if (summary := summarize(made.rounds[name]))}
+    assert times[found.winner] <= times["fp32"]
+    assert found.winner == "fp32" or dict(names)[found.winner][1] <= 4  # 4 of 400 photos are the margin
+
+
+# Confirming
+
+
+def confirmed(lost: int, limited: int | None = None, kind: str = "photos") -> Confirmation:
+    rows = {"fp32": (0, 0), "int8": (0, lost)} | ({} if limited is None else {"int8, without VNNI": (0, limited)})
+    made = trial(rows)
+    found = {name: answered(TRUTH, losing(rows[name][1]), kind) for name in rows}
+    return confirm(replace(made, predictions=found), "int8", "fp32", Budget())
+
+
+def test_the_winner_is_confirmed_only_where_non_inferiority_is_proven_in_every_place() -> None:
+    assert confirmed(0).passed and confirmed(0, 0).passed
+    assert confirmed(2).verdict.decision is Decision.INCONCLUSIVE and not confirmed(2).passed
+    assert not confirmed(0, 40).passed and confirmed(0, 40).places["without VNNI"].decision is Decision.FAIL
+    assert not confirmed(40).passed
+
+
+def test_synthesized_images_are_judged_by_agreement_and_say_so() -> None:
+    found = confirmed(2, kind="synthesized")
+    assert found.passed and "says nothing of accuracy" in found.verdict.reason
+    assert not confirmed(9, kind="synthesized").passed
+
+
+def test_each_new_look_is_written_down_and_the_same_look_only_once(tmp_path: Path) -> None:
+    path = tmp_path / "looks.json"
+    for artifact, number in (("a", 1), ("a", 1), ("b", 2)):
+        assert len(log_look(path, artifact, "photos", 0.01, confirmed(0))) == number
+    assert [look["artifact"] for look in read_looks(path)] == ["a", "b"]
+    path.write_text("{")
+    with pytest.raises(BadInput, match="looks.json"):
+        log_look(path, "c", "photos", 0.01, confirmed(0))
+    assert path.read_text() == "{"
+
+
+# The search
+
+
+@pytest.fixture(scope="module")
+def searched(photo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """The folder's photos with more of them to select by than its val split has."""
+    found = open_dataset(photo_folder)
+    train = sorted(found.role("train"), key=lambda photo: photo.path.name)
+    some = {"calibrate": tuple(train[:16]), "select": tuple(train[16:]), "train": ()}
+    return replace(found, roles={**found.roles, **some})
+
+
+QUICK = RoundOptions(launches=2, max_launches=2, blocks=2, block_s=0.01, warmup_s=0.01, target=None)
+
+
+def searching(checkpoint_file: Path, searched: Dataset, out: Path, budget: Budget, **options: object) -> Answer:
+    photos = roles(searched, 4, 0, out / "cache")
+    chosen = SearchOptions(out, **{"time_budget_s": 600.0, "rounds": QUICK, **options})
+    return optimize([checkpoint_file], photos, budget, chosen, Silent())
+
+
+@pytest.fixture(scope="module")
+def answer(checkpoint_file: Path, searched: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Answer:
+    return searching(checkpoint_file, searched, tmp_path_factory.mktemp("search"), Budget(max_drop=0.2))
+
+
+def test_the_search_ships_one_artifact_with_its_run_and_its_evidence(answer: Answer) -> None:
+    assert answer.shipped and answer.artifact and answer.artifact.manifest.run is not None
+    backend = answer.shipped.split("@")[1].split()[0]
+    assert answer.artifact.manifest.run.backend == backend == default_run(answer.artifact).backend
+    with load(answer.artifact) as session:
+        assert session.applied.run.backend == backend
+    out = answer.artifact.folder.parent
+    kept = load_record(out / "search.json")
+    assert kept.data["role"] == "select" and kept.kind == "optimize"
+    assert sentence(answer).startswith(f"ship {answer.shipped}")
+    again = choose(kept, Budget(max_drop=0.2), answer.choice.reference)
+    assert (again.winner, again.because) == (answer.choice.winner, answer.choice.because)
+
+
+def test_the_search_never_sees_a_photo_that_confirms(answer: Answer, searched: Dataset, tmp_path: Path) -> None:
+    confirming = set(pixel_hashes(searched.role("confirm")).values())
+    seen = {photo for found in answer.search.predictions.values() for photo in found.photos}
+    assert seen and not seen & confirming
+    if answer.confirmation:
+        kept = load_record(answer.artifact.folder.parent / "confirm.json")
+        assert set(kept.predictions) <= {answer.choice.reference, answer.choice.winner}
+        assert all(set(found.photos) == confirming for found in kept.predictions.values())
+        assert len(kept.options["looks"]) == answer.looks == 1
+
+
+def test_every_candidate_was_timed_or_says_why_not(answer: Answer) -> None:
+    rows = answer.choice.rows
+    assert {"tiny@onnxruntime", "tiny@openvino"} <= {row.name for row in rows}
+    assert all(row.cost is not None or row.refused for row in rows)
+    assert any("int8" in row.name and row.flips is not None for row in rows)
+
+
+def test_an_interrupted_search_goes_on_where_it_was(
+    checkpoint_file: Path, searched: Dataset, answer: Answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = answer.artifact.folder.parent
+    monkeypatch.setattr("tiffin.optimize.evidence.Measurement.run", lambda self: pytest.fail("measured again"))
+    again = searching(checkpoint_file, searched, out, Budget(max_drop=0.2))
+    assert (again.shipped, again.choice.because) == (answer.shipped, answer.choice.because)
+    assert again.looks == answer.looks
+
+
+def test_a_budget_that_nothing_meets_ships_nothing(checkpoint_file: Path, searched: Dataset, answer: Answer) -> None:
+    out = answer.artifact.folder.parent
+    found = searching(checkpoint_file, searched, out, Budget(max_drop=0.2, max_latency_s=1e-7))
+    assert found.shipped is None and found.artifact is None and "the nearest is" in sentence(found)
+
+
+def test_the_search_refuses_what_it_cannot_judge(
+    checkpoint_file: Path, searched: Dataset, onnx_artifact: Artifact, tmp_path: Path
+) -> None:
+    few = replace(searched, roles={**searched.roles, "select": searched.role("select")[:20]})
+    with pytest.raises(BadInput, match="20 photos to select by"):
+        searching(checkpoint_file, few, tmp_path, Budget())
+    twice = replace(searched, roles={**searched.roles, "confirm": searched.role("select")})
+    with pytest.raises(Overlap, match="select and confirm"):
+        searching(checkpoint_file, twice, tmp_path, Budget())
+    with pytest.raises(BadInput, match="does not know backend"):
+        searching(checkpoint_file, searched, tmp_path, Budget(), backends=("null",))
+
+
+def test_graphs_that_differ_in_values_alone_share_a_structure(onnx_artifact: Artifact, tmp_path: Path) -> None:
+    import onnx
+
+    model = onnx.load(onnx_artifact.model_path)
+    for value in model.graph.initializer:
+        if value.data_type == onnx.TensorProto.FLOAT and value.raw_data:
+            value.raw_data = bytes(len(value.raw_data))
+    files = {"model.onnx": model.SerializeToString()}
+    other = save(tmp_path / "zeros", onnx_artifact.manifest, files)
+    assert structure_of(other) == structure_of(onnx_artifact)
+    model.graph.node[-1].op_type = "Identity"
+    changed = save(tmp_path / "changed", onnx_artifact.manifest, {"model.onnx": model.SerializeToString()})
+    assert structure_of(changed) != structure_of(onnx_artifact)
+
+
+# Records of a device
+
+
+def test_latencies_and_answers_of_a_device_are_joined_by_artifact() -> None:
+    made = trial({"fp32": (10, 0), "int8": (4, 1)}, environment=machine.environment())
+    timed = replace(made, predictions={})
+    renamed = tuple(replace(row, name=f"scored {row.name}") for row in made.subjects)
+    answers = {f"scored {name}": found for name, found in made.predictions.items()}
+    scored = replace(made, kind="score", subjects=renamed, rounds={}, predictions=answers)
+    record, first = merged([scored, timed], ["a.json", "b.json"], None)
+    assert first == "fp32" and choose(record, Budget(), first).winner == "int8"
+    with pytest.raises(BadInput, match="hold latencies"):
+        merged([scored], ["a.json"], None)
+    with pytest.raises(BadInput, match="was not both timed and scored"):
+        merged([scored, timed], ["a.json", "b.json"], "fp64")

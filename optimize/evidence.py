@@ -1,0 +1,76 @@
+"""What a search keeps on disk and finds again: parts of the photos, finished measurements."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+
+from .. import machine
+from ..benchmarks.candidate import Candidate
+from ..benchmarks.options import Progress as Timing
+from ..benchmarks.options import RoundOptions
+from ..benchmarks.rounds import Measurement
+from ..data.prepared import PreparedPhotos
+from ..errors import BadInput
+from ..records import Record
+from ..records.record import load_record
+
+FEWEST_PHOTOS = 32  # that anything is judged by
+
+
+def thinned(photos: PreparedPhotos, part: int, cache: Path) -> PreparedPhotos:
+    """Every `part`-th photo, as a file of its own that workers can read; all of them where too few would be left."""
+    if part == 1 or len(photos) // part < FEWEST_PHOTOS:
+        return photos
+    hashes = photos.hashes[::part]
+    key = hashlib.sha256("".join([photos.path.name, *hashes]).encode()).hexdigest()[:24]
+    path = cache / f"photos-{key}.npy"
+    if not path.exists():
+        draft = path.with_suffix(".tmp.npy")
+        np.save(draft, photos.array()[::part])
+        draft.replace(path)
+    return PreparedPhotos(path, hashes, photos.truth[::part], photos.kind)
+
+
+def measured(
+    path: Path, candidates: Sequence[Candidate], options: RoundOptions, say: Callable[[str], None], timing: Timing
+) -> Record:
+    """Time candidates side by side, or find that done in an interrupted search of the same things.
+
+    Args:
+        path: of the record that is kept.
+    """
+    key = _key(candidates, options)
+    if (found := _finished(path, key)) is not None:
+        say(f"{path.stem}: unchanged, reused")
+        return found
+    run = Measurement(candidates, options, timing)
+    run.run()
+    record = Record("bench", machine.environment(), run.subjects(), {**asdict(options), "key": key},
+                    rounds=run.rounds(), created=machine.utc_now())  # fmt: skip
+    record.save(path)
+    return record
+
+
+def _key(candidates: Sequence[Candidate], options: RoundOptions) -> str:
+    """What a finished measurement depends on: not the time limit, which earlier work shortens."""
+    rows = [
+        [row.name, row.artifact.digest if row.artifact else row.reason, asdict(row.run) if row.run else None]
+        for row in candidates
+    ]
+    limitless = asdict(replace(options, time_limit_s=0.0))
+    parts = [rows, limitless, machine.cpu_model(), machine.cpu_features(), machine.versions()]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _finished(path: Path, key: str) -> Record | None:
+    try:
+        record = load_record(path)
+    except BadInput:
+        return None
+    return record if record.complete and record.options.get("key") == key else None

@@ -1,0 +1,192 @@
+"""Trained classifier, photos and a budget in; the fastest artifact for this device that keeps the promise out."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from .. import machine
+from ..artifact import Artifact, Preprocess
+from ..artifact.claims import write_claim
+from ..artifact.store import save
+from ..benchmarks.accuracy import score
+from ..benchmarks.candidate import Candidate
+from ..benchmarks.workers.place import ISA_LIMITED_BACKENDS, WITHOUT_VNNI
+from ..data import Dataset, balanced
+from ..data.dataset import Photo
+from ..data.overlap import prove_disjoint
+from ..data.prepared import PreparedPhotos, prepare_photos
+from ..errors import BadInput
+from ..records import Record
+from .answer import Answer
+from .budget import Budget
+from .choice import choose
+from .confirmation import Confirmation, confirm, log_look
+from .demo import Progress
+from .pipeline import PARITY_PHOTOS
+from .search import Search, SearchOptions
+from .stages import Stages
+from .variants import Model
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Photos by role, proven disjoint."""
+
+    dataset: Dataset
+    calibrate: tuple[Photo, ...]
+    select: tuple[Photo, ...]
+    confirm: tuple[Photo, ...]
+    cache: Path
+
+    def prepared(self, role: str, host: Preprocess) -> PreparedPhotos:
+        """A role's photos as one model takes them."""
+        return prepare_photos(getattr(self, role), host, self.cache, self.dataset.kind)
+
+    def about(self) -> dict[str, object]:
+        """For a record."""
+        return {"name": self.dataset.name, "kind": self.dataset.kind, "labels": self.dataset.labels,
+                "calibration": len(self.calibrate)}  # fmt: skip
+
+
+def roles(dataset: Dataset, per_class: int, seed: int, cache: Path) -> Roles:
+    """Draw the photos of calibrate, take all of select and confirm, and prove that no photo has two roles.
+
+    Raises:
+        BadDataset: a role is empty. Overlap: a photo has two.
+    """
+    drawn = balanced(dataset.role("calibrate"), per_class, seed)
+    found = Roles(dataset, drawn, dataset.role("select"), dataset.role("confirm"), cache)
+    named = {"calibrate": drawn, "select": found.select, "confirm": found.confirm}
+    for first, second in itertools.combinations(named, 2):
+        prove_disjoint(named[first], named[second], (first, second), cache / "pixel-hashes.json")
+    return found
+
+
+def optimize(
+    sources: Sequence[Path], photos: Roles, budget: Budget, options: SearchOptions, progress: Progress
+) -> Answer:
+    """Search on calibrate and select, confirm the winner once on confirm, ship it or what it was compared with.
+
+    Args:
+        sources: the given model first, a checkpoint or an fp32 ONNX artifact; then whatever else may compete: a
+            checkpoint with a smaller input, an artifact that is quantized already.
+
+    Raises:
+        BadInput: a source cannot be used, or two have different labels.
+        ParityFailed: an exported model is not the trained one.
+    """
+    models = load_models(sources, photos, options.out / "artifacts", progress)
+    select = {model.name: photos.prepared("select", _host(model.artifact)) for model in models}
+    search = Search(models, select, budget, options, photos.about(), progress)
+    record = search.run()
+    record.save(options.out / "search.json")
+    choice = choose(record, budget, search.reference)
+    if choice.winner is None:
+        return Answer(record, choice)
+    confirmation, looks = None, 0
+    shipped = choice.winner
+    if choice.winner != choice.reference:
+        pair = [search.candidates[choice.reference], search.candidates[choice.winner]]
+        confirmation, looks = _confirm(pair, photos, budget, options.out, progress)
+        shipped = choice.winner if confirmation.passed else choice.fallback or choice.reference
+    artifact = _ship(
+        search.candidates[shipped], options.out / "winner", budget, confirmation if shipped == choice.winner else None
+    )
+    return Answer(record, choice, confirmation, shipped, artifact, looks)
+
+
+def load_models(sources: Sequence[Path], photos: Roles, folder: Path, progress: Progress) -> list[Model]:
+    """Open each source; a checkpoint is exported, its parity proven on photos of select."""
+    stages, models = Stages(folder, progress.say), list[Model]()
+    for source in sources:
+        name = _short_name(source, {model.name for model in models})
+        artifact = _exported(source, name, stages, photos) if source.suffix == ".safetensors" else Artifact.load(source)
+        host = _host(artifact)
+        if models and artifact.manifest.labels != models[0].artifact.manifest.labels:
+            raise BadInput(f"{source} has other labels than {sources[0]}", "models of the same classes")
+        models.append(Model(name, artifact, photos.prepared("calibrate", host)))
+    labels = len(models[0].artifact.manifest.labels)
+    if labels != len(photos.dataset.labels):
+        raise BadInput(f"{sources[0]} has {labels} labels, {photos.dataset.name} {len(photos.dataset.labels)}",
+                       "photos of the model's own classes")  # fmt: skip
+    return models
+
+
+def _short_name(source: Path, taken: set[str]) -> str:
+    name = source.stem if source.suffix == ".safetensors" else source.resolve().name
+    if name in taken:
+        raise BadInput(f"two sources are called {name}", "different names", "rename a folder")
+    return name
+
+
+def _exported(source: Path, name: str, stages: Stages, photos: Roles) -> Artifact:
+    from ..export.to_onnx import to_onnx
+    from ..train import load_checkpoint
+
+    checkpoint = load_checkpoint(source)
+    some = photos.prepared("select", checkpoint.preprocess)
+    seen = np.asarray(some.array()[:PARITY_PHOTOS])
+    made = stages.first(name, checkpoint.sha256, {"parity": some.hashes[:PARITY_PHOTOS]},
+                        lambda out: to_onnx(checkpoint, out, seen)[0])  # fmt: skip
+    if made is None:
+        raise BadInput(f"{source} cannot be exported: {stages.reasons[name]}", "a checkpoint that exports with parity")
+    return made
+
+
+def _host(artifact: Artifact) -> Preprocess:
+    if artifact.manifest.preprocess is None:
+        raise BadInput(f"{artifact.folder}: has no preprocessing", "a classifier exported by tiffin")
+    return artifact.manifest.preprocess
+
+
+def _confirm(
+    pair: Sequence[Candidate], photos: Roles, budget: Budget, out: Path, progress: Progress
+) -> tuple[Confirmation, int]:
+    """Score reference and winner on the whole confirm role; the record and the list of looks are kept."""
+    reference, winner = pair
+    places = [*pair]
+    if _can_be_limited(winner, budget):
+        places.append(replace(winner, name=f"{winner.name}, {WITHOUT_VNNI.name}", place=WITHOUT_VNNI))
+    subjects, answers = [], {}
+    for row in places:
+        assert row.artifact is not None
+        prepared = photos.prepared("confirm", _host(row.artifact))
+        bar = progress.bar(f"confirming {row.name}", len(prepared))
+        answers[row.name], applied = score(row, prepared, photos.cache, bar)
+        subjects.append(row.subject(applied=applied))
+    about = {**photos.about(), "role": "confirm", "count": len(photos.confirm)}
+    record = Record("score", machine.environment(), tuple(subjects), {"max_drop": budget.max_drop}, about,
+                    predictions=answers, created=machine.utc_now())  # fmt: skip
+    found = confirm(record, winner.name, reference.name, budget)
+    assert winner.artifact is not None
+    looks = log_look(out / "looks.json", winner.artifact.digest, prepared.digest(), budget.max_drop, found)
+    replace(record, options={**record.options, "looks": looks}).save(out / "confirm.json")
+    return found, sum(look["photos"] == prepared.digest() for look in looks)
+
+
+def _can_be_limited(winner: Candidate, budget: Budget) -> bool:
+    engine = winner.run.backend if winner.run else ""
+    quantized = winner.artifact is not None and winner.artifact.manifest.precision == "int8"
+    return budget.portable and quantized and engine in ISA_LIMITED_BACKENDS and machine.has_vnni()
+
+
+def _ship(candidate: Candidate, out: Path, budget: Budget, confirmation: Confirmation | None) -> Artifact:
+    """The artifact with the RunConfig that won as its default, and what was confirmed as a claim beside it."""
+    artifact = candidate.artifact
+    assert artifact is not None
+    files: Mapping[str, Path] = {file.name: artifact.folder / file.name for file in artifact.manifest.files}
+    shipped = save(out, replace(artifact.manifest, run=candidate.run), dict(files))
+    if confirmation is not None:
+        verdicts = {"native": confirmation.verdict, **confirmation.places}
+        write_claim(shipped, "confirmed", {
+            "max_drop": budget.max_drop,
+            "verdicts": {place: [found.decision.value, found.reason] for place, found in verdicts.items()},
+            "flips": [confirmation.flips.count, confirmation.flips.n],
+            "machine": machine.environment(),
+        })  # fmt: skip
+    return shipped
