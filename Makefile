@@ -11,7 +11,7 @@ export TIFFIN_DATA := $(abspath ../shared/grocery-store)
 endif
 endif
 
-.PHONY: demo test slow lint records believe clean
+.PHONY: demo test slow lint records student fastest peers believe clean
 
 demo: $(VENV)/installed  ## checkpoint to a table of backends and precisions
 	$(BIN)/tiffin demo --out $(OUT) $(ARGS)
@@ -46,6 +46,30 @@ records: $(VENV)/installed  ## regenerate the records of README's table and five
 	  $(BUILT)/openvino-int8-cpu-nncf --out $(RESULTS)/five.json
 	$(BIN)/python $(STUDIES)/overhead.py $(BUILT)/fp32 $(RESULTS)/overhead.json
 	$(BIN)/python $(STUDIES)/readme.py README.md $(RESULTS)/default.json
+
+STUDENT := efficientnet-lite0-grocery-192
+
+student: $(VENV)/installed  ## train the shipped 192-pixel student again (an hour on one core)
+	$(BIN)/tiffin distill --size 192 --out out/student/$(STUDENT).safetensors
+	cp out/student/$(STUDENT).safetensors out/student/$(STUDENT).json train/weights/
+
+fastest: $(VENV)/installed  ## regenerate the records of docs/optimize.md and docs/int8.md (an hour, after `make records`)
+	$(BIN)/tiffin quantize $(BUILT)/fp32 --method qat --out out/qat/int8-qat
+	$(BIN)/tiffin quantize $(BUILT)/fp32 --calibrate data-free --out out/qat/int8-data-free
+	$(BIN)/tiffin optimize --also train/weights/$(STUDENT).safetensors --also out/qat/int8-qat --out out/optimize
+	for kind in search confirm; do for ending in json npz; do \
+	  cp out/optimize/$$kind.$$ending $(RESULTS)/optimize-$$kind.$$ending; done; done
+	$(BIN)/tiffin score $(BUILT)/fp32 $(BUILT)/int8-cpu-ort $(BUILT)/int8-cpu-nncf out/qat/int8-qat \
+	  out/qat/int8-data-free --backend openvino --out $(RESULTS)/int8.json
+	$(BIN)/python $(STUDIES)/schemes.py $(BUILT)/fp32 $(TIFFIN_DATA) $(RESULTS)/schemes.json
+	$(BIN)/python $(STUDIES)/techniques.py $(BUILT)/fp32 $(TIFFIN_DATA) $(RESULTS)/techniques.json
+	$(BIN)/tiffin sensitivity $(BUILT)/fp32 $(BUILT)/int8-cpu-ort --out $(RESULTS)/sensitivity.json
+	$(BIN)/tiffin roofline $(BUILT)/openvino-fp32 --out $(RESULTS)/roofline.json
+
+peers: $(VENV)/installed  ## what others' quantizers make, beside ours, and docs/peers.md's table (after `make fastest`)
+	$(BIN)/python benchmarks/peers/compare.py $(BUILT)/fp32 out/optimize/winner $(BUILT)/int8-cpu-ort@openvino \
+	  --out $(RESULTS)/peers-quantizers.json
+	$(BIN)/python benchmarks/peers/table.py docs/peers.md $(RESULTS)/peers-quantizers.json
 
 believe: $(VENV)/installed  ## regenerate the records of docs/believing.md (two and a half hours, after `make records`)
 	$(BIN)/python $(STUDIES)/null.py $(BUILT)/fp32 $(RESULTS)/null.json

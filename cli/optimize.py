@@ -61,7 +61,7 @@ def optimize(
     as_json: options.Json = False,
 ) -> None:
     """The fastest artifact for this device that is proven as accurate, with the evidence."""
-    from ..optimize.budget import Budget
+    from ..optimize.budget import Budget, SearchOptions
 
     budget = Budget(
         max_drop / 100,
@@ -80,7 +80,6 @@ def optimize(
     from ..data import find_dataset
     from ..optimize.optimize import optimize as find
     from ..optimize.optimize import roles
-    from ..optimize.search import SearchOptions
     from ..train.checkpoint import DEFAULT_CHECKPOINT
 
     limit_s = seconds(time_budget)

@@ -1,11 +1,13 @@
-"""What a user asks of an artifact: how much accuracy may be lost, how slow and how large it may be."""
+"""What a user asks: how much accuracy may be lost, how slow and how large an artifact may be, how long to search."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, get_args
 
+from ..benchmarks.options import RoundOptions
 from ..errors import BadInput
 
 Objective = Literal["latency", "throughput", "size"]
@@ -39,3 +41,22 @@ class Budget:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise BadInput(f"{name} {value}", "finite and above 0")
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How the search goes about it.
+
+    Args:
+        out: folder of artifacts, caches and records.
+        time_budget_s: wall time for all; building stops at half of it, timing at nine tenths.
+        backends: engines to consider; None takes all that run here.
+        threads: of a lane, each tried; None tries the usable cores.
+        rounds: regime, pace, batch and seed of timing.
+    """
+
+    out: Path
+    time_budget_s: float = 1200.0
+    backends: tuple[str, ...] | None = None
+    threads: tuple[int, ...] | None = None
+    rounds: RoundOptions = field(default_factory=RoundOptions)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -21,6 +21,8 @@ from ..records import Record
 from ..records.record import load_record
 
 FEWEST_PHOTOS = 32  # that anything is judged by
+FINALISTS = 5  # beside the reference
+_OUT_OF_REACH = 1.15  # what takes so much longer than the fastest in a few launches does not win with more
 
 
 def thinned(photos: PreparedPhotos, part: int, cache: Path) -> PreparedPhotos:
@@ -55,6 +57,18 @@ def measured(
                     rounds=run.rounds(), created=machine.utc_now())  # fmt: skip
     record.save(path)
     return record
+
+
+def finalists(times_s: Mapping[str, float], floats: Collection[str], reference: str) -> set[str]:
+    """Who goes on: the fastest and what is near them, the reference, and the best float, which int8 must beat.
+
+    Args:
+        times_s: seconds by candidate, from a few launches.
+    """
+    order = sorted(times_s, key=lambda name: (times_s[name], name))
+    near = [name for name in order if times_s[name] <= _OUT_OF_REACH * times_s[order[0]]]
+    best_float = [name for name in order if name in floats][:1]
+    return {*near[:FINALISTS], *best_float, reference}
 
 
 def _key(candidates: Sequence[Candidate], options: RoundOptions) -> str:

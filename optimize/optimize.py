@@ -23,12 +23,12 @@ from ..data.prepared import PreparedPhotos, prepare_photos
 from ..errors import BadInput
 from ..records import Record
 from .answer import Answer
-from .budget import Budget
+from .budget import Budget, SearchOptions
 from .choice import choose
 from .confirmation import Confirmation, confirm, log_look
 from .demo import Progress
 from .pipeline import PARITY_PHOTOS
-from .search import Search, SearchOptions
+from .search import Search
 from .stages import Stages
 from .variants import Model
 

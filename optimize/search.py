@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -25,35 +24,14 @@ from ..data.prepared import PreparedPhotos
 from ..errors import BadInput, TiffinError
 from ..records import Predictions, Record
 from ..records.divergence import divergence, same_photos
-from .budget import Budget
+from .budget import Budget, SearchOptions
 from .choice import accuracy_refusal, disproof
 from .demo import Progress
-from .evidence import FEWEST_PHOTOS, measured, thinned
+from .evidence import FEWEST_PHOTOS, FINALISTS, finalists, measured, thinned
 from .variants import TENSORRT_BACKENDS, Model, Variant, Workshop, usable_backends
 
-_FINALISTS = 5  # beside the reference
 _HEAT_LAUNCHES, _HEAT_BLOCKS = 3, 4
-_OUT_OF_REACH = 1.15  # a candidate this much slower than the best of its step in the heats does not win the finals
 _FLOAT_LAYERS = (1, 2, 4, 8)  # of an int8 graph, where no recipe keeps the accuracy
-
-
-@dataclass(frozen=True)
-class SearchOptions:
-    """How the search goes about it.
-
-    Args:
-        out: folder of artifacts, caches and records.
-        time_budget_s: wall time for all; building stops at half of it, timing at nine tenths.
-        backends: engines to consider; None takes all that run here.
-        threads: of a lane, each tried; None tries the usable cores.
-        rounds: regime, pace, batch and seed of timing.
-    """
-
-    out: Path
-    time_budget_s: float = 1200.0
-    backends: tuple[str, ...] | None = None
-    threads: tuple[int, ...] | None = None
-    rounds: RoundOptions = field(default_factory=RoundOptions)
 
 
 class Search:
@@ -227,7 +205,7 @@ class Search:
     def _heats(self) -> None:
         """A few launches of all; those out of reach leave."""
         names = self._open()
-        if len(names) <= _FINALISTS + 1:
+        if len(names) <= FINALISTS + 1:
             return
         self._progress.say(f"heats: {len(names)} candidates, {_HEAT_LAUNCHES} launches each")
         options = replace(self._options.rounds, launches=_HEAT_LAUNCHES, blocks=_HEAT_BLOCKS, target=None,
@@ -237,13 +215,11 @@ class Search:
         for subject in record.subjects:
             if subject.reason:
                 self._leave(subject.name, subject.reason)
-        order = sorted((name for name in self._open() if name in times), key=lambda name: times[name])
-        best_float = next((name for name in order if not self._is_int8(name)), None)  # which int8 must beat
-        near = [name for name in order if times[name] <= _OUT_OF_REACH * times[order[0]]]
-        kept = {*near[:_FINALISTS], self.reference, best_float}
-        for name in order:
-            if name not in kept:
-                self._leave(name, f"{times[name] / times[order[0]]:.2f} × the time of {order[0]} in the heats")
+        open_times = {name: times[name] for name in self._open() if name in times}
+        first = min(open_times.values())
+        kept = finalists(open_times, {name for name in open_times if not self._is_int8(name)}, self.reference)
+        for name in open_times.keys() - kept:
+            self._leave(name, f"{times[name] / first:.2f} × the least time in the heats")
 
     def _finals(self) -> Record:
         """As many launches as the precision asks for, within what is left of the time budget."""

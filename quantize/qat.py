@@ -36,7 +36,7 @@ from .quantize import quantize_int8
 
 # A low rate and no decay: weights move by parts of a step. Views close to what is scored, since answers to those count.
 QAT_OPTIONS = FitOptions(
-    epochs=2, learning_rate=3e-5, weight_decay=0.0, average=0.99, train_batch_norm=False, margin_weight=4.0,
+    epochs=1, batch=16, learning_rate=1e-5, weight_decay=0.0, average=0.99, train_batch_norm=False, margin_weight=4.0,
     augmentation=Augmentation(min_area=0.5, colour=0.2, mixup=0.0),
 )  # fmt: skip
 # Of the largest logit: sums in another order round the other way now and then, seen up to 0.02.

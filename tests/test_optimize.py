@@ -20,16 +20,16 @@ from tiffin.data import Dataset, open_dataset
 from tiffin.data.overlap import pixel_hashes
 from tiffin.errors import BadDataset, BadInput, Overlap
 from tiffin.optimize.answer import Answer, sentence
-from tiffin.optimize.budget import Budget
+from tiffin.optimize.budget import Budget, SearchOptions
 from tiffin.optimize.candidates import plan, without_vnni
 from tiffin.optimize.choice import choose
 from tiffin.optimize.confirmation import Confirmation, confirm, log_look, read_looks
 from tiffin.optimize.demo import run_demo
 from tiffin.optimize.device import merged
+from tiffin.optimize.evidence import finalists
 from tiffin.optimize.optimize import optimize, roles
 from tiffin.optimize.pipeline import Built, Recipe, build, gather
 from tiffin.optimize.proof import REFERENCE, best_float, not_faster, vnni_notes
-from tiffin.optimize.search import SearchOptions
 from tiffin.optimize.variants import structure_of
 from tiffin.records import Predictions, Record, Rounds, Subject
 from tiffin.records.estimate import Decision
@@ -557,6 +557,13 @@ def test_graphs_that_differ_in_values_alone_share_a_structure(onnx_artifact: Art
     model.graph.node[-1].op_type = "Identity"
     changed = save(tmp_path / "changed", onnx_artifact.manifest, {"model.onnx": model.SerializeToString()})
     assert structure_of(changed) != structure_of(onnx_artifact)
+
+
+def test_the_heats_keep_the_fastest_the_reference_and_the_best_float() -> None:
+    times = {f"int8 {number}": 4.0 + number / 100 for number in range(8)}
+    times |= {"fp32": 10.0, "fp32 b": 9.0, "int8 slow": 4.7}
+    kept = finalists(times, {"fp32", "fp32 b"}, "fp32")
+    assert kept == {*(f"int8 {number}" for number in range(5)), "fp32", "fp32 b"}
 
 
 # Records of a device

@@ -928,13 +928,14 @@ def test_power_is_the_share_of_samples_that_decide(n: int, discordance: float, p
 
     drop = part * discordance
     shares = [(discordance + drop) / 2, (discordance - drop) / 2, 1 - discordance]
+    z = NormalDist().inv_cdf(0.95)  # one-sided
     seen = passed = 0.0
     for lost in range(n + 1):
         for won in range(n + 1 - lost):
             weight = multinomial.pmf([lost, won, n - lost - won], n, shares)
             right = min(max(round(0.8 * n), lost), n - won)
             seen += weight * (lost > won and mcnemar_p(lost, won) <= 0.05)
-            passed += weight * (newcombe_paired(right - lost, won, lost, n - right - won).low >= -0.1)
+            passed += weight * (newcombe_paired(right - lost, won, lost, n - right - won, z).low >= -0.1)
     assert power_of_drop(drop, n, discordance) == pytest.approx(seen, abs=1e-9)
     assert power_of_margin(0.1, n, discordance, drop, accuracy=0.8) == pytest.approx(passed, abs=1e-9)
 

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
 from ..artifact import Preprocess
@@ -23,6 +22,7 @@ from ..data.prepared import PreparedPhotos
 from ..errors import BadInput
 from ..machine import cpu_features, usable_cores
 from .augment import Augmentation, Batch, batches
+from .loss import loss_of
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,8 @@ class _Run:
             with torch.no_grad():
                 wanted = self._teacher.logits(batch.views[-1]).float() if self._teacher else None
             logits = self._student.logits(batch.views[0])
-        loss = _loss(logits.float(), wanted, batch, self._options)
+        chosen = self._options
+        loss = loss_of(logits.float(), wanted, batch, chosen.label_weight, chosen.temperature, chosen.margin_weight)
         if not torch.isfinite(loss):
             raise BadInput("the loss became NaN or infinite", "finite losses", "take a lower learning rate")
         loss.backward()
@@ -249,25 +250,6 @@ class _Run:
         if self._average:
             self._student.module.load_state_dict(self._average.module.state_dict())
         self._student.module.eval().requires_grad_(False)
-
-
-def _loss(logits: torch.Tensor, wanted: torch.Tensor | None, batch: Batch, options: FitOptions) -> torch.Tensor:
-    """Mixed labels' cross-entropy and KL divergence from the teacher, by their shares."""
-    labelled = batch.share * F.cross_entropy(logits, batch.labels)
-    labelled = labelled + (1 - batch.share) * F.cross_entropy(logits, batch.others)
-    if wanted is None:
-        return labelled
-    weight = options.label_weight
-    return weight * labelled + (1 - weight) * imitation(logits, wanted, options.temperature, options.margin_weight)
-
-
-def imitation(logits: torch.Tensor, wanted: torch.Tensor, temperature: float, margin_weight: float) -> torch.Tensor:
-    """Mean KL divergence of softmax(logits / T) from the teacher's, times T², weighted towards small margins."""
-    log_target = F.log_softmax(wanted / temperature, 1)
-    divergence = F.kl_div(F.log_softmax(logits / temperature, 1), log_target, reduction="none", log_target=True).sum(1)
-    first, second = wanted.softmax(1).topk(2).values.unbind(1)
-    weights = 1 + margin_weight * (1 - (first - second))
-    return temperature**2 * (divergence * weights).sum() / weights.sum()
 
 
 def _groups(module: nn.Module, decay: float) -> list[dict[str, Any]]:

@@ -92,7 +92,7 @@ class Rounded(nn.Module):
         integers: what the graph holds. int32 ones, which are biases, have no range worth simulating: only what is
             written of them is rounded.
         scale, zero_point: of the whole tensor, or of each channel along `axis`.
-        before: the float constant that was quantized: values start there if they round to `integers`.
+        before: the float constant that was quantized: values start there where they round to `integers`.
     """
 
     def __init__(
@@ -105,12 +105,12 @@ class Rounded(nn.Module):
         self._grid = (
             grid_of(scale, zero_point, axis, integers.ndim, _limits(integers)) if self._type != np.int32 else None
         )
-        held = torch.tensor((integers.astype(np.int64) - self._zero) * self._step, dtype=torch.float32)
-        self.value = nn.Parameter(held)
+        held = (integers.astype(np.int64) - self._zero) * self._step
+        self.value = nn.Parameter(torch.tensor(held, dtype=torch.float32))
         if self._grid and before is not None and before.shape == integers.shape:
-            self.value.data = torch.tensor(before)
-            if not np.array_equal(self.integers(), integers):
-                self.value.data = held
+            self.value.data = torch.tensor(_rescaled(before, held, self._step), dtype=torch.float32)
+            strays = torch.tensor(self.integers() != integers)
+            self.value.data[strays] = torch.tensor(held, dtype=torch.float32)[strays]
 
     def forward(self) -> torch.Tensor:
         """As the graph computes with it."""
@@ -121,6 +121,13 @@ class Rounded(nn.Module):
         values = self().detach().contiguous().numpy().astype(np.float64)
         kind = np.iinfo(self._type)
         return np.clip(np.round(values / self._step) + self._zero, kind.min, kind.max).astype(self._type)
+
+
+def _rescaled(before: np.ndarray, held: np.ndarray, step: np.ndarray) -> np.ndarray:
+    """Float weights in the scale that a correction has given to each channel since (`quantize.corrections`)."""
+    axes = tuple(axis for axis in range(held.ndim) if step.ndim == 0 or step.shape[axis] == 1)
+    size = np.maximum((before.astype(np.float64) ** 2).sum(axes, keepdims=True), 1e-30)
+    return before * (held * before).sum(axes, keepdims=True) / size
 
 
 def _limits(integers: np.ndarray) -> tuple[int, int]:
