@@ -68,9 +68,10 @@ def quantize(
     """fp32 ONNX to fp16, bf16 or int8 ONNX."""
     need_build()
     source = Artifact.load(artifact)
-    for word, words in ((precision, _PRECISIONS), (method, _METHODS), (calibrate, _SOURCES)):
+    asked = {"precision": (precision, _PRECISIONS), "method": (method, _METHODS), "calibrate": (calibrate, _SOURCES)}
+    for what, (word, words) in asked.items():
         if word not in words:
-            raise BadInput(f"unknown word {word!r}", f"one of {', '.join(words)}")
+            raise BadInput(f"unknown {what} {word!r}", f"one of {', '.join(words)}")
     if method == "ptq" and (epochs or learning_rate):
         raise BadInput("--epochs and --learning-rate are of training", "--method qat", "add it, or leave them out")
     if precision != "int8":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -54,7 +55,7 @@ def distill(
     render.echo_options(teacher=teacher.sha256[:12], size=size, photos=len(photos), **asdict(chosen), out=out)
     teach(teacher, size, photos, chosen, out, show_epochs)
     render.show(f"wrote {out}")
-    render.next_command(f"tiffin optimize --also {out}")
+    render.next_command(f"tiffin export {shlex.quote(str(out))}")
 
 
 def show_epochs(status: FitStatus) -> None:

@@ -214,6 +214,10 @@ def test_a_missing_checkpoint(refused: Run) -> None:
 @pytest.mark.parametrize("kept", [0, 100, -1])
 def test_a_corrupt_checkpoint(refused: Run, weights: Path, kept: int) -> None:
     weights.write_bytes(weights.read_bytes()[:kept])
+    assert "its bytes changed" in refused("export", weights).err
+    meta = json.loads(weights.with_suffix(".json").read_text())
+    del meta["sha256"]  # nobody told what they were
+    weights.with_suffix(".json").write_text(json.dumps(meta))
     assert "mine.safetensors: cannot be read" in refused("export", weights).err
 
 

@@ -27,6 +27,7 @@ from peers import HERE, PEERS, Made, Peer, make, timed
 
 from tiffin import machine
 from tiffin.artifact import Artifact, Producer, RunConfig
+from tiffin.artifact.claims import read_claim
 from tiffin.artifact.store import save, sha256_file
 from tiffin.benchmarks.accuracy import score
 from tiffin.benchmarks.candidate import Candidate
@@ -112,6 +113,9 @@ class Comparison:
     def _made_again(self, artifact: Artifact, limit_s: float) -> dict[str, Any]:
         """Seconds that `quantize` takes for it, and whether the same bytes came out; else what its maker told."""
         told = artifact.manifest.producer
+        if told.options.get("method") == "qat":  # not once more: its own record of the training tells
+            epochs = (read_claim(artifact, "training") or {"history": []})["history"]
+            return {"seconds": sum(epoch["seconds"] for epoch in epochs) or None}
         if told.verb != "quantize" or "quantizer" not in told.options or artifact.manifest.parent != self._fp32.digest:
             return {"seconds": told.options.get("seconds")}
         self._progress.say(f"{artifact.folder.name}: made once more, to time it")
