@@ -34,7 +34,7 @@ def distill(
         Path | None, typer.Option(help="Weights to write. Default: out/CHECKPOINT-SIZE.safetensors.")
     ] = None,
 ) -> None:
-    """A student with a smaller input, taught by its teacher; for `tiffin optimize --also`."""
+    """A student with a smaller input, taught by its teacher: what `tiffin optimize` takes by its option also."""
     from .build import need_build
 
     need_build()

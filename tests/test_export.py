@@ -503,7 +503,7 @@ def test_another_models_quantized_form_is_refused(onnx_artifact, openvino_artifa
 
 @pytest.mark.parametrize("quantizer", ["nncf", "ort"])
 def test_mixed_precision_stops_at_the_bound(onnx_artifact, int8, photos, tmp_path: Path, quantizer: str) -> None:
-    options, calibration = PtqOptions("cpu", quantizer), CalibrationSet(photos[:16], "drawn")
+    options, calibration = PtqOptions("cpu", quantizer, compensate=False), CalibrationSet(photos[:16], "drawn")
     rows = sensitivity(onnx_artifact, int8[f"cpu-{quantizer}"], photos[16:])
     made = mixed(onnx_artifact, options, calibration, rows, photos[16:], 0.0, tmp_path / "all", (1, 2, 3))
     assert [len(row.nodes) for row in made] == [1, 2, 3] and calibration.taken == 0
