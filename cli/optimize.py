@@ -14,7 +14,7 @@ from . import options, output, render
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from ..optimize.answer import Answer
     from ..optimize.budget import Budget, Objective
-    from ..optimize.choice import Choice, Row
+    from ..optimize.choice import Row
     from ..records.rounds import Regime
 
 
@@ -134,7 +134,7 @@ def _show(answer: Answer, budget: Budget, as_json: bool) -> None:
     if as_json:
         render.show(plain(answer))
     else:
-        render.show("\n" + "\n\n".join([render.wrapped([sentence(answer)]), _table(answer.choice).text(),
+        render.show("\n" + "\n\n".join([render.wrapped([sentence(answer)]), _table(answer).text(),
                                         render.wrapped(_notes(answer, budget))]))  # fmt: skip
     if answer.shipped is None:
         raise NothingFits(answer.choice.because, "a budget that some candidate meets", "relax a bound")
@@ -143,17 +143,18 @@ def _show(answer: Answer, budget: Budget, as_json: bool) -> None:
         render.next_command(f"tiffin predict {answer.artifact.folder} PHOTO")
 
 
-def _table(choice: Choice) -> render.Table:
-    """Those that were timed, fastest first; ✓ marks what may be shipped, ● Pareto's front."""
-    timed = sorted((row for row in choice.rows if row.cost), key=lambda row: row.cost.value if row.cost else 0.0)
+def _table(answer: Answer) -> render.Table:
+    """Those that were timed, fastest first; marked what is shipped, what was not confirmed, and Pareto's front."""
+    timed = sorted((row for row in answer.choice.rows if row.cost), key=lambda row: row.cost.value if row.cost else 0.0)
     header = ["candidate", "p50 ms", "× fp32 (95 %)", "top-1 Δ", "flips", "MB", ""]
-    return render.Table(header, [_cells(row, choice) for row in timed])
+    return render.Table(header, [_cells(row, answer) for row in timed])
 
 
-def _cells(row: Row, choice: Choice) -> list[str]:
+def _cells(row: Row, answer: Answer) -> list[str]:
     assert row.cost is not None
     ratio = row.speed.ratio if row.speed else None
-    mark = "ship" if row.name == choice.winner else "front" if row.front else "" if not row.refused else "out"
+    marks = {answer.choice.winner: "unproven", answer.shipped: "ship"}
+    mark = marks.get(row.name) or ("out" if row.refused else "front" if row.front else "")
     return [
         row.name,
         f"{row.cost.value * 1e3:.2f}",

@@ -208,14 +208,14 @@ def _winner(allowed: Sequence[Row], record: Record, budget: Budget) -> tuple[Row
     """Step by step away from the reference: each step must be proven better than what stands."""
     steps = [[row for row in allowed if row.departure == step] for step in range(3)]
     bests = [_best(rows, record, budget) for rows in steps if rows]
-    standing, said = bests[0], ""
+    standing, said = bests[0], list[str]()
     for rival in bests[1:]:
         if budget.objective == "size":
             better, why = rival.size_bytes < standing.size_bytes, _sizes(rival, standing)
         else:
             better, why = _is_faster(rival, standing, record)
-        standing, said = (rival, why) if better else (standing, f"{rival.name} is {why}")
-    return standing, said or "it is the only acceptable kind"
+        standing, said = (rival, [*said, why]) if better else (standing, [*said, f"{rival.name} is {why}"])
+    return standing, "; ".join(said[-2:]) or "it is the only acceptable kind"
 
 
 def _is_faster(rival: Row, standing: Row, record: Record) -> tuple[bool, str]:
