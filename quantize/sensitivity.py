@@ -9,10 +9,8 @@ kernels), so a figure is the scheme's; that integer kernels saturate is another 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -23,12 +21,7 @@ from ..errors import BadInput
 from ..export.graph.rounding import layers_of, partly_quantized
 from ..machine import usable_cores
 from ..records.divergence import by_photo
-from .calibration import CalibrationSet
-from .options import PtqOptions
-from .quantize import quantize_int8
 
-# How many layers `mixed` leaves in float, candidate after candidate.
-COUNTS = (1, 2, 3, 5, 8)
 _BATCH = 4  # photos whose tensors are in memory at once: some 20 MB each for a mobile network
 
 Progress = Callable[[int, int], None]
@@ -90,51 +83,6 @@ def most_sensitive(rows: Sequence[LayerSensitivity], k: int) -> tuple[str, ...]:
     """Names of the k layers that cost most: by the divergence that each causes alone."""
     worst = sorted(rows, key=lambda row: (-row.kl, row.node))
     return tuple(row.node for row in worst[:k])
-
-
-@dataclass(frozen=True)
-class Mixed:
-    """An artifact with `nodes` in float, and the divergence that is left, nats a photo."""
-
-    artifact: Artifact
-    nodes: tuple[str, ...]
-    kl: float
-
-
-def mixed(
-    parent: Artifact,
-    options: PtqOptions,
-    calibration: CalibrationSet,
-    rows: Sequence[LayerSensitivity],
-    photos: np.ndarray,
-    bound: float,
-    out: Path,
-    counts: Sequence[int] = COUNTS,
-) -> list[Mixed]:
-    """Quantize again with the 1, 2, 3 … most sensitive layers in float, until the divergence is within `bound`.
-
-    Args:
-        options: of the quantized model that `rows` are about.
-        photos: uint8 `(N, H, W, 3)`, held out: best others than `rows` were found on.
-        bound: nats a photo, as `divergence` tells them.
-        out: folder for the artifacts, `float-1` and so on.
-
-    Returns:
-        The candidates made. Only the last is within the bound, if any is; which is fastest, only a clock can tell.
-
-    Raises:
-        BadInput, EngineFailed: as `quantize_int8`.
-    """
-    made: list[Mixed] = []
-    for count in sorted({min(count, len(rows) - 1) for count in counts} - {0}):  # one layer at least stays quantized
-        nodes = most_sensitive(rows, count)
-        chosen = dataclasses.replace(options, float_nodes=nodes)
-        fresh = dataclasses.replace(calibration, taken=0)
-        artifact = quantize_int8(parent, chosen, fresh, out / f"float-{count}")
-        made.append(Mixed(artifact, nodes, divergence(parent, artifact, photos)))
-        if made[-1].kl <= bound:
-            break
-    return made
 
 
 def _check(parent: Artifact, quantized: Artifact, photos: np.ndarray) -> None:

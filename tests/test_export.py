@@ -29,7 +29,7 @@ from tiffin.quantize.calibration import CalibrationSet
 from tiffin.quantize.options import PtqOptions
 from tiffin.quantize.ptq_ort import quantize_ort
 from tiffin.quantize.quantize import quantize_half, quantize_int8
-from tiffin.quantize.sensitivity import divergence, mixed, most_sensitive, sensitivity
+from tiffin.quantize.sensitivity import divergence, most_sensitive, sensitivity
 
 REPOSITORY = Path(tiffin.__file__).parent
 
@@ -499,23 +499,6 @@ def test_another_models_quantized_form_is_refused(onnx_artifact, openvino_artifa
     for wrong in (photos[:, :16], photos.astype(np.float32), photos[:0]):
         with pytest.raises(BadInput, match="photos"):
             sensitivity(onnx_artifact, int8["cpu-nncf"], wrong)
-
-
-@pytest.mark.parametrize("quantizer", ["nncf", "ort"])
-def test_mixed_precision_stops_at_the_bound(onnx_artifact, int8, photos, tmp_path: Path, quantizer: str) -> None:
-    options, calibration = PtqOptions("cpu", quantizer, compensate=False), CalibrationSet(photos[:16], "drawn")
-    rows = sensitivity(onnx_artifact, int8[f"cpu-{quantizer}"], photos[16:])
-    made = mixed(onnx_artifact, options, calibration, rows, photos[16:], 0.0, tmp_path / "all", (1, 2, 3))
-    assert [len(row.nodes) for row in made] == [1, 2, 3] and calibration.taken == 0
-    assert [row.nodes for row in made] == [most_sensitive(rows, len(row.nodes)) for row in made]
-    parent = onnx.load(onnx_artifact.model_path)
-    for row in made[:2]:
-        left = {layer.node: layer for layer in layers_of(parent, onnx.load(row.artifact.model_path))}
-        assert not any(left[name].constants for name in row.nodes if name in left)  # their weights are float again
-        assert row.artifact.manifest.producer.options["float_nodes"] == list(row.nodes)
-    assert made[-1].kl < divergence(onnx_artifact, int8[f"cpu-{quantizer}"], photos[16:])
-    enough = mixed(onnx_artifact, options, calibration, rows, photos[16:], 10.0, tmp_path / "one", (1, 2))
-    assert [row.kl <= 10 for row in enough] == [True]
 
 
 # Roofline: each layer against the least that it can take

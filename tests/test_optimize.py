@@ -544,6 +544,20 @@ def test_the_search_refuses_what_it_cannot_judge(
         searching(checkpoint_file, searched, tmp_path, Budget(), backends=("null",))
 
 
+def test_where_no_recipe_keeps_the_accuracy_the_most_sensitive_layers_stay_in_float(
+    checkpoint_file: Path, searched: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(found: Predictions, base: Predictions, max_drop: float) -> str:
+        return "" if np.allclose(found.logits, base.logits, atol=1e-3) else "not the same to a hair"
+
+    monkeypatch.setattr("tiffin.optimize.search.accuracy_refusal", refuse)
+    found = searching(checkpoint_file, searched, tmp_path, Budget(max_drop=0.2), backends=("onnxruntime",))
+    mixed = [row for row in found.search.subjects if "-float@" in row.name]
+    assert mixed and all(row.artifact or row.reason for row in mixed)
+    nodes = [row.producer["options"]["float_nodes"] for row in mixed if row.artifact]
+    assert sorted(map(len, nodes)) == sorted({len(names) for names in nodes}) and all(nodes)
+
+
 def test_graphs_that_differ_in_values_alone_share_a_structure(onnx_artifact: Artifact, tmp_path: Path) -> None:
     import onnx
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, numpy_helper
 from PIL import Image
 
@@ -20,17 +21,21 @@ from tiffin.artifact import Artifact, RunConfig
 from tiffin.artifact.scheme import SCHEMES
 from tiffin.artifact.store import save
 from tiffin.data import open_dataset, prove_disjoint
+from tiffin.data import synthesized as shipped_set
+from tiffin.data.prepared import prepare_photos
 from tiffin.errors import BadInput
 from tiffin.export.graph.canonical import PROLOGUE
 from tiffin.export.graph.dialect import read_dialect
 from tiffin.machine import has_vnni
 from tiffin.quantize.calibration import CalibrationSet
 from tiffin.quantize.corrections import correct, fit_line
+from tiffin.quantize.data_free import data_free, made_from
 from tiffin.quantize.options import PtqOptions, default_quantizer
 from tiffin.quantize.ptq_ort import quantize_ort
 from tiffin.quantize.quantize import quantize_half, quantize_int8
 from tiffin.quantize.synthesis import SynthesisOptions, synthesize
 from tiffin.quantize.walk import Walk
+from tiffin.train import DEFAULT_CHECKPOINT
 
 WRITTEN = (
     ("cpu", "nncf"),
@@ -437,3 +442,42 @@ def test_a_bias_that_two_layers_share_is_not_changed_under_the_other(onnx_artifa
     wanted, found = (means_of(each, photos) for each in (parent, made))
     assert len(sizes) < len(layers)
     assert max(np.abs(found[name] - wanted[name]).max() for name in wanted) < 0.02
+
+
+# Without photos
+
+
+def test_the_shipped_images_serve_what_came_from_the_shipped_checkpoint(onnx_artifact, tmp_path: Path) -> None:
+    shipped = made_from(shipped_set())
+    twin = save(tmp_path / "twin", dataclasses.replace(onnx_artifact.manifest, checkpoint=shipped),
+                {"model.onnx": onnx_artifact.model_path})  # fmt: skip
+    assert data_free(twin, None, tmp_path).root == shipped_set().root
+    with pytest.raises(BadInput, match="no images are at hand"):
+        data_free(onnx_artifact, None, tmp_path)
+    with pytest.raises(BadInput, match="not what"):
+        data_free(onnx_artifact, DEFAULT_CHECKPOINT, tmp_path)
+
+
+def test_images_are_made_once_from_another_checkpoint_and_calibrate_it(
+    onnx_artifact, checkpoint_file: Path, photos, tmp_path: Path
+) -> None:
+    steps: list[tuple[int, int]] = []
+    made = data_free(onnx_artifact, checkpoint_file, tmp_path, progress=lambda *step: steps.append(step))
+    assert steps[-1][0] == steps[-1][1] == len(steps)
+    assert made.kind == "synthesized" and not made.roles.get("confirm")
+    again = data_free(onnx_artifact, checkpoint_file, tmp_path, progress=lambda *step: pytest.fail("made again"))
+    assert again.root == made.root
+    host = onnx_artifact.manifest.preprocess
+    prepared = prepare_photos(made.role("calibrate"), host, tmp_path / "cache", made.kind)
+    artifact = quantize_int8(onnx_artifact, PtqOptions(), CalibrationSet.of(prepared, made.name), tmp_path / "int8")
+    assert artifact.manifest.producer.options["calibration_source"] == "synthesized"
+    with tiffin.load(onnx_artifact) as fp32, tiffin.load(artifact) as int8:
+        wanted, found = (each.run({"photos": photos})["logits"].argmax(1) for each in (fp32, int8))
+    assert (wanted == found).mean() >= 0.85
+
+
+def test_a_network_without_batch_norm_has_nothing_to_make_images_from(checkpoint, tmp_path: Path) -> None:
+    bare = dataclasses.replace(checkpoint, module=torch.nn.Flatten())
+    with pytest.raises(BadInput, match="no batch norm"):
+        synthesize(bare, tmp_path / "set", SynthesisOptions())
+    assert list(tmp_path.iterdir()) == []
