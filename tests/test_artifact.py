@@ -398,7 +398,7 @@ def test_schemes_by_name() -> None:
     assert all(name in caught.value.expected for name in SCHEMES)
 
 
-def test_only_seven_bit_weights_are_right_without_vnni() -> None:
+def test_signed_weights_of_full_range_are_wrong_without_vnni() -> None:
     for scheme in SCHEMES.values():
-        assert scheme.needs_vnni == (scheme.weight_bits == 8)
+        assert scheme.needs_vnni == (scheme.weight_bits == 8 and scheme.weights == "int8")
         assert not (scheme.symmetric_activations and scheme.activations != "int8")
