@@ -894,3 +894,40 @@ def test_a_full_disk_is_one_error_and_leaves_the_old_record(
     monkeypatch.setattr(os, "fsync", full)
     ended = refused(*words, "--out", "old.json")
     assert "No space left on device" in ended.err and Path("old.json").read_bytes() == kept
+
+
+# The search
+
+
+SEARCHED = Path(tiffin.__file__).parent / "benchmarks" / "results" / "optimize-search.json"
+
+
+def test_optimize_decides_from_a_devices_records(ok: Run) -> None:
+    shown = ok("optimize", "--from-records", SEARCHED).out
+    assert shown.strip().startswith("ship ") and "not confirmed" in " ".join(shown.split())
+    assert max(map(len, shown.splitlines())) <= 80
+    told = json.loads(ok("optimize", "--from-records", SEARCHED, "--json").out)
+    assert told["winner"] == told["shipped"] and told["confirmed"] is None and told["folder"] is None
+    assert {row["name"] for row in told["rows"] if not row["refused"]} >= {told["winner"], told["reference"]}
+
+
+def test_a_budget_that_nothing_meets_names_the_nearest(refused: Run) -> None:
+    ended = refused("optimize", "--from-records", SEARCHED, "--max-latency-ms", "0.5", code=1)
+    assert "nothing meets" in ended.err and "0.5 ms: the nearest is" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--time-budget", "soon"), "time budget 'soon'"),
+        (("--max-drop", "0"), "max drop 0.0"),
+        (("--objective", "joy"), "unknown objective 'joy'"),
+        (("--regime", "joy"), "unknown regime 'joy'"),
+        (("--from-records", "absent.json"), "no such record"),
+        (("--from-records", SEARCHED, "--reference", "joy"), "reference 'joy'"),
+        (("absent.safetensors",), "no such checkpoint"),
+        (("absent",), "no manifest.json"),
+    ],
+)
+def test_what_optimize_cannot_use_is_named(refused: Run, photo_folder: Path, words, said: str) -> None:
+    assert said in refused("optimize", *words, "--data", photo_folder).err
