@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ..errors import BadArtifact, BadInput
-from .manifest import Manifest, ModelFile, parse_manifest
+from .manifest import Manifest, ModelFile, Preprocess, parse_manifest
 
 MANIFEST = "manifest.json"
 CLAIMS = "claims"
@@ -96,6 +96,17 @@ class Artifact:
     def size_bytes(self) -> int:
         """Sum of the model's files, without manifest and claims."""
         return sum(file.size_bytes for file in self.manifest.files)
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """How a photo becomes its input.
+
+        Raises:
+            BadInput: it takes no photos.
+        """
+        if self.manifest.preprocess is None:
+            raise BadInput(f"{self.folder}: has no preprocessing", "a classifier exported by tiffin")
+        return self.manifest.preprocess
 
     @classmethod
     def load(cls, folder: str | Path, verify: bool = False) -> Artifact:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 import tempfile
@@ -54,8 +53,7 @@ def sensitivity(
     given, made = Artifact.load(parent), Artifact.load(quantized)
     if role not in ("select", "calibrate"):
         raise BadInput(f"role {role!r}", "select or calibrate: what decides never looks at confirm")
-    if given.manifest.preprocess is None:
-        raise BadInput(f"{given.folder}: has no preprocessing", "a classifier exported by tiffin")
+    host = given.preprocess
     for path in (out, plot):
         if path is not None:
             output.make_parent(path)
@@ -63,17 +61,18 @@ def sensitivity(
     drawn = sample(dataset.role(role), photos, seed)
     render.echo_options(data=dataset.name, role=role, photos=len(drawn), seed=seed, out=out)
     with tempfile.TemporaryDirectory() as scratch:
-        prepared = prepare_photos(drawn, given.manifest.preprocess, Path(scratch), dataset.kind)
+        prepared = prepare_photos(drawn, host, Path(scratch), dataset.kind)
         pixels = prepared.array()
-        found = find(given, made, pixels, _progress("layers") if not as_json else lambda done, total: None)
+        progress = (lambda done, total: None) if as_json else render.TerminalProgress().counted("layers")
+        found = find(given, made, pixels, progress)
         whole = divergence(given, made, pixels)
     about = {"name": dataset.name, "kind": dataset.kind, "role": role, "count": len(drawn), "photos": prepared.digest()}
     body = _record("sensitivity", {"parent": given.digest, "quantized": made.digest}, data=about, kl_whole=whole,
                    layers=[vars(row) for row in found])  # fmt: skip
     render.show(plain.as_json(body) if as_json else sensitivity_text(found, whole, len(drawn), rows))
-    _save(out, plain.as_json(body) + "\n")
+    output.save_text(plain.as_json(body) + "\n", out)
     if plot:
-        _save(plot, sensitivity_chart(found, Path(quantized).name))
+        output.save_text(sensitivity_chart(found, Path(quantized).name), plot)
     render.say(f"record: {out}" + (f", picture: {plot}" if plot else ""))
     told = made.manifest.producer.options
     asked = " ".join(f"--{name} {shlex.quote(str(told[name]))}" for name in ("scheme", "quantizer") if told.get(name))
@@ -134,7 +133,7 @@ def roofline(
     body = _record("roofline", {"name": candidate.name, "artifact": candidate.artifact.digest}, batch=batch,
                    requested=asdict(candidate.run), **found.to_json())  # fmt: skip
     render.show(plain.as_json(body) if as_json else roofline_text(found, rows))
-    _save(out, plain.as_json(body) + "\n")
+    output.save_text(plain.as_json(body) + "\n", out)
     render.say(f"record: {out}")
 
 
@@ -189,39 +188,3 @@ def _record(kind: str, subject: Mapping[str, Any], **fields: Any) -> dict[str, A
 
     return {"kind": kind, "version": RECORD_VERSION, "created": machine.utc_now(),
             "environment": machine.environment(), "subject": dict(subject), **fields}  # fmt: skip
-
-
-def _progress(name: str) -> Any:
-    """`progress(done, total)` as a bar."""
-    bars: dict[int, Any] = {}
-
-    def draw(done: int, total: int) -> None:
-        if total not in bars:
-            bars[total] = render.TerminalProgress().bar(name, total)
-        bars[total](done)
-
-    return draw
-
-
-def _save(out: Path, text: str) -> None:
-    """The whole file or none.
-
-    Raises:
-        BadInput: it cannot be written (a full disk).
-    """
-    from ..errors import BadInput
-
-    draft = None
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{out.name}.", dir=out.parent)
-        draft = Path(name)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        draft.chmod(0o644)
-        draft.replace(out)
-    except OSError as error:
-        raise BadInput(f"cannot write {out} ({error.strerror})", "a file in a writable folder",
-                       "choose another --out") from error  # fmt: skip
-    finally:
-        if draft is not None:
-            draft.unlink(missing_ok=True)

@@ -12,21 +12,29 @@ if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
 
 def record_notes(record: Record, reference: str, marks: Mapping[str, str]) -> list[str]:
     """What the reader must know: the data, the machine, what did not run and why, what is not worth it."""
-    data, env = record.data, record.environment
-    notes = [_data_note(data, reference)] if data else []
-    threads = sorted({str(subject.applied["threads"]) for subject in record.subjects if subject.applied})
-    notes.append(
-        f"machine: {env['cpu']}, {counted(env['cores'], 'core')}, {', '.join(_words(env)) or 'no vector extensions'}; "
-        f"{' or '.join(threads)} {'thread' if threads == ['1'] else 'threads'}"
-    )
-    notes += _regime_notes(record)
+    notes = [_data_note(record.data, reference)] if record.data else []
+    notes += setting_notes(record)
     if marks:
         ratios = "; ".join(f"{name} {why}" for name, why in marks.items())
         notes.append(f"* not proven faster than its engine's best float; time (95 %): {ratios}")
     notes += [f"not run: {subject.name}: {subject.reason}" for subject in record.subjects if subject.reason]
-    if not record.complete:
-        notes.append("interrupted: this is what had been measured by then")
-    return notes
+    return notes + cut_notes(record)
+
+
+def setting_notes(record: Record) -> list[str]:
+    """The machine, and how it was timed there."""
+    env = record.environment
+    threads = sorted({str(subject.applied["threads"]) for subject in record.subjects if subject.applied})
+    machine = (
+        f"machine: {env['cpu']}, {counted(env['cores'], 'core')}, {', '.join(_words(env)) or 'no vector extensions'}; "
+        f"{' or '.join(threads)} {'thread' if threads == ['1'] else 'threads'}"
+    )
+    return [machine, *_regime_notes(record)]
+
+
+def cut_notes(record: Record) -> list[str]:
+    """That a record was interrupted, where it was."""
+    return [] if record.complete else ["interrupted: this is what had been measured by then"]
 
 
 def counted(count: int, word: str) -> str:

@@ -168,17 +168,16 @@ def _cells(row: Row, answer: Answer) -> list[str]:
 
 def _notes(answer: Answer, budget: Budget) -> list[str]:
     """What the reader must know: which photos chose, what is risked, why the others are out."""
-    from .notes import record_notes
+    from .notes import cut_notes, setting_notes
 
-    choice, data = answer.choice, answer.search.data
-    notes = record_notes(answer.search, choice.reference, {}) if answer.search.rounds else []
-    notes = [note for note in notes if not note.startswith(("not run", "top-1 on"))]
+    record, data = answer.search, answer.search.data
+    notes = []
     if data:
-        notes.insert(
-            0, f"chosen on {data['count']} photos ({data['role']}) of {data['name']}; top-1 Δ and flips are theirs"
-        )
+        notes = [f"chosen on {data['count']} photos ({data['role']}) of {data['name']}; top-1 Δ and flips are theirs"]
+    if record.rounds:
+        notes += [*setting_notes(record), *cut_notes(record)]
     if answer.confirmation:
         notes.append(f"looks at the confirm photos so far, this one included: {answer.looks}")
     if not budget.portable:
         notes.append("--this-cpu: on CPUs with other instruction sets the same file may answer otherwise")
-    return notes + [f"out: {row.name}: {row.refused}" for row in choice.rows if row.refused]
+    return notes + [f"out: {row.name}: {row.refused}" for row in answer.choice.rows if row.refused]

@@ -45,6 +45,20 @@ def save(record: Record, out: Path) -> None:
         raise _unwritable(out, error.strerror) from error
 
 
+def save_text(text: str, out: Path) -> None:
+    """Write a text file whole, or leave what was there.
+
+    Raises:
+        BadInput: it cannot be written (a full disk).
+    """
+    from ..records.record import replace_files
+
+    try:
+        replace_files({out: text.encode()})
+    except OSError as error:
+        raise _unwritable(out, error.strerror) from error
+
+
 def finish(record: Record, out: Path, as_json: bool, reference: str) -> None:
     """Print, write, and say where.
 

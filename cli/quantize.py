@@ -108,13 +108,7 @@ def _made_from(source: Artifact, checkpoint: Path | None, out: Path, seed: int) 
     """Images that the checkpoint remembers."""
     from ..quantize.data_free import data_free
 
-    draw = None
-
-    def progress(step: int, total: int) -> None:
-        nonlocal draw
-        draw = draw or render.TerminalProgress().bar("making images from the checkpoint", total)
-        draw(step)
-
+    progress = render.TerminalProgress().counted("making images from the checkpoint")
     return data_free(source, checkpoint, out.parent / "cache", seed, progress)
 
 
@@ -132,9 +126,7 @@ def _int8(
     from ..quantize.calibration import CalibrationSet
     from ..quantize.quantize import quantize_int8
 
-    preprocess = source.manifest.preprocess
-    if preprocess is None:
-        raise BadInput(f"{source.folder}: has no preprocessing", "a classifier exported by tiffin")
+    preprocess = source.preprocess
     drawn = balanced(dataset.role("calibrate"), per_class, seed)
     render.echo_options(**_words(chosen.plain()), photos=len(drawn), source=dataset.name, seed=seed, out=out)
     with tempfile.TemporaryDirectory() as scratch:
@@ -153,8 +145,7 @@ def _trained(
     from ..train.distill import training_photos
 
     chosen = replace(QAT_OPTIONS, **{name: value for name, value in asked.items() if value is not None})
-    assert source.manifest.preprocess is not None
-    photos = training_photos(dataset.role("train"), source.manifest.preprocess, out.parent / "cache", dataset.kind)
+    photos = training_photos(dataset.role("train"), source.preprocess, out.parent / "cache", dataset.kind)
     render.echo_options(method="qat", train_photos=len(photos), **asdict(chosen))
     return quantize_qat(source, start, calibration, photos, chosen, out, show_epochs)
 

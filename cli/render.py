@@ -40,6 +40,12 @@ def is_watched() -> bool:
     return sys.stderr.isatty() and not os.environ.get("CI")
 
 
+def redraw(line: str, end: str = "") -> None:
+    """A line in place of the last one, on a terminal's stderr."""
+    sys.stderr.write(f"\r{line[: WIDTH - 1]:<{WIDTH - 1}}{end}")
+    sys.stderr.flush()
+
+
 class TerminalProgress:
     """Lines, and one bar or status line at a time where somebody watches."""
 
@@ -50,8 +56,7 @@ class TerminalProgress:
     def timing(self, status: Status) -> None:
         """Who is timed, how well each ratio is known, the time: one line that redraws itself; nothing elsewhere."""
         if is_watched():
-            sys.stderr.write(f"\r{_timing(status):<{WIDTH - 1}}")
-            sys.stderr.flush()
+            redraw(_timing(status))
 
     def timed(self) -> None:
         """Clear the status line."""
@@ -72,6 +77,17 @@ class TerminalProgress:
             sys.stderr.flush()
 
         return draw
+
+    def counted(self, name: str) -> Callable[[int, int], None]:
+        """A bar for work that tells how much it is as it goes: call the result with what is done, and of how much."""
+        draw: Callable[[int], None] | None = None
+
+        def step(done: int, total: int) -> None:
+            nonlocal draw
+            draw = draw or self.bar(name, total)
+            draw(done)
+
+        return step
 
 
 def _timing(status: Status) -> str:

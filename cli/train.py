@@ -60,20 +60,13 @@ def distill(
 
 def show_epochs(status: FitStatus) -> None:
     """One line an epoch, and one that redraws itself where somebody watches."""
-    left_s = ((status.epochs - status.epoch + 1) * status.steps - status.step) * _step_s(status)
+    steps_left = (status.epochs - status.epoch + 1) * status.steps - status.step
+    left_s = steps_left * status.batch / status.photos_per_s
     line = (
         f"epoch {status.epoch} of {status.epochs}, step {status.step} of {status.steps}: loss {status.loss:.4f}, "
         f"{status.photos_per_s:.1f} photos/s, {left_s / 60:.0f} min left"
     )
     if render.is_watched():
-        sys.stderr.write(
-            f"\r{line[: render.WIDTH - 1]:<{render.WIDTH - 1}}" + ("\n" if status.step == status.steps else "")
-        )
-        sys.stderr.flush()
+        render.redraw(line, "\n" if status.step == status.steps else "")
     elif status.step == status.steps:
         render.say(line)
-
-
-def _step_s(status: FitStatus) -> float:
-    """Seconds a step so far."""
-    return status.batch / status.photos_per_s

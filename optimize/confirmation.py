@@ -12,6 +12,7 @@ from ..machine import utc_now
 from ..records import Predictions, Record, Verdict
 from ..records.estimate import Decision
 from ..records.paired import Flips, flips, non_inferior
+from ..records.record import replace_files
 from .budget import Budget
 
 
@@ -71,10 +72,8 @@ def log_look(path: Path, artifact: str, photos: str, margin: float, found: Confi
     seen = {"artifact": artifact, "photos": photos, "margin": margin}
     if all({key: look.get(key) for key in seen} != seen for look in looks):
         looks.append({**seen, "decision": found.verdict.decision.value, "created": utc_now()})
-        draft = path.with_suffix(".tmp")
         try:
-            draft.write_text(json.dumps(looks, indent=1) + "\n")
-            draft.replace(path)
+            replace_files({path: (json.dumps(looks, indent=1) + "\n").encode()})
         except OSError as error:
             raise BadInput(f"cannot write {path} ({error.strerror})", "room and permission to write") from error
     return looks

@@ -23,7 +23,6 @@ from ..artifact.claims import write_claim
 from ..artifact.manifest import Manifest
 from ..artifact.store import save
 from ..data.prepared import PreparedPhotos
-from ..errors import BadInput
 from ..export.graph.to_torch import TorchGraph
 from ..export.parity import TOLERANCE, Parity, require_parity
 from ..machine import versions
@@ -65,12 +64,10 @@ def quantize_qat(
         BadInput: as `quantize_int8` and `fit`, or an operator that cannot be trained.
         ParityFailed: the graph in torch does not answer as it does in ONNX Runtime; nothing is saved.
     """
+    host = parent.preprocess
     with tempfile.TemporaryDirectory() as scratch:
         first = quantize_int8(parent, start, calibration, Path(scratch) / "start")
         source, model = onnx.load(parent.model_path), onnx.load(first.model_path)
-        host = parent.manifest.preprocess
-        if host is None:
-            raise BadInput(f"{parent.folder}: has no preprocessing", "a classifier exported by tiffin")
         teacher, student = Student(TorchGraph(source), host), Student(TorchGraph(model, source), host)
         shown = calibration.photos[:_PARITY_PHOTOS]
         require_parity(_parity(teacher, parent, shown, TOLERANCE))

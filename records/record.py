@@ -104,12 +104,16 @@ class Record:
         head["arrays_sha256"] = hashlib.sha256(packed.getbuffer()).hexdigest()
         text = json.dumps(_finite(head), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
         # A path that is no UTF-8 holds lone surrogates: written as `\udc..`, which JSON reads back.
-        _replace({path.with_suffix(".npz"): packed.getvalue(), path: text.encode(errors="backslashreplace")})
+        replace_files({path.with_suffix(".npz"): packed.getvalue(), path: text.encode(errors="backslashreplace")})
         return path
 
 
-def _replace(contents: Mapping[Path, bytes]) -> None:
-    """All files or none: none is renamed before every one lies on the disk."""
+def replace_files(contents: Mapping[Path, bytes]) -> None:
+    """All files or none: none is renamed before every one lies on the disk.
+
+    Raises:
+        OSError: it cannot be written (a full disk); what was there before is left as it was.
+    """
     drafts: dict[Path, Path] = {}
     try:
         for path, content in contents.items():
