@@ -7,10 +7,11 @@ A photo that was resized or compressed again differs and is not found.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +116,13 @@ def prove_disjoint(
             "roles that share no photo, or the measured accuracy is not that of unseen photos",
             f"take these photos off {names[0]}",
         )
+
+
+def prove_all_disjoint(roles: Mapping[str, Sequence[Photo]], cache: Path | None = None) -> None:
+    """Return if no photo has the pixels of one in another role; `prove_disjoint` for every pair.
+
+    Args:
+        roles: photos by the role's name.
+    """
+    for first, second in itertools.combinations(roles, 2):
+        prove_disjoint(roles[first], roles[second], (first, second), cache)

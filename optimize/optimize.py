@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,15 +14,15 @@ from ..artifact.claims import write_claim
 from ..artifact.store import save
 from ..benchmarks.accuracy import score
 from ..benchmarks.candidate import Candidate
-from ..benchmarks.workers.place import ISA_LIMITED_BACKENDS, WITHOUT_VNNI
 from ..data import Dataset, balanced
 from ..data.dataset import Photo
-from ..data.overlap import prove_disjoint
+from ..data.overlap import prove_all_disjoint
 from ..data.prepared import PreparedPhotos, prepare_photos
 from ..errors import BadInput
 from ..records import Record
 from .answer import Answer
 from .budget import Budget, SearchOptions
+from .candidates import without_vnni
 from .choice import choose
 from .confirmation import Confirmation, confirm, log_look
 from .demo import Progress
@@ -62,8 +61,7 @@ def roles(dataset: Dataset, per_class: int, seed: int, cache: Path) -> Roles:
     drawn = balanced(dataset.role("calibrate"), per_class, seed)
     found = Roles(dataset, drawn, dataset.role("select"), dataset.role("confirm"), cache)
     named = {"calibrate": drawn, "select": found.select, "confirm": found.confirm}
-    for first, second in itertools.combinations(named, 2):
-        prove_disjoint(named[first], named[second], (first, second), cache / "pixel-hashes.json")
+    prove_all_disjoint(named, cache / "pixel-hashes.json")
     return found
 
 
@@ -81,7 +79,7 @@ def optimize(
         ParityFailed: an exported model is not the trained one.
     """
     models = load_models(sources, photos, options.out / "artifacts", progress)
-    select = {model.name: photos.prepared("select", _host(model.artifact)) for model in models}
+    select = {model.name: photos.prepared("select", model.artifact.preprocess) for model in models}
     search = Search(models, select, budget, options, photos.about(), progress)
     record = search.run()
     record.save(options.out / "search.json")
@@ -106,7 +104,7 @@ def load_models(sources: Sequence[Path], photos: Roles, folder: Path, progress: 
     for source in sources:
         name = _short_name(source, {model.name for model in models})
         artifact = _exported(source, name, stages, photos) if source.suffix == ".safetensors" else Artifact.load(source)
-        host = _host(artifact)
+        host = artifact.preprocess
         if models and artifact.manifest.labels != models[0].artifact.manifest.labels:
             raise BadInput(f"{source} has other labels than {sources[0]}", "models of the same classes")
         models.append(Model(name, artifact, photos.prepared("calibrate", host)))
@@ -138,24 +136,16 @@ def _exported(source: Path, name: str, stages: Stages, photos: Roles) -> Artifac
     return made
 
 
-def _host(artifact: Artifact) -> Preprocess:
-    if artifact.manifest.preprocess is None:
-        raise BadInput(f"{artifact.folder}: has no preprocessing", "a classifier exported by tiffin")
-    return artifact.manifest.preprocess
-
-
 def _confirm(
     pair: Sequence[Candidate], photos: Roles, budget: Budget, out: Path, progress: Progress
 ) -> tuple[Confirmation, int]:
     """Score reference and winner on the whole confirm role; the record and the list of looks are kept."""
     reference, winner = pair
-    places = [*pair]
-    if _can_be_limited(winner, budget):
-        places.append(replace(winner, name=f"{winner.name}, {WITHOUT_VNNI.name}", place=WITHOUT_VNNI))
+    places = [*pair, *(without_vnni([winner]) if budget.portable else ())]
     subjects, answers = [], {}
     for row in places:
         assert row.artifact is not None
-        prepared = photos.prepared("confirm", _host(row.artifact))
+        prepared = photos.prepared("confirm", row.artifact.preprocess)
         bar = progress.bar(f"confirming {row.name}", len(prepared))
         answers[row.name], applied = score(row, prepared, photos.cache, bar)
         subjects.append(row.subject(applied=applied))
@@ -167,12 +157,6 @@ def _confirm(
     looks = log_look(out / "looks.json", winner.artifact.digest, prepared.digest(), budget.max_drop, found)
     replace(record, options={**record.options, "looks": looks}).save(out / "confirm.json")
     return found, sum(look["photos"] == prepared.digest() for look in looks)
-
-
-def _can_be_limited(winner: Candidate, budget: Budget) -> bool:
-    engine = winner.run.backend if winner.run else ""
-    quantized = winner.artifact is not None and winner.artifact.manifest.precision == "int8"
-    return budget.portable and quantized and engine in ISA_LIMITED_BACKENDS and machine.has_vnni()
 
 
 def _ship(candidate: Candidate, out: Path, budget: Budget, confirmation: Confirmation | None) -> Artifact:

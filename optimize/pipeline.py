@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from ..artifact import Artifact
 from ..data import Dataset, balanced, sample
 from ..data.dataset import Photo
-from ..data.overlap import prove_disjoint
+from ..data.overlap import prove_all_disjoint, prove_disjoint
 from ..data.prepared import PreparedPhotos, prepare_photos
 from ..train.checkpoint import DEFAULT_CHECKPOINT, Checkpoint
 from .stages import Make, Say, Stages
@@ -85,8 +84,7 @@ def gather(recipe: Recipe, dataset: Dataset, checkpoint: Checkpoint, say: Say) -
 def _prove_roles(dataset: Dataset, cache: Path) -> None:
     """Every pair of roles that a dataset has; calibrate is drawn from train, so these two are one."""
     kept = [role for role in ("train", "select", "confirm") if dataset.roles.get(role)]
-    for first, second in itertools.combinations(kept, 2):
-        prove_disjoint(dataset.role(first), dataset.role(second), (first, second), cache)
+    prove_all_disjoint({role: dataset.role(role) for role in kept}, cache)
 
 
 def build(recipe: Recipe, checkpoint: Checkpoint, materials: Materials, say: Say) -> Built:

@@ -19,12 +19,12 @@ from ..artifact import RunConfig
 from ..benchmarks.accuracy import score
 from ..benchmarks.candidate import Candidate
 from ..benchmarks.options import RoundOptions
-from ..benchmarks.workers.place import ISA_LIMITED_BACKENDS, WITHOUT_VNNI
 from ..data.prepared import PreparedPhotos
 from ..errors import BadInput, TiffinError
 from ..records import Predictions, Record
 from ..records.divergence import divergence, same_photos
 from .budget import Budget, SearchOptions
+from .candidates import without_vnni
 from .choice import accuracy_refusal, disproof
 from .demo import Progress
 from .evidence import FEWEST_PHOTOS, FINALISTS, finalists, measured, thinned
@@ -62,6 +62,7 @@ class Search:
         _check(models, select)
         self.engines = usable_backends(options.backends)
         self.candidates: dict[str, Candidate] = {}
+        self._limited: list[Candidate] = []
         self._variants: dict[str, Variant] = {}
         self._reasons: dict[str, str] = {}
         self._answers: dict[str, Predictions] = {}
@@ -144,14 +145,10 @@ class Search:
 
     def _score_limited(self) -> None:
         """Portable: int8 candidates once more under AVX2, where the engine can be limited and this CPU has VNNI."""
-        if not self._budget.portable or not machine.has_vnni():
-            return
-        for name in [name for name in self._open() if self._is_int8(name)]:
-            candidate = self.candidates[name]
-            assert candidate.run is not None
-            if candidate.run.backend in ISA_LIMITED_BACKENDS:
-                limited = replace(candidate, name=f"{name}, {WITHOUT_VNNI.name}", place=WITHOUT_VNNI)
+        for name in self._open() if self._budget.portable else ():
+            for limited in without_vnni([self.candidates[name]]):
                 if found := self._score(name, limited, 1):
+                    self._limited.append(limited)
                     self._answers[limited.name] = found
 
     def _leave(self, name: str, why: str) -> None:
@@ -248,10 +245,7 @@ class Search:
             timed.get(name) or candidate.subject(reason=self._reasons.get(name, ""))
             for name, candidate in self.candidates.items()
         ]
-        limited = [name for name in self._answers if name not in self.candidates]
-        for name in limited:
-            origin = self.candidates[name.removesuffix(f", {WITHOUT_VNNI.name}")]
-            subjects.append(replace(origin, name=name, place=WITHOUT_VNNI).subject())
+        subjects += [candidate.subject() for candidate in self._limited]
         count = len(next(iter(self._select.values())))
         whole = {name: found for name, found in self._answers.items() if len(found) == count}
         return Record("optimize", finals.environment, tuple(subjects),

@@ -78,9 +78,7 @@ class Comparison:
         self.candidates = [Candidate(f"fp32 on {name}", fp32, self._run(name)) for name in ("onnxruntime", "openvino")]
 
     def _prepared(self, photos: Sequence[Photo], artifact: Artifact) -> PreparedPhotos:
-        host = artifact.manifest.preprocess
-        assert host is not None
-        return prepare_photos(photos, host, self._work / "cache", self._roles.dataset.kind)
+        return prepare_photos(photos, artifact.preprocess, self._work / "cache", self._roles.dataset.kind)
 
     def _lay_down(self) -> tuple[Path, tuple[str, ...]]:
         """The job's folder, as `job.Job` reads it, and the calibration photos' hashes."""

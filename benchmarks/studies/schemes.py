@@ -29,12 +29,12 @@ from tiffin.artifact import Artifact, Producer, RunConfig
 from tiffin.artifact.store import save
 from tiffin.benchmarks.accuracy import score
 from tiffin.benchmarks.candidate import Candidate
-from tiffin.benchmarks.workers.place import WITHOUT_VNNI
 from tiffin.data import balanced, find_dataset
 from tiffin.data.overlap import prove_disjoint
 from tiffin.data.prepared import PreparedPhotos, prepare_photos
 from tiffin.errors import TiffinError
 from tiffin.export.graph.canonical import PROLOGUE
+from tiffin.optimize.candidates import without_vnni
 from tiffin.quantize.calibration import CalibrationSet
 from tiffin.quantize.options import PtqOptions
 from tiffin.quantize.quantize import quantize_int8
@@ -117,8 +117,7 @@ def candidates(source: Artifact, files: dict[str, Artifact]) -> list[Candidate]:
     if "bf16" in backends.probe("openvino").precisions:
         rows.append(Candidate("bf16 hint", source, dataclasses.replace(run, execution_precision="bf16")))
     int8 = [Candidate(name, artifact, run) for name, artifact in files.items()]
-    limited = [Candidate(f"{row.name}, {WITHOUT_VNNI.name}", row.artifact, run, WITHOUT_VNNI) for row in int8]
-    return [*rows, *int8, *(limited if machine.has_vnni() else [])]
+    return [*rows, *int8, *without_vnni(int8)]
 
 
 def measure(rows: list[Candidate], photos: PreparedPhotos, cache: Path, about: dict[str, Any], out: Path) -> None:
@@ -128,9 +127,8 @@ def measure(rows: list[Candidate], photos: PreparedPhotos, cache: Path, about: d
         say(f"scoring {row.name}")
         try:
             found, applied = score(row, photos, cache)
-            answers[row.name] = dataclasses.replace(
-                found, logits=None
-            )  # the top of them is enough, in a tenth of the size
+            # The top of the logits is enough, in a tenth of the size.
+            answers[row.name] = dataclasses.replace(found, logits=None)
         except TiffinError as error:
             subjects.append(dataclasses.replace(row, reason=error.what).subject())
         else:
@@ -158,12 +156,9 @@ def main() -> None:
     words.add_argument("--photos", type=int, help="score only the first so many, to try it out")
     asked = words.parse_args()
     source, dataset, cache = Artifact.load(asked.artifact), find_dataset(asked.data), asked.work / "cache"
-    assert source.manifest.preprocess is not None
     drawn, confirm = balanced(dataset.role("calibrate"), PER_CLASS, 0), dataset.role("confirm")[: asked.photos]
     prove_disjoint(drawn, confirm, ("calibrate", "confirm"), cache / "pixel-hashes.json")
-    prepared, photos = (
-        prepare_photos(part, source.manifest.preprocess, cache, dataset.kind) for part in (drawn, confirm)
-    )
+    prepared, photos = (prepare_photos(part, source.preprocess, cache, dataset.kind) for part in (drawn, confirm))
     files = Files(source, CalibrationSet.of(prepared, dataset.name), asked.work / "artifacts").all()
     about = {"name": dataset.name, "kind": dataset.kind, "role": "confirm", "count": len(photos),
              "labels": dataset.labels}  # fmt: skip

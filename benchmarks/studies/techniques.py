@@ -16,7 +16,7 @@ import hashlib
 import json
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from tiffin.quantize.calibration import CalibrationSet
 from tiffin.quantize.options import PtqOptions
 from tiffin.quantize.quantize import quantize_int8
 from tiffin.records import Predictions, Record, Subject
+from tiffin.records.divergence import divergence
 from tiffin.records.paired import difference, flips
 from tiffin.records.record import load_record
 
@@ -75,14 +76,13 @@ class Study:
     """Quantizes and scores; whatever is in the work folder is not done again."""
 
     def __init__(self, source: Artifact, dataset: Dataset, work: Path, per_class: int) -> None:
-        assert source.manifest.preprocess is not None
         self._source, self._dataset, self._work, self._per_class = source, dataset, work, per_class
-        self._host, self._cache = source.manifest.preprocess, work / "cache"
+        self._host, self._cache = source.preprocess, work / "cache"
         self._select = prepare_photos(dataset.role("select"), self._host, self._cache, dataset.kind)
         self.subjects: list[Subject] = []
         self.answers: dict[str, Predictions] = {}
         self.found: dict[str, Found] = {}
-        self._logits = self._answer(REFERENCE, source)
+        self._reference = self._answer(REFERENCE, source)
 
     def add(self, name: str, options: PtqOptions, draws: int) -> None:
         """One technique over its draws."""
@@ -90,12 +90,12 @@ class Study:
         for draw in range(draws):
             try:
                 artifact, seconds = self._quantize(name, options, draw)
-                logits = self._answer(subject_name(name, draw), artifact)
+                answers = self._answer(subject_name(name, draw), artifact)
             except TiffinError as error:
                 found.reason = error.what
                 return
             found.seconds.append(round(seconds, 1))
-            found.divergence.append(divergence(self._logits, logits))
+            found.divergence.append(divergence(answers, self._reference).value)
 
     def record(self, environment: dict[str, Any], draws: int, complete: bool) -> Record:
         """All that is there."""
@@ -132,31 +132,18 @@ class Study:
         write_claim(artifact, "seconds", {"seconds": seconds})
         return artifact, seconds
 
-    def _answer(self, name: str, artifact: Artifact) -> np.ndarray:
-        """Logits `(N, classes)`; the record keeps the top of them."""
+    def _answer(self, name: str, artifact: Artifact) -> Predictions:
+        """All that was answered; the record keeps the top of the logits."""
         row = Candidate(name, artifact, RunConfig("openvino", execution_precision="fp32"))
         answers, applied = score(row, self._select, self._cache)
-        assert answers.logits is not None
         self.subjects.append(row.subject(applied=applied))
-        self.answers[name] = Predictions(answers.photos, answers.truth, answers.top, answers.scores, answers.kind)
-        return answers.logits
+        self.answers[name] = replace(answers, logits=None)
+        return answers
 
 
 def subject_name(technique: str, draw: int) -> str:
     """Of one draw in the record."""
     return f"{technique} #{draw}"
-
-
-def divergence(reference: np.ndarray, logits: np.ndarray) -> float:
-    """Mean over photos of KL(softmax of the reference ‖ softmax of the other), nats."""
-    p, q = (log_softmax(each.astype(np.float64)) for each in (reference, logits))
-    return float((np.exp(p) * (p - q)).sum(1).mean())
-
-
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Over the last axis."""
-    shifted = logits - logits.max(1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
 
 
 def report(record: Record) -> str:
