@@ -36,8 +36,9 @@ def quantize_half(artifact: Artifact, precision: str, out: Path) -> Artifact:
     Raises:
         BadInput: not an fp32 ONNX artifact.
     """
-    model = to_half(_source(artifact), precision)
-    return _save(artifact, model, out, precision=precision, scheme=None, options={"precision": precision})
+    source = _source(artifact)
+    model = to_half(source, precision)
+    return _save(artifact, source, model, out, precision=precision, scheme=None, options={"precision": precision})
 
 
 def quantize_int8(artifact: Artifact, options: PtqOptions, calibration: CalibrationSet, out: Path) -> Artifact:
@@ -63,7 +64,14 @@ def quantize_int8(artifact: Artifact, options: PtqOptions, calibration: Calibrat
         "calibration_sha256": calibration.digest(),
     }
     return _save(
-        artifact, model, out, precision="int8", scheme=scheme.name, options=about, calibration=calibration.hashes
+        artifact,
+        source,
+        model,
+        out,
+        precision="int8",
+        scheme=scheme.name,
+        options=about,
+        calibration=calibration.hashes,
     )
 
 
@@ -114,6 +122,7 @@ def _check_dialect(model: onnx.ModelProto, scheme: Scheme, quantizer: str) -> No
 
 def _save(
     parent: Artifact,
+    source: onnx.ModelProto,
     model: onnx.ModelProto,
     out: Path,
     *,
@@ -124,7 +133,7 @@ def _save(
 ) -> Artifact:
     model.producer_name, model.producer_version = "tiffin", ""
     del model.metadata_props[:]
-    model.metadata_props.extend(onnx.load(parent.model_path, load_external_data=False).metadata_props)
+    model.metadata_props.extend(source.metadata_props)
     onnx.checker.check_model(model)
     manifest = dataclasses.replace(
         parent.manifest,

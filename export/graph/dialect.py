@@ -36,7 +36,7 @@ class Dialect:
 
 def read_dialect(model: onnx.ModelProto) -> Dialect:
     """Read the zero points of every QuantizeLinear and DequantizeLinear."""
-    constants = _constants(model.graph)
+    constants = constants_of(model.graph)
     types: set[str] = set()
     symmetric, bias = True, False
     for node in model.graph.node:
@@ -53,7 +53,7 @@ def read_dialect(model: onnx.ModelProto) -> Dialect:
     return Dialect(tuple(sorted(types)), symmetric, bias)
 
 
-def _constants(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
+def constants_of(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
     """Initializers and the tensors of Constant nodes, by name."""
     nodes = (node for node in graph.node if node.op_type == "Constant")
     held = {node.output[0]: attribute.t for node in nodes for attribute in node.attribute if attribute.name == "value"}
@@ -93,3 +93,13 @@ def check_for_tensorrt(model: onnx.ModelProto, name: str) -> Dialect:
             "quantize the fp32 artifact again: `tiffin quantize FP32_ARTIFACT --precision int8 --scheme tensorrt`",
         )
     return dialect
+
+
+def axis_of(node: onnx.NodeProto) -> int:
+    """Along which a QuantizeLinear or DequantizeLinear with several scales has them; 1 is ONNX's default."""
+    return next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
+
+
+def spread(count: int, axis: int, dimensions: int) -> list[int]:
+    """Shape in which `count` scales lie along `axis`; `[]` for a single one."""
+    return [-1 if place == axis % dimensions else 1 for place in range(dimensions)] if count > 1 else []

@@ -14,6 +14,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .dialect import spread
+
 _SEVEN_BITS = 64
 _HALF = 0.49  # of a step beyond the last value: what rounds to it; a whole half might round to the next
 
@@ -78,11 +80,6 @@ def grid_of(scale: np.ndarray, zero: np.ndarray, axis: int, dimensions: int, lim
         shift = int(offset.flat[0])
         return Grid(step, None, limits[0] - shift, limits[1] - shift)
     return Grid(step, torch.tensor(offset), *limits)
-
-
-def spread(count: int, axis: int, dimensions: int) -> list[int]:
-    """Shape in which `count` scales lie along `axis`; `[]` for a single one."""
-    return [-1 if place == axis % dimensions else 1 for place in range(dimensions)] if count > 1 else []
 
 
 class Rounded(nn.Module):

@@ -15,6 +15,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from ...errors import BadInput
+from .dialect import axis_of, constants_of, spread
 
 # They move values and compute none: rounding to one scale commutes with them.
 _MOVES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity")
@@ -108,7 +109,7 @@ class _Graph:
             return None
         scale = np.asarray(self._held[restored.input[1]], np.float32)
         zero = self._held[restored.input[2]] if len(restored.input) > 2 else np.zeros(scale.shape, np.uint8)
-        return Step(scale, zero, _axis(restored))
+        return Step(scale, zero, axis_of(restored))
 
     def read(self, layer: Layer, position: int, name: str, before: np.ndarray | None) -> None:
         """What happens to one input of a layer; `before` is its constant in the float graph."""
@@ -127,7 +128,7 @@ class _Graph:
         if node is None or node.op_type != "DequantizeLinear" or node.input[0] not in self._held:
             return None
         whole, scale, *zero = (self._held[given] for given in node.input)
-        shape = [-1 if axis == _axis(node) % whole.ndim else 1 for axis in range(whole.ndim)] if scale.size > 1 else []
+        shape = spread(scale.size, axis_of(node), whole.ndim)
         offset = zero[0].astype(np.int64).reshape(shape) if zero else 0
         return ((whole.astype(np.int64) - offset) * scale.reshape(shape)).astype(np.float32)
 
@@ -138,16 +139,8 @@ def _is_rounded(value: np.ndarray, before: np.ndarray) -> bool:
     return bool(np.linalg.norm(value - before) <= _ROUNDING * np.linalg.norm(before))
 
 
-def _axis(node: onnx.NodeProto) -> int:
-    return next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
-
-
 def _arrays(graph: onnx.GraphProto) -> Arrays:
-    """Initializers and the tensors of Constant nodes, by name."""
-    nodes = (node for node in graph.node if node.op_type == "Constant")
-    held = {node.output[0]: attribute.t for node in nodes for attribute in node.attribute if attribute.name == "value"}
-    held |= {tensor.name: tensor for tensor in graph.initializer}
-    return {name: numpy_helper.to_array(tensor) for name, tensor in held.items()}
+    return {name: numpy_helper.to_array(tensor) for name, tensor in constants_of(graph).items()}
 
 
 def _move_down(graph: onnx.GraphProto, found: dict[str, Layer]) -> None:

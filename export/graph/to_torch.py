@@ -15,6 +15,7 @@ from torch import nn
 
 from ...errors import BadInput
 from .canonical import PROLOGUE
+from .dialect import axis_of
 from .fake_quant import Grid, Rounded, grid_of
 from .torch_ops import Operator, operator_of
 
@@ -72,7 +73,7 @@ class TorchGraph(nn.Module):
         for node in nodes:
             if node.op_type == "DequantizeLinear" and node.input[0] in arrays:
                 integers, scale, *zero = (arrays[name] for name in node.input)
-                axis = next((item.i for item in node.attribute if item.name == "axis"), 1)
+                axis = axis_of(node)
                 source = before.get(readers.get(node.output[0], ("", 0)))
                 zero_point = zero[0] if zero else np.zeros(scale.shape, integers.dtype)
                 self.rounded[self._key(node.input[0])] = Rounded(integers, scale, zero_point, axis, source)
@@ -153,7 +154,7 @@ def _read_steps(nodes: list[onnx.NodeProto], arrays: Arrays) -> list[_Step]:
 
 def _activation_grid(node: onnx.NodeProto, arrays: Arrays) -> Grid:
     scale, zero = (arrays[name] for name in node.input[1:3])
-    axis = next((item.i for item in node.attribute if item.name == "axis"), 1)
+    axis = axis_of(node)
     kind = np.iinfo(zero.dtype)
     return grid_of(scale, zero, axis, 4, (int(kind.min), int(kind.max)))
 
