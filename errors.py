@@ -10,6 +10,7 @@
     ├── EngineFailed            exit 1   the engine refused or failed
     ├── ParityFailed            exit 1   an export left its tolerance
     ├── NothingFits             exit 1   no candidate of a search meets the budget
+    ├── NotCertified            exit 1   known to answer worse on this class of CPU, or nothing in a box is known
     └── WorkerFailed            exit 1   a worker process died, hung or answered garbage
 
 Each says what failed, what was expected and what to do. Ctrl-C leaves with 130.
@@ -84,3 +85,7 @@ class WorkerFailed(TiffinError):
 
 class NothingFits(TiffinError):
     """No candidate of a search meets the budget; the message names the nearest."""
+
+
+class NotCertified(TiffinError):
+    """An artifact is known to answer worse on this class of CPU, or no variant of a box is known to answer well."""

@@ -62,11 +62,15 @@ def cpu_model() -> str:
     return _cpuinfo().get("model name") or platform.processor() or platform.machine()
 
 
+def cpu_flags() -> frozenset[str]:
+    """All features of this CPU, in the kernel's words; empty where the system does not tell."""
+    info = _cpuinfo()
+    return frozenset((info.get("flags") or info.get("Features") or "").split())
+
+
 def cpu_features() -> tuple[str, ...]:
     """Features that decide which precision is worth using, in the kernel's words, sorted."""
-    info = _cpuinfo()
-    words = set((info.get("flags") or info.get("Features") or "").split())
-    return tuple(sorted(words & {*INT8_FEATURES, *HALF_FEATURES, *VECTOR_FEATURES}))
+    return tuple(sorted(cpu_flags() & {*INT8_FEATURES, *HALF_FEATURES, *VECTOR_FEATURES}))
 
 
 def feature_words(features: Iterable[str]) -> list[str]:
@@ -78,6 +82,12 @@ def feature_words(features: Iterable[str]) -> list[str]:
 def has_vnni() -> bool:
     """True if this CPU multiplies u8 by s8 into int32 without saturating (AVX512-VNNI, AVX-VNNI or AMX-INT8)."""
     return bool(VNNI_FEATURES & set(cpu_features()))
+
+
+def cache_folder() -> Path:
+    """Where downloads, unpacked boxes and sysroots are kept: `$TIFFIN_CACHE`, else `tiffin` in the user's cache."""
+    named = os.environ.get("TIFFIN_CACHE")
+    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tiffin"
 
 
 def usable_cores() -> int:

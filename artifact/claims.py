@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import BadArtifact, BadInput
+from .files import replace_files
 from .store import CLAIMS, Artifact
 
 
@@ -17,14 +18,16 @@ def write_claim(artifact: Artifact, kind: str, body: Mapping[str, Any]) -> None:
         BadInput: the artifact's folder is not writable.
     """
     folder = artifact.folder / CLAIMS
-    draft = folder / f".{kind}.tmp"
-    text = json.dumps({**body, "artifact": artifact.digest, "kind": kind}, indent=1, sort_keys=True)
     try:
         folder.mkdir(exist_ok=True)
-        draft.write_text(text)
-        draft.replace(folder / f"{kind}.json")
+        replace_files({folder / f"{kind}.json": claim_text(artifact, kind, body).encode()})
     except OSError as error:
         raise BadInput(f"cannot write {folder} ({error.strerror})", "a writable artifact") from error
+
+
+def claim_text(artifact: Artifact, kind: str, body: Mapping[str, Any]) -> str:
+    """A claim as it is written: JSON that names the artifact's digest."""
+    return json.dumps({**body, "artifact": artifact.digest, "kind": kind}, indent=1, sort_keys=True)
 
 
 def read_claim(artifact: Artifact, kind: str) -> dict[str, Any] | None:

@@ -4,31 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from ..errors import BadArtifact, BadInput
+from .files import replaced_folder, sha256_file
 from .manifest import Manifest, ModelFile, Preprocess, parse_manifest
 
 MANIFEST = "manifest.json"
 CLAIMS = "claims"
 _STAMP = ".verified.json"
-
-
-def sha256_file(path: Path) -> str:
-    """sha256 of a file's content, hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 @contextlib.contextmanager
@@ -42,37 +31,8 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         raise BadInput(
             f"{target} exists and is no artifact", "a new folder, or an artifact to replace", "choose another --out"
         )
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    except OSError as error:
-        raise BadInput(
-            f"cannot write to {target.parent} ({error.strerror})", "a writable folder", "choose another --out"
-        ) from error
-    try:
+    with replaced_folder(target, "choose another --out") as draft:
         yield draft
-        _sync(draft)
-        draft.chmod(0o755)
-        old = draft.with_name(draft.name + ".old")
-        if target.exists():
-            target.rename(old)
-        try:
-            draft.rename(target)
-        except OSError:
-            if old.exists():
-                old.rename(target)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        raise BadInput(f"cannot write {target} ({error.strerror})", "room and permission to write") from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-
-
-def _sync(folder: Path) -> None:
-    for path in folder.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
 
 
 @dataclass(frozen=True)

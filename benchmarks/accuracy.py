@@ -19,18 +19,23 @@ from .rounds import random_feeds
 from .workers.client import WorkerClient
 
 BATCH = 16
-_CHUNK = 8 * BATCH  # rows between two moments at which an interrupted pass can go on
+_CHUNK = 8  # calls between two moments at which an interrupted pass can go on
 
 Progress = Callable[[int], None]
 
 
 def score(
-    candidate: Candidate, photos: PreparedPhotos, cache: Path, progress: Progress = lambda done: None
+    candidate: Candidate,
+    photos: PreparedPhotos,
+    cache: Path,
+    progress: Progress = lambda done: None,
+    batch: int = BATCH,
 ) -> tuple[Predictions, dict[str, object]]:
     """Answer every photo.
 
     Args:
         cache: folder for logits by content; a finished pass is read from it, an interrupted one goes on.
+        batch: photos a call; float kernels may round the same photo another way in another batch.
 
     Returns:
         The predictions, and what the engine applied.
@@ -49,9 +54,9 @@ def score(
         raise BadInput(f"a photo of class {outside[0]}", f"labels 0 to {classes - 1}, as in {artifact.folder}")
     refuse_calibration_photos(candidate.name, artifact, photos)
     cache.mkdir(parents=True, exist_ok=True)
-    with WorkerClient(artifact, run, candidate.place, random_feeds(artifact, BATCH, 0)) as worker:
-        path = cache / f"logits-{_key(candidate, photos, worker.applied)}.npy"
-        _fill(worker, path, photos, classes, progress)
+    with WorkerClient(artifact, run, candidate.place, random_feeds(artifact, batch, 0)) as worker:
+        path = cache / f"logits-{_key(candidate, photos, worker.applied, batch)}.npy"
+        _fill(worker, path, photos, (classes, batch), progress)
         logits = np.load(path)
         applied = worker.applied
     return Predictions.from_logits(photos.hashes, photos.truth, logits, photos.kind), applied
@@ -69,17 +74,19 @@ def refuse_calibration_photos(name: str, artifact: Artifact, photos: PreparedPho
         )
 
 
-def _key(candidate: Candidate, photos: PreparedPhotos, applied: dict[str, object]) -> str:
+def _key(candidate: Candidate, photos: PreparedPhotos, applied: dict[str, object], batch: int) -> str:
     """Everything that an answer depends on."""
     assert candidate.artifact is not None
     place = [candidate.place.name, list(candidate.place.argv_prefix), dict(candidate.place.env)]
     cpu = [machine.cpu_model(), machine.cpu_features()]
-    parts = [candidate.artifact.digest, applied, place, cpu, photos.digest()]
+    parts = [candidate.artifact.digest, applied, place, cpu, photos.digest(), batch]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def _fill(worker: WorkerClient, path: Path, photos: PreparedPhotos, classes: int, progress: Progress) -> None:
-    """Rows not answered yet are NaN in the draft."""
+def _fill(worker: WorkerClient, path: Path, photos: PreparedPhotos, sizes: tuple[int, int], progress: Progress) -> None:
+    """Rows not answered yet are NaN in the draft. `sizes`: classes, and photos a call."""
+    classes, batch = sizes
+    chunk = _CHUNK * batch
     if path.exists():
         progress(len(photos))
         return
@@ -89,10 +96,10 @@ def _fill(worker: WorkerClient, path: Path, photos: PreparedPhotos, classes: int
         array[:] = np.nan
         array.flush()
     waiting = np.isnan(np.load(draft)[:, 0])
-    for start in range(0, len(photos), _CHUNK):
-        stop = min(start + _CHUNK, len(photos))
+    for start in range(0, len(photos), chunk):
+        stop = min(start + chunk, len(photos))
         if waiting[start:stop].any():
-            worker.ask("infer", 600, photos=str(photos.path), start=start, stop=stop, batch=BATCH, out=str(draft))
+            worker.ask("infer", 600, photos=str(photos.path), start=start, stop=stop, batch=batch, out=str(draft))
         progress(stop)
     draft.replace(path)
 

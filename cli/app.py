@@ -11,7 +11,7 @@ import typer
 
 from .. import __version__
 from ..errors import TiffinError
-from . import build, decide, device, explore, load, measure, optimize, quantize, train
+from . import build, certify, decide, device, explore, load, measure, optimize, quantize, train
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -21,7 +21,7 @@ app = typer.Typer(
     help="Trained classifier in, the fastest artifact that is provably as accurate out.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for commands in (build, quantize, train, optimize, measure, explore, load, decide, device):
+for commands in (build, quantize, train, optimize, measure, explore, load, certify, decide, device):
     commands.register(app)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import time
 from dataclasses import asdict
@@ -21,30 +20,30 @@ def register(app: typer.Typer) -> None:
 
 
 def predict(
-    artifact: Annotated[Path, typer.Argument(help="The artifact's folder.")],
+    artifact: Annotated[Path, typer.Argument(help="The artifact's folder, or a .tiffin file.")],
     photos: Annotated[list[Path], typer.Argument(help="One photo or more.")],
     backend: options.Backend = None,
     threads: options.Threads = None,
     precision: options.Precision = None,
     top: Annotated[int, typer.Option(min=1, help="How many labels.")] = 5,
+    allow_uncertified: Annotated[
+        bool, typer.Option("--allow-uncertified", help="Run what is known to answer worse on this class of CPU.")
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
     """The likeliest labels of photos, with scores and time."""
     import numpy as np
 
-    from ..artifact import Artifact
-    from ..runtime import Classifier, default_run, load
+    from ..runtime import Classifier, Session, resolve
     from ..runtime.preprocess import prepare
 
-    loaded = Artifact.load(artifact)
-    run = default_run(loaded)
-    run = dataclasses.replace(run, backend=backend or run.backend, threads=threads,
-                              execution_precision=precision or run.execution_precision)  # fmt: skip
-    with load(loaded, run) as session:
+    loaded, run = resolve(artifact, backend, allow_uncertified, threads=threads, execution_precision=precision)
+    with Session(loaded, run) as session:
         classifier = Classifier(session)
         applied = session.applied
-        render.echo_options(backend=applied.run.backend, version=applied.version, device=applied.run.device,
-                            threads=applied.run.threads, precision=loaded.manifest.precision,
+        render.echo_options(artifact=loaded.folder.name, backend=applied.run.backend, version=applied.version,
+                            device=applied.run.device, threads=applied.run.threads,
+                            precision=loaded.manifest.precision,
                             float_layers=applied.run.execution_precision)  # fmt: skip
         host = classifier.preprocess
         classifier(np.zeros((1, host.height, host.width, 3), np.uint8))  # the first call pays for set-up
@@ -65,17 +64,22 @@ def predict(
 def backends(as_json: options.Json = False) -> None:
     """What this machine can run: engines, versions, devices, CPU features, precisions worth using."""
     from .. import machine
+    from ..artifact.cpu_class import class_here
     from ..runtime import backends as registry
 
     probes = [registry.probe(name) for name in registry.names()]
     if as_json:
-        environment = machine.environment()
-        render.show(json.dumps({"environment": environment, "backends": [asdict(probe) for probe in probes]}, indent=1))
+        environment, cpu = machine.environment(), class_here()
+        about = {"environment": environment, "cpu_class": cpu.name if cpu else None}
+        render.show(json.dumps({**about, "backends": [asdict(probe) for probe in probes]}, indent=1))
         return
     words = ", ".join(machine.feature_words(machine.cpu_features())) or "no vector extensions that matter"
     render.show(f"{machine.cpu_model()}, {machine.usable_cores()} usable cores: {words}")
-    if not machine.has_vnni():
-        render.show("no VNNI: int8 with full-range weights answers wrongly here; use scheme cpu\n")
+    cpu = class_here()
+    render.show(f"class of CPU for certificates: {f'{cpu.name} ({cpu.words})' if cpu else 'none that is known'}")
+    if cpu and cpu.saturates:
+        render.show("no VNNI: int8 with full-range weights answers wrongly here; use scheme cpu")
+    render.show("")
     rows = [[p.backend, p.version or "–", ", ".join(p.devices) or "–", ", ".join(p.precisions) or "–"] for p in probes]
     render.show(render.Table(("backend", "version", "devices", "precisions"), rows, left=4).text())
     notes = [f"{p.backend}: {p.reason}" + (f"; {p.install}" if p.install else "") for p in probes if p.reason]

@@ -32,6 +32,16 @@ def setting_notes(record: Record) -> list[str]:
     return [machine, *_regime_notes(record)]
 
 
+def data_notes(record: Record) -> list[str]:
+    """On what photos, and on what machine, a record that times nothing was made."""
+    data, env = record.data, record.environment
+    what = "photos" if data["kind"] == "photos" else "synthesized images"
+    return [
+        f"{data['count']} {what} ({data['role']}) of {data['name']}",
+        f"machine: {env['cpu']}, {', '.join(_words(env)) or 'no vector extensions'}",
+    ]
+
+
 def cut_notes(record: Record) -> list[str]:
     """That a record was interrupted, where it was."""
     return [] if record.complete else ["interrupted: this is what had been measured by then"]

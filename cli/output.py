@@ -51,7 +51,7 @@ def save_text(text: str, out: Path) -> None:
     Raises:
         BadInput: it cannot be written (a full disk).
     """
-    from ..records.record import replace_files
+    from ..artifact.files import replace_files
 
     try:
         replace_files({out: text.encode()})

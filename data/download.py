@@ -12,8 +12,9 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
-from ..artifact.store import sha256_file
+from ..artifact.files import sha256_file
 from ..errors import BadDataset
+from ..machine import cache_folder
 from .dataset import Dataset
 from .layouts import open_dataset
 
@@ -58,7 +59,7 @@ def find_dataset(
     if named:
         return _named(named, "--data" if explicit else "$TIFFIN_DATA")
     try:
-        target = _cache_folder() / "grocery-store"
+        target = cache_folder() / "grocery-store"
         if target.exists():
             return _cached(target)
         return download_grocery_store(target, progress, url, sha256)
@@ -90,14 +91,6 @@ def synthesized() -> Dataset:
     if not SYNTHESIZED.is_dir():
         raise BadDataset(f"{SYNTHESIZED} is not there", "the synthesized set within the package", _BY_HAND)
     return open_dataset(SYNTHESIZED)
-
-
-def _cache_folder() -> Path:
-    try:
-        import platformdirs
-    except ImportError as error:
-        raise _Unavailable("platformdirs is not installed", fix="pip install 'tiffin[build]'") from error
-    return Path(platformdirs.user_cache_dir("tiffin"))
 
 
 def download_grocery_store(

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from .. import machine
 from ..artifact import RunConfig
+from ..artifact.cpu_class import SWITCHED_BACKENDS
 from ..benchmarks.candidate import Candidate
-from ..benchmarks.workers.place import ISA_LIMITED_BACKENDS, WITHOUT_VNNI
+from ..benchmarks.workers.place import WITHOUT_VNNI
 from ..runtime import backends
 from .pipeline import Built
 
@@ -80,6 +81,6 @@ def without_vnni(candidates: list[Candidate]) -> list[Candidate]:
     return [
         Candidate(f"{row.name}, {WITHOUT_VNNI.name}", row.artifact, row.run, WITHOUT_VNNI)
         for row in candidates
-        if row.run and row.run.backend in ISA_LIMITED_BACKENDS and not row.reason
+        if row.run and row.run.backend in SWITCHED_BACKENDS and not row.reason
         and row.artifact and row.artifact.manifest.precision == "int8"
     ]  # fmt: skip

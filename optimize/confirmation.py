@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..artifact.files import replace_files
 from ..errors import BadInput
 from ..machine import utc_now
 from ..records import Predictions, Record, Verdict
 from ..records.estimate import Decision
 from ..records.paired import Flips, flips, non_inferior
-from ..records.record import replace_files
 from .budget import Budget
 
 

@@ -6,8 +6,6 @@ import hashlib
 import io
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..artifact.files import replace_files
 from ..errors import BadInput
 from .predictions import Predictions
 from .rounds import Rounds, Stages
@@ -106,30 +105,6 @@ class Record:
         # A path that is no UTF-8 holds lone surrogates: written as `\udc..`, which JSON reads back.
         replace_files({path.with_suffix(".npz"): packed.getvalue(), path: text.encode(errors="backslashreplace")})
         return path
-
-
-def replace_files(contents: Mapping[Path, bytes]) -> None:
-    """All files or none: none is renamed before every one lies on the disk.
-
-    Raises:
-        OSError: it cannot be written (a full disk); what was there before is left as it was.
-    """
-    drafts: dict[Path, Path] = {}
-    try:
-        for path, content in contents.items():
-            handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-            drafts[path] = Path(draft)
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            drafts[path].chmod(0o644)
-        for path, drafted in drafts.items():
-            drafted.replace(path)
-    except BaseException:
-        for drafted in drafts.values():
-            drafted.unlink(missing_ok=True)
-        raise
 
 
 def _finite(value: Any) -> Any:

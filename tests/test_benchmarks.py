@@ -30,7 +30,6 @@ from tiffin.benchmarks.loadgen_logs import read_answers, read_result
 from tiffin.benchmarks.options import RoundOptions, Status, ending, worst_ending
 from tiffin.benchmarks.rounds import Measurement, measure, random_feeds
 from tiffin.benchmarks.sensors import Memory, Sensors, between, cpu_seconds, memory
-from tiffin.benchmarks.workers import client
 from tiffin.benchmarks.workers import loadgen as worker_loadgen
 from tiffin.benchmarks.workers.client import Block, WorkerClient
 from tiffin.benchmarks.workers.loadgen import SCENARIOS, LoadOptions
@@ -468,11 +467,10 @@ def test_a_worker_that_dies_is_not_started_again(null, tmp_path: Path) -> None:
         ("kill -SEGV $$", r"died \(exit -11\)"),
     ],
 )
-def test_a_worker_that_answers_wrongly_is_found_out(
-    null, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str
-) -> None:
-    monkeypatch.setattr(client, "_START_TIMEOUT_S", 0.4 if "did not answer" in said else 20)
-    artifact, place = null("a").artifact, script(tmp_path / "worker", text)
+def test_a_worker_that_answers_wrongly_is_found_out(null, tmp_path: Path, text: str, said: str) -> None:
+    patience_s = 0.4 if "did not answer" in said else 20
+    place = dataclasses.replace(script(tmp_path / "worker", text), start_timeout_s=patience_s)
+    artifact = null("a").artifact
     with pytest.raises(WorkerFailed, match=said):
         WorkerClient(artifact, RunConfig("null"), place, {})
 
@@ -650,7 +648,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
             return super().ask(command, timeout_s, **arguments)
 
     monkeypatch.setattr(accuracy, "WorkerClient", Counted)
-    monkeypatch.setattr(accuracy, "_CHUNK", 16)
+    monkeypatch.setattr(accuracy, "_CHUNK", 1)
     return rows
 
 

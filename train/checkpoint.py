@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ..artifact import Preprocess
-from ..artifact.store import sha256_file
+from ..artifact.files import sha256_file
 from ..errors import BadInput
 from ..runtime.preprocess import with_golden
 from .network import build_network

@@ -28,7 +28,8 @@ from peers import HERE, PEERS, Made, Peer, make, timed
 from tiffin import machine
 from tiffin.artifact import Artifact, Producer, RunConfig
 from tiffin.artifact.claims import read_claim
-from tiffin.artifact.store import save, sha256_file
+from tiffin.artifact.files import sha256_file
+from tiffin.artifact.store import save
 from tiffin.benchmarks.accuracy import score
 from tiffin.benchmarks.candidate import Candidate
 from tiffin.benchmarks.options import RoundOptions

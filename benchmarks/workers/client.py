@@ -23,8 +23,6 @@ from ...artifact import Artifact, RunConfig
 from ...errors import TiffinError, WorkerFailed
 from .place import Place
 
-_START_TIMEOUT_S = 120.0
-
 
 @dataclass(frozen=True)
 class Block:
@@ -52,11 +50,11 @@ class WorkerClient:
         started = time.perf_counter_ns()
         self._process = self._start(place)
         try:
-            self._read(_START_TIMEOUT_S)
+            self._read(place.start_timeout_s)
             greeted = time.perf_counter_ns()
             opened = self.ask(
                 "open",
-                _START_TIMEOUT_S,
+                place.start_timeout_s,
                 artifact=str(artifact.folder),
                 run=vars(run),
                 feeds={name: self._store(name, array) for name, array in feeds.items()},
@@ -78,7 +76,7 @@ class WorkerClient:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,
-                env={**os.environ, **place.env},
+                env={name: value for name, value in {**os.environ, **place.env}.items() if value is not None},
                 start_new_session=True,  # Ctrl-C is the harness's to handle, also while the worker is stopped
             )
         except OSError as error:

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ...artifact.cpu_class import ONEDNN_SWITCH, CpuClass, class_named
+
 
 @dataclass(frozen=True)
 class Place:
@@ -14,23 +16,32 @@ class Place:
     Args:
         name: the word in records.
         argv_prefix: what stands before the interpreter, such as an emulator's command line.
-        env: variables set for the worker.
+        env: variables set for the worker; None unsets one.
         python: the interpreter.
         cpus: the only cores that it may run on, in the kernel's numbers; None for all that the harness may use.
         delay: each call is prolonged by this part of its own duration, spinning: a known truth for studies of the
             harness itself.
+        start_timeout_s: how long it may take to start, and to open an artifact.
     """
 
     name: str = "native"
     argv_prefix: tuple[str, ...] = ()
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str | None] = field(default_factory=dict)
     python: str = sys.executable
     cpus: tuple[int, ...] | None = None
     delay: float = 0.0
+    start_timeout_s: float = 120.0
+
+
+# What limits torch's own kernels, which are not oneDNN's, beside oneDNN's switch (ATen's CPU dispatch).
+_ATEN_SWITCH = "ATEN_CPU_CAPABILITY"
+
+
+def limited_to(cpu: CpuClass) -> Place:
+    """Natively, with oneDNN's kernels limited to a class of CPU: their int8 answers are those of such a CPU."""
+    aten = "default" if cpu.name == "sse41" else "avx512" if "avx512f" in cpu.features else "avx2"
+    return Place(f"limited to {cpu.name}", env={ONEDNN_SWITCH: cpu.onednn, _ATEN_SWITCH: aten})
 
 
 NATIVE = Place()
-# oneDNN's own switch: AVX2 kernels multiply u8 by s8 in pairs into saturating int16, as CPUs without VNNI do.
-WITHOUT_VNNI = Place("without VNNI", env={"ONEDNN_MAX_CPU_ISA": "AVX2"})
-# Engines whose int8 kernels obey that switch; ONNX Runtime has none of its own.
-ISA_LIMITED_BACKENDS = ("openvino",)
+WITHOUT_VNNI = Place("without VNNI", env=limited_to(class_named("avx2")).env)

@@ -12,9 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ...runtime import Classifier, Session
-from ...runtime.decode import decode
-from ...runtime.preprocess import fit
+from ...runtime.session import Session
 
 Feeds = dict[str, np.ndarray]
 Call = Callable[[Feeds], Any]
@@ -93,6 +91,10 @@ def in_flight(session: Session, feeds: Feeds, seconds: float, min_calls: int) ->
 
 def stages(session: Session, photos: list[Path]) -> list[list[int]]:
     """Photo to label, split as `STAGES`: one row a photo; its bytes are in memory before the clock starts."""
+    from ...runtime.classifier import Classifier  # Pillow: no other loop needs it
+    from ...runtime.decode import decode
+    from ...runtime.preprocess import fit
+
     classifier = Classifier(session)
     rows = []
     for content in [photo.read_bytes() for photo in photos]:

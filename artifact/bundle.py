@@ -1,0 +1,198 @@
+"""A box: several variants of one model in one `.tiffin` file, a zip in which equal files are kept once.
+
+    box.json                         what is in it, fastest first
+    variants/NAME/manifest.json      each artifact's manifest
+    variants/NAME/claims/…           what is certified of it
+    files/SHA256                     the models' files, by content
+
+It is unpacked once, into a folder of the cache that is named by the box's own hash.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ..errors import BadArtifact, BadInput
+from ..machine import cache_folder
+from .files import replace_files, replaced_folder, sha256_file
+from .manifest import ModelFile, RunConfig, parse_manifest
+from .store import CLAIMS, MANIFEST, Artifact
+
+SUFFIX = ".tiffin"
+BOX_VERSION = 1
+_BOX = "box.json"
+_WHEN = (1980, 1, 1, 0, 0, 0)  # a zip's earliest: equal contents give equal bytes
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One artifact of a box and how it is run."""
+
+    artifact: Artifact
+    run: RunConfig
+
+
+@dataclass(frozen=True)
+class Box:
+    """An unpacked box.
+
+    Args:
+        path: the file that it came from.
+        variants: fastest first, as whoever packed it measured or said.
+        about: how the order was found: {"order": "as given"}, or the record's machine and the times by variant.
+    """
+
+    path: Path
+    variants: tuple[Variant, ...]
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+def pack(target: Path, variants: Sequence[Variant], about: Mapping[str, Any]) -> Path:
+    """Write a box, atomically.
+
+    Raises:
+        BadInput: no variants, two of one name, other labels or inputs, or it cannot be written.
+    """
+    _check_alike(variants)
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as box:
+        _write(box, variants, about)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        replace_files({target: content.getvalue()})
+    except OSError as error:
+        raise BadInput(f"cannot write {target} ({error.strerror})", "a file in a writable folder with room",
+                       "choose another --out") from error  # fmt: skip
+    return target
+
+
+def _check_alike(variants: Sequence[Variant]) -> None:
+    names = [variant.artifact.folder.name for variant in variants]
+    if not variants or len(set(names)) < len(names):
+        raise BadInput(f"a box of {', '.join(names) or 'nothing'}", "artifacts in folders of different names")
+    first = variants[0].artifact.manifest
+    for variant in variants[1:]:
+        manifest = variant.artifact.manifest
+        for what in ("task", "labels", "inputs", "outputs", "preprocess"):
+            if getattr(manifest, what) != getattr(first, what):
+                raise BadInput(f"{names[0]} and {variant.artifact.folder.name} have different {what}",
+                               "variants of one model")  # fmt: skip
+
+
+def _write(box: zipfile.ZipFile, variants: Sequence[Variant], about: Mapping[str, Any]) -> None:
+    listed = [
+        {"name": v.artifact.folder.name, "digest": v.artifact.digest, "run": dataclasses.asdict(v.run)}
+        for v in variants
+    ]  # fmt: skip
+    _put(box, _BOX, json.dumps({"version": BOX_VERSION, "variants": listed, "about": about}, indent=1).encode())
+    for variant in variants:
+        folder = f"variants/{variant.artifact.folder.name}"
+        _put(box, f"{folder}/{MANIFEST}", variant.artifact.manifest.to_json().encode())
+        for claim in sorted((variant.artifact.folder / CLAIMS).glob("[!.]*")):
+            _put(box, f"{folder}/{CLAIMS}/{claim.name}", claim.read_bytes())
+    for file, path in sorted(_files(variants).items()):
+        _put(box, f"files/{file}", path.read_bytes())
+
+
+def _files(variants: Sequence[Variant]) -> dict[str, Path]:
+    """Every different content once: sha256 → a file that has it."""
+    return {file.sha256: v.artifact.folder / file.name for v in variants for file in v.artifact.manifest.files}
+
+
+def _put(box: zipfile.ZipFile, name: str, content: bytes) -> None:
+    info = zipfile.ZipInfo(name, _WHEN)
+    info.compress_type = zipfile.ZIP_DEFLATED
+    info.external_attr = 0o644 << 16
+    box.writestr(info, content)
+
+
+def open_box(path: Path, cache: Path | None = None) -> Box:
+    """Unpack a box, or find it unpacked.
+
+    Args:
+        cache: folder for unpacked boxes; default: `boxes` in tiffin's cache.
+
+    Raises:
+        BadArtifact: no box, a newer one, or its content is not what it says.
+        BadInput: it cannot be unpacked for want of room or permission.
+    """
+    if not path.is_file():
+        raise BadArtifact(f"{path}: no such file", f"a {SUFFIX} file", "make one: `tiffin pack`")
+    folder = (cache or cache_folder() / "boxes") / sha256_file(path)[:32]
+    if not (folder / _BOX).is_file():
+        with replaced_folder(folder, "set $TIFFIN_CACHE to a folder with room") as draft:
+            _unpack(path, draft)
+    return _read(path, folder)
+
+
+def _unpack(path: Path, draft: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as box:
+            entries = _checked_index(path, box)
+            for entry in entries:
+                _unpack_variant(box, entry["name"], draft)
+            (draft / _BOX).write_bytes(box.read(_BOX))
+    except (zipfile.BadZipFile, KeyError, TypeError, ValueError, EOFError) as error:
+        raise BadArtifact(f"{path}: no box ({error})", f"a {SUFFIX} file written by `tiffin pack`") from error
+
+
+def _checked_index(path: Path, box: zipfile.ZipFile) -> list[dict[str, Any]]:
+    index = json.loads(box.read(_BOX))
+    if index["version"] > BOX_VERSION:
+        raise BadArtifact(f"{path}: box version {index['version']}", f"at most {BOX_VERSION}", "upgrade tiffin")
+    for entry in index["variants"]:
+        if PurePosixPath(entry["name"]).name != entry["name"] or entry["name"] in ("", "..", _BOX):
+            raise BadArtifact(f"{path}: variant name {entry['name']!r} leaves the box", "a plain name")
+    return index["variants"]  # type: ignore[no-any-return]
+
+
+def _unpack_variant(box: zipfile.ZipFile, name: str, draft: Path) -> None:
+    folder = draft / name
+    (folder / CLAIMS).mkdir(parents=True)
+    text = box.read(f"variants/{name}/{MANIFEST}")
+    (folder / MANIFEST).write_bytes(text)
+    for file in parse_manifest(text.decode(), name).files:
+        _unpack_file(box, file, folder)
+    inside = f"variants/{name}/{CLAIMS}/"
+    for claim in box.namelist():
+        if claim.startswith(inside) and "/" not in claim.removeprefix(inside) and claim != inside:
+            (folder / CLAIMS / claim.removeprefix(inside)).write_bytes(box.read(claim))
+
+
+def _unpack_file(box: zipfile.ZipFile, file: ModelFile, folder: Path) -> None:
+    """Equal files of two variants are one on the disk, where the file system has links."""
+    if Path(file.name).name != file.name:
+        raise BadArtifact(f"file name {file.name!r} leaves its folder", "a plain file name")
+    twin = next((path for path in folder.parent.glob("*/*") if path.name == f"{file.name}" and path.parent != folder
+                 and path.stat().st_size == file.size_bytes and sha256_file(path) == file.sha256), None)  # fmt: skip
+    if twin is not None:
+        try:
+            (folder / file.name).hardlink_to(twin)
+            return
+        except OSError:
+            pass
+    (folder / file.name).write_bytes(box.read(f"files/{file.sha256}"))
+
+
+def _read(path: Path, folder: Path) -> Box:
+    """The unpacked variants; their files are hashed when first seen, as any artifact's are.
+
+    Raises:
+        BadArtifact: a variant is not the one that the box lists.
+    """
+    index = json.loads((folder / _BOX).read_text(encoding="utf-8"))
+    variants = []
+    for entry in index["variants"]:
+        artifact = Artifact.load(folder / entry["name"])
+        if artifact.digest != entry["digest"]:
+            found, told = artifact.digest[:12], entry["digest"][:12]
+            raise BadArtifact(f"{path}: {entry['name']} is artifact {found}…", f"{told}…, as the box lists it")
+        variants.append(Variant(artifact, RunConfig(**entry["run"])))
+    return Box(path, tuple(variants), index["about"])

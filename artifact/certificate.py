@@ -1,0 +1,121 @@
+"""A certificate: how an artifact answers on one class of CPU and one engine, beside the artifact as a claim.
+
+It is derived from predictions that lie beside it in an .npz (`records.certification` writes and checks both).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import BadArtifact
+from .claims import read_claim
+from .store import CLAIMS, Artifact
+
+_PREFIX = "certificate-"
+
+WHOLE = "whole"  # all photos were answered there
+IDENTITY = "identity"  # some were, with the same bits as natively: the native answers to all photos stand for it
+SAMPLE = "sample"  # a random sample was answered there
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What is certified, for whom, and on what evidence.
+
+    Args:
+        cpu_class: name of a `CpuClass`.
+        backend, engine_version, execution_precision: what ran.
+        place: "native", "limited to avx2", "emulated cortex-a76"; with `emulator`, its version, or empty.
+        basis: "whole", "identity" or "sample".
+        data: name, role, kind and count of the photos that the verdict is about.
+        answered: photos answered in that place.
+        n: photos that the figures below are over.
+        agreement: share of the n with the reference's top-1 answer.
+        flips, lost, won: photos with another top-1; those that were right and are wrong now; the other way round.
+        flip_rate: value, low and high of the share of flips, 95 %.
+        verdict: "PASS", "FAIL" or "INCONCLUSIVE" at `margin`, with `reason`.
+        power: chance that an artifact as good as the reference passes with so many photos, or None where no verdict is.
+        alarm: of the photos with the smallest margins, how many were answered there and how many got another answer
+            than natively: no part of the figures; None where nothing was asked.
+        native_class: of the machine whose answers stand for this class, for basis "identity"; else empty.
+        reference: digest of the artifact that flips count against.
+        predictions: sha256 of the evidence.
+        tiffin, created: version, and ISO 8601 time.
+    """
+
+    cpu_class: str
+    backend: str
+    engine_version: str
+    execution_precision: str
+    place: str
+    emulator: str
+    basis: str
+    data: Mapping[str, Any]
+    answered: int
+    n: int
+    agreement: float
+    flips: int
+    lost: int
+    won: int
+    flip_rate: tuple[float, float, float]
+    verdict: str
+    reason: str
+    margin: float
+    power: float | None
+    alarm: tuple[int, int] | None
+    native_class: str
+    reference: str
+    predictions: str
+    tiffin: str
+    created: str
+
+    @property
+    def kind(self) -> str:
+        """The claim's name: one certificate a class and backend."""
+        return f"{_PREFIX}{self.cpu_class}-{self.backend}"
+
+
+def evidence_path(artifact: Artifact, certificate: Certificate) -> Path:
+    """The .npz of predictions that the figures are derived from."""
+    return artifact.folder / CLAIMS / f"{certificate.kind}.npz"
+
+
+def read_certificate(artifact: Artifact, cpu_class: str, backend: str) -> Certificate | None:
+    """One certificate as it is written, not checked against its predictions; None if there is none.
+
+    Raises:
+        BadArtifact: it cannot be read, or is about another artifact.
+    """
+    return _parse(artifact, f"{_PREFIX}{cpu_class}-{backend}")
+
+
+def read_certificates(artifact: Artifact) -> list[Certificate]:
+    """All of an artifact's, sorted by class and backend.
+
+    Raises:
+        BadArtifact: one cannot be read, or is about another artifact.
+    """
+    kinds = sorted(path.stem for path in (artifact.folder / CLAIMS).glob(f"{_PREFIX}*.json"))
+    return [found for kind in kinds if (found := _parse(artifact, kind))]
+
+
+def _parse(artifact: Artifact, kind: str) -> Certificate | None:
+    body = read_claim(artifact, kind)
+    if body is None:
+        return None
+    names = {field.name for field in dataclasses.fields(Certificate)}
+    try:
+        found = Certificate(**{name: body[name] for name in names})
+        rate, alarm = tuple(found.flip_rate), found.alarm and tuple(found.alarm)
+    except (KeyError, TypeError) as error:
+        path = artifact.folder / CLAIMS / f"{kind}.json"
+        raise BadArtifact(f"{path}: no certificate ({error})", "one written by `tiffin certify`",
+                          f"delete {path}") from error  # fmt: skip
+    if found.kind != kind:
+        path = artifact.folder / CLAIMS / f"{kind}.json"
+        raise BadArtifact(f"{path}: says {found.kind}", f"a certificate under its own name, {kind}", f"delete {path}")
+    return dataclasses.replace(found, flip_rate=rate, alarm=alarm)  # type: ignore[arg-type]

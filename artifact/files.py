@@ -1,0 +1,88 @@
+"""Files and folders that are written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from ..errors import BadInput
+
+
+def sha256_file(path: Path) -> str:
+    """sha256 of a file's content, hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def replace_files(contents: Mapping[Path, bytes]) -> None:
+    """All files or none: none is renamed before every one lies on the disk.
+
+    Raises:
+        OSError: it cannot be written (a full disk); what was there before is left as it was.
+    """
+    drafts: dict[Path, Path] = {}
+    try:
+        for path, content in contents.items():
+            handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+            drafts[path] = Path(draft)
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            drafts[path].chmod(0o644)
+        for path, drafted in drafts.items():
+            drafted.replace(path)
+    except BaseException:
+        for drafted in drafts.values():
+            drafted.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def replaced_folder(target: Path, fix: str) -> Iterator[Path]:
+    """A new folder beside `target` that takes its place, synced, only when the block ends well; else it goes.
+
+    Args:
+        fix: what the user can do where it cannot be written.
+
+    Raises:
+        BadInput: the parent is not writable, or the disk is full.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise BadInput(f"cannot write to {target.parent} ({error.strerror})", "a writable folder", fix) from error
+    try:
+        yield draft
+        _sync(draft)
+        draft.chmod(0o755)
+        old = draft.with_name(draft.name + ".old")
+        if target.exists():
+            target.rename(old)
+        try:
+            draft.rename(target)
+        except OSError:
+            if old.exists():
+                old.rename(target)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise BadInput(f"cannot write {target} ({error.strerror})", "room and permission to write", fix) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _sync(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())

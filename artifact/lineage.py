@@ -1,0 +1,44 @@
+"""An artifact's relatives, found by digest among the folders beside its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..errors import BadArtifact, BadInput
+from .store import MANIFEST, Artifact
+
+
+def neighbours(artifact: Artifact) -> Iterator[Artifact]:
+    """The artifacts in the folders beside this one, itself among them; folders that cannot be read are passed over."""
+    for path in sorted(artifact.folder.absolute().parent.glob(f"*/{MANIFEST}")):
+        try:
+            yield Artifact.load(path.parent)
+        except BadArtifact:
+            continue
+
+
+def variants_of(artifact: Artifact) -> Iterator[Artifact]:
+    """Its neighbours that were made from the same checkpoint, without itself."""
+    checkpoint = artifact.manifest.checkpoint
+    for other in neighbours(artifact):
+        if checkpoint is not None and other.manifest.checkpoint == checkpoint and other.digest != artifact.digest:
+            yield other
+
+
+def reference_of(artifact: Artifact) -> Artifact:
+    """The nearest float32 ancestor among its neighbours; itself if it is one.
+
+    Raises:
+        BadInput: it is not there.
+    """
+    around = {other.digest: other for other in neighbours(artifact)}
+    found: Artifact | None = artifact
+    while found is not None and found.manifest.precision != "fp32":
+        found = around.get(found.manifest.parent or "")
+    if found is None:
+        raise BadInput(
+            f"{artifact.folder}: its fp32 ancestor is in no folder beside it",
+            "the artifact that it was quantized from",
+            "name it with --reference",
+        )
+    return found

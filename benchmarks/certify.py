@@ -1,0 +1,266 @@
+"""Certify: how an artifact answers on each class of CPU, under a limited instruction set or emulated.
+
+Natively and under a limit every photo is answered. An emulator is a hundred times slower: there a few photos show first
+whether the bits are those of this machine, and if so the native verdict over all photos stands for that class too; if
+not, a random sample is answered, and the photos that a small deviation would flip first, as an alarm apart from it.
+No latency is ever taken in an emulator.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import __version__, machine
+from ..artifact import Artifact, RunConfig
+from ..artifact.certificate import IDENTITY, SAMPLE, WHOLE, Certificate
+from ..artifact.cpu_class import SWITCHED_BACKENDS, CpuClass, class_here, class_named
+from ..data.prepared import PreparedPhotos
+from ..errors import BadInput, TiffinError
+from ..records import Predictions
+from ..records.certification import Evidence, figures, same_bits, write_certificate
+from .accuracy import score
+from .candidate import Candidate
+from .emulation.cpus import cpu_named
+from .emulation.qemu import find_qemu
+from .emulation.sysroot import emulated
+from .workers.place import NATIVE, Place, limited_to
+
+# One photo a call, as a device has it: float kernels may round the same photo another way in another batch, and bits
+# are compared here.
+BATCH = 1
+
+Bar = Callable[[str, int], Callable[[int], None]]
+
+
+@dataclass(frozen=True)
+class CertifyOptions:
+    """How much is answered, and what counts as not worse.
+
+    Args:
+        margin: of non-inferiority; 0.01 is one point.
+        identity_photos: whose bits are compared first on an emulated CPU.
+        sample_photos: random sample where the bits differ.
+        alarm_photos: those with the smallest top-1/top-2 margin, beside a sample.
+        everything: answer all photos on emulated CPUs too.
+        seed: of every draw.
+
+    Raises:
+        BadInput: a number below 1, or a margin that is not above 0.
+    """
+
+    margin: float = 0.01
+    identity_photos: int = 32
+    sample_photos: int = 300
+    alarm_photos: int = 40
+    everything: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        counts = (self.identity_photos, self.sample_photos, self.alarm_photos)
+        if min(counts) < 1 or not 0 < self.margin < 1:
+            raise BadInput(f"photos {counts}, margin {self.margin}", "at least 1 of each, and a margin above 0")
+
+
+@dataclass(frozen=True)
+class Target:
+    """One class of CPU and where a worker answers as it would; `reason` says why it cannot."""
+
+    name: str
+    cpu_class: CpuClass
+    place: Place = NATIVE
+    emulator: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A certificate with its evidence and what the engine applied, or the reason why there is none."""
+
+    target: Target
+    certificate: Certificate | None = None
+    evidence: Evidence | None = None
+    applied: Mapping[str, Any] | None = None
+    reason: str = ""
+
+
+def isa_target(name: str, backend: str) -> Target:
+    """This machine, or this machine limited to an instruction set.
+
+    Raises:
+        BadInput: no such class.
+    """
+    cpu, own = class_named(name), class_here(backend)
+    if own == cpu:
+        return Target(name, cpu)
+    if own is None or cpu.machine != own.machine or not cpu.features <= machine.cpu_flags():
+        return Target(name, cpu, reason=f"this CPU ({own.words if own else 'of no known class'}) has no {cpu.words}")
+    if backend not in SWITCHED_BACKENDS:
+        return Target(name, cpu, reason=f"{backend} has no switch for the instruction set: emulate one with --cpu")
+    return Target(name, cpu, limited_to(cpu))
+
+
+def emulated_target(name: str, backend: str) -> Target:
+    """An emulated CPU.
+
+    Raises:
+        BadInput: none that can be emulated.
+    """
+    cpu = cpu_named(name)
+    try:
+        place, (_, version) = emulated(cpu, backend), find_qemu(cpu)
+    except TiffinError as error:
+        return Target(name, cpu.cpu_class, reason="; ".join(filter(None, (error.what, error.fix))))
+    return Target(name, cpu.cpu_class, place, f"QEMU {version}")
+
+
+class Certifier:
+    """Certifies one artifact on one engine for any number of targets.
+
+    Args:
+        reference: the fp32 artifact's answers to the same photos, and its digest.
+        data: name, role, kind and count of the photos.
+        cache: folder for answers by content, from which an interrupted pass goes on.
+        bar: makes a progress bar from a name and a total.
+    """
+
+    def __init__(
+        self,
+        candidate: Candidate,
+        photos: PreparedPhotos,
+        reference: tuple[Predictions, str],
+        data: Mapping[str, Any],
+        options: CertifyOptions,
+        cache: Path,
+        bar: Bar = lambda name, total: lambda done: None,
+    ) -> None:
+        self.candidate, self.photos, self.options = candidate, photos, options
+        self.reference, self._reference_digest = reference
+        self._data, self._cache, self._bar = data, cache, bar
+        self._native: tuple[Predictions, Mapping[str, Any]] | None = None
+        order = np.random.default_rng(options.seed).permutation(len(photos))
+        self._first = np.sort(order[: options.identity_photos])
+        self._rest = np.sort(order[options.identity_photos : max(options.sample_photos, options.identity_photos)])
+
+    def certify(self, target: Target) -> Outcome:
+        """Answer, derive, and write the certificate beside the artifact; a worker that fails is a reason."""
+        if target.reason:
+            return Outcome(target, reason=target.reason)
+        try:
+            if not target.emulator or self.options.everything:
+                answers, applied = self._answer(target, self.photos)
+                basis, evidence = WHOLE, Evidence.of(answers, self.reference)
+            else:
+                basis, evidence, applied = self._emulated(target)
+            certificate = self._certificate(target, basis, evidence, applied)
+            write_certificate(self._artifact, certificate, evidence)
+        except BadInput:  # photos that calibrated it, a folder that cannot be written: no other target will do better
+            raise
+        except TiffinError as error:
+            return Outcome(target, reason=error.what)
+        return Outcome(target, certificate, evidence, applied)
+
+    @property
+    def _artifact(self) -> Artifact:
+        assert self.candidate.artifact is not None
+        return self.candidate.artifact
+
+    @property
+    def _run(self) -> RunConfig:
+        assert self.candidate.run is not None
+        return self.candidate.run
+
+    def _answer(self, target: Target, photos: PreparedPhotos) -> tuple[Predictions, Mapping[str, Any]]:
+        where = replace(self.candidate, place=target.place)
+        progress = self._bar(f"{self.candidate.name} on {target.name}", len(photos))
+        return score(where, photos, self._cache, progress, BATCH)
+
+    def native(self) -> Predictions:
+        """This machine's answers to all photos, asked for once."""
+        if self._native is None:
+            here = class_here(self._run.backend)
+            assert here is not None
+            self._native = self._answer(Target("this CPU", here), self.photos)
+        return self._native[0]
+
+    def _emulated(self, target: Target) -> tuple[str, Evidence, Mapping[str, Any]]:
+        """By identity if the first photos have this machine's bits; else by sample."""
+        native = self.native()
+        first, applied = self._answer(target, subset(self.photos, self._first, self._cache))
+        assert native.logits is not None and first.logits is not None
+        here = native.logits[self._first]
+        if same_bits(here, first.logits) == len(self._first):
+            more = {"rows": self._first, "native": here, "there": first.logits}
+            return IDENTITY, Evidence.of(native, self.reference, **more), applied
+        return self._sample(target, native, first, applied)
+
+    def _sample(
+        self, target: Target, native: Predictions, first: Predictions, applied: Mapping[str, Any]
+    ) -> tuple[str, Evidence, Mapping[str, Any]]:
+        rows = np.concatenate([self._first, self._rest])
+        parts = [first]
+        if len(self._rest):
+            parts.append(self._answer(target, subset(self.photos, self._rest, self._cache))[0])
+        evidence = Evidence.of(_joined(parts), _rows(self.reference, rows))
+        if len(rows) == len(self.photos):
+            return WHOLE, evidence, applied
+        close = closest(native, rows, self.options.alarm_photos)
+        alarm, _ = self._answer(target, subset(self.photos, close, self._cache))
+        return SAMPLE, replace(evidence, alarm_photos=alarm.photos, alarm_native=native.top[close, 0].astype(np.int64),
+                               alarm_there=alarm.top[:, 0].astype(np.int64)), applied  # fmt: skip
+
+    def _certificate(self, target: Target, basis: str, evidence: Evidence, applied: Mapping[str, Any]) -> Certificate:
+        here = class_here(self._run.backend)
+        return Certificate(
+            cpu_class=target.cpu_class.name,
+            backend=self._run.backend,
+            engine_version=str(applied["version"]),
+            execution_precision=str(applied["execution_precision"]),
+            place=target.place.name,
+            emulator=target.emulator,
+            basis=basis,
+            data=dict(self._data),
+            margin=self.options.margin,
+            native_class=here.name if here and basis == IDENTITY else "",
+            reference=self._reference_digest,
+            tiffin=__version__,
+            created=machine.utc_now(),
+            **figures(evidence, basis, self.options.margin),
+        )
+
+
+def subset(photos: PreparedPhotos, rows: np.ndarray, cache: Path) -> PreparedPhotos:
+    """Some of the photos, as an array file of their own."""
+    hashes = tuple(photos.hashes[row] for row in rows)
+    name = hashlib.sha256("".join((photos.path.name, *hashes)).encode()).hexdigest()[:24]
+    path = cache / f"photos-{name}.npy"
+    if not path.exists():
+        draft = path.with_suffix(".tmp.npy")
+        np.save(draft, photos.array()[rows])
+        draft.replace(path)
+    return PreparedPhotos(path, hashes, photos.truth[rows], photos.kind)
+
+
+def closest(answers: Predictions, outside: np.ndarray, count: int) -> np.ndarray:
+    """Rows with the smallest margin between the best and the second logit, none of them in `outside`; ascending."""
+    margins = (answers.scores[:, 0] - answers.scores[:, 1]).astype(np.float64)
+    margins[outside] = np.inf
+    free = len(margins) - len(np.unique(outside))
+    return np.sort(np.argsort(margins, kind="stable")[: min(count, free)])
+
+
+def _rows(found: Predictions, rows: np.ndarray) -> Predictions:
+    photos = tuple(found.photos[row] for row in rows)
+    return Predictions(photos, found.truth[rows], found.top[rows], found.scores[rows], found.kind)
+
+
+def _joined(parts: Sequence[Predictions]) -> Predictions:
+    arrays = ((part.truth, part.top, part.scores) for part in parts)
+    truth, top, scores = (np.concatenate(each) for each in zip(*arrays, strict=True))
+    photos = tuple(photo for part in parts for photo in part.photos)
+    return Predictions(photos, truth, top, scores, parts[0].kind)

@@ -1,0 +1,132 @@
+"""Certificates as people and programs read them: a record of many, the list beside an artifact, what a box holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import notes, render
+
+if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
+    from ..artifact.bundle import Variant
+    from ..benchmarks.candidate import Candidate
+    from ..benchmarks.certify import CertifyOptions, Outcome
+    from ..records import Predictions, Record
+
+_HEADER = ("artifact", "class", "where", "by", "photos", "flips % (95 %)", "verdict")
+Row = tuple[str, Mapping[str, Any]]
+
+
+def record_of(
+    reference: tuple[Candidate, Predictions, Mapping[str, Any]],
+    outcomes: Sequence[tuple[Candidate, Outcome]],
+    data: Mapping[str, Any],
+    options: CertifyOptions,
+    environment: Mapping[str, Any],
+) -> Record:
+    """All outcomes of a command: top-1 answers as raw values, certificates by subject in the options."""
+    from ..machine import utc_now
+    from ..records import Record
+
+    base, answers, applied = reference
+    subjects = [base.subject(applied=applied)]
+    predictions = {base.name: _top_1(answers)}
+    certificates = {}
+    for candidate, outcome in outcomes:
+        name = f"{candidate.name}@{candidate.run.backend if candidate.run else ''} on {outcome.target.name}"
+        where = replace(candidate, name=name, place=outcome.target.place)
+        subjects.append(where.subject(applied=outcome.applied or {}, reason=outcome.reason))
+        if outcome.certificate and outcome.evidence:
+            certificates[name] = asdict(outcome.certificate)
+            predictions[name] = outcome.evidence.subject()
+    about = {**asdict(options), "certificates": certificates}
+    return Record("certify", environment, tuple(subjects), about, data, predictions=predictions, created=utc_now())
+
+
+def _top_1(answers: Predictions) -> Predictions:
+    """Logits are left out: ten certificates would weigh as many megabytes."""
+    return replace(answers, top=answers.top[:, :1], scores=answers.scores[:, :1], logits=None)
+
+
+def as_json(record: Record) -> str:
+    """Certificates by subject, and the reason of each that has none."""
+    missing = {subject.name: subject.reason for subject in record.subjects if subject.reason}
+    body = {"data": record.data, "certificates": record.options["certificates"], "not_certified": missing}
+    return json.dumps(body, indent=1, ensure_ascii=False)
+
+
+def as_text(record: Record, markdown: bool = False) -> str:
+    """Table and notes of a record of kind "certify"."""
+    rows = [(name.rpartition(" on ")[0], body) for name, body in record.options["certificates"].items()]
+    said = [*notes.data_notes(record), *_notes(rows)]
+    said += [f"not certified: {subject.name}: {subject.reason}" for subject in record.subjects if subject.reason]
+    table = _table(rows)
+    if markdown:
+        return table.markdown() + "\n\n" + "\n".join(f"- {line}" for line in said)
+    return "\n\n".join(part for part in (table.text() if rows else "", render.wrapped(said)) if part)
+
+
+def list_text(rows: Sequence[Row], named: str) -> str:
+    """The certificates beside artifacts."""
+    if not rows:
+        return f"{named}: nothing is certified; certify it: tiffin certify {named}"
+    return f"{_table(rows).text()}\n\n{render.wrapped(_notes(rows))}"
+
+
+def list_json(rows: Sequence[Row]) -> str:
+    """The same, as written."""
+    return json.dumps([{"variant": name, **body} for name, body in rows], indent=1, ensure_ascii=False)
+
+
+def _table(rows: Sequence[Row]) -> render.Table:
+    return render.Table(_HEADER, [_row(name, body) for name, body in rows], left=4)
+
+
+def _row(name: str, body: Mapping[str, Any]) -> list[str]:
+    rate, low, high = (f"{part * 100:.2f}" for part in body["flip_rate"])
+    where = "here" if body["place"] == "native" else body["place"].replace("limited to", "limit")
+    photos = str(body["n"]) if body["basis"] != "identity" else f"{body['answered']} of {body['n']}"
+    return [name, body["cpu_class"], where, body["basis"], photos, f"{rate} ({low}–{high})", body["verdict"]]
+
+
+def _notes(rows: Sequence[Row]) -> list[str]:
+    said = [f"{name} on {body['cpu_class']}: {body['verdict']} at {body['margin'] * 100:.1f} point ({body['reason']}"
+            f"{_power(body)})" for name, body in rows]  # fmt: skip
+    said += [f"{name} on {body['cpu_class']}: alarm: {body['alarm'][1]} of the {body['alarm'][0]} photos with the "
+             f"smallest margins are answered otherwise than on this CPU; no part of the estimate"
+             for name, body in rows if body["alarm"]]  # fmt: skip
+    if any(body["basis"] == "identity" for _, body in rows):
+        said.append("by identity: so many photos have the same logits bit for bit as on this CPU, whose answers to "
+                    "all photos stand for that class")  # fmt: skip
+    if emulators := sorted({body["emulator"] for _, body in rows if body["emulator"]}):
+        said.append(f"emulated by {', '.join(emulators)}: answers, never times")
+    return said
+
+
+def _power(body: Mapping[str, Any]) -> str:
+    chance = body["power"]
+    return "" if chance is None else f"; one as good as fp32 would pass {chance:.0%} of the time".replace("%", " %")
+
+
+def box_text(path: Path, variants: Sequence[Variant], about: Mapping[str, Any]) -> str:
+    """What was packed: sizes, what each variant is certified for, and what portability costs."""
+    from ..artifact.certificate import read_certificates
+
+    times: Mapping[str, float] = about.get("times_of_the_first", {})
+    rows = []
+    for variant in variants:
+        certified = [f"{c.cpu_class} {c.verdict}" for c in read_certificates(variant.artifact)
+                     if c.backend == variant.run.backend]  # fmt: skip
+        name = variant.artifact.folder.name
+        time = times.get(name)
+        rows.append([name, variant.run.backend, "; ".join(certified) or "–",
+                     f"{variant.artifact.size_bytes / 1e6:.2f}", "" if time is None else f"{time:.2f}"])  # fmt: skip
+    table = render.Table(("variant", "backend", "certified for", "MB", "× time"), rows, left=3).compact()
+    alone = variants[0].artifact.size_bytes
+    size = path.stat().st_size
+    order = f"ordered by time on {about['cpu']}" if times else "in the order given"
+    said = [f"{path}: {size / 1e6:.2f} MB, {size / alone:.2f} × the first variant's files; {order}"]
+    return f"{table.text()}\n\n{render.wrapped(said)}"

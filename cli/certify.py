@@ -1,0 +1,214 @@
+"""Commands about CPUs that are not this one: certify, certificates, pack, emulate."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import BadInput, EngineMissing
+from . import certificates as tables
+from . import options, output, render
+
+if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
+    from ..artifact.bundle import Variant
+    from ..benchmarks.candidate import Candidate
+    from ..benchmarks.certify import Outcome, Target
+
+emulate = typer.Typer(no_args_is_help=True, help="Other CPUs, emulated by QEMU's user mode.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's commands."""
+    app.command()(certify)
+    app.command()(certificates)
+    app.command()(pack)
+    app.add_typer(emulate, name="emulate")
+
+
+def certify(
+    artifacts: options.Subjects,
+    isa: Annotated[
+        str | None, typer.Option(help="Classes to limit this CPU to, such as sse41,avx2,avx512,vnni,bf16,amx.")
+    ] = None,
+    cpu: Annotated[str | None, typer.Option(help="CPUs to emulate, such as cortex-a76,cortex-a72,haswell.")] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="The fp32 artifact. Default: the ancestor in a folder beside.")
+    ] = None,
+    backend: options.Backend = None,
+    threads: options.Threads = None,
+    precision: options.Precision = None,
+    data: options.Data = None,
+    role: Annotated[str, typer.Option(help="Role of the photos: confirm or select.")] = "confirm",
+    margin: Annotated[float, typer.Option(help="Non-inferiority margin of top-1: 0.01 is one point.")] = 0.01,
+    photos: Annotated[int, typer.Option(min=1, help="Random sample where an emulated CPU has other bits.")] = 300,
+    identity: Annotated[int, typer.Option(min=1, help="Photos whose bits are compared first when emulated.")] = 32,
+    alarm: Annotated[int, typer.Option(min=1, help="Photos of the smallest margins, beside a sample.")] = 40,
+    everything: Annotated[bool, typer.Option("--all", help="All photos on emulated CPUs too.")] = False,
+    seed: options.Seed = 0,
+    out: Annotated[Path, typer.Option(help="Record to write.")] = Path("out/certify.json"),
+    as_json: options.Json = False,
+) -> None:
+    """Is it as accurate on other classes of CPU? Default: the class of this one. See docs/cpus.md."""
+    from .. import machine
+    from ..artifact.lineage import reference_of
+    from ..benchmarks.accuracy import score
+    from ..benchmarks.certify import BATCH, Certifier, CertifyOptions
+    from ..data import find_dataset
+    from ..data.prepared import prepare_photos
+
+    found = options.candidates(artifacts, backend, threads, precision)
+    chosen = CertifyOptions(margin, identity, photos, alarm, everything, seed)
+    wanted = _words(isa), _words(cpu)
+    _targets(wanted, found[0])  # an unknown word is refused before anything is measured
+    assert found[0].artifact is not None
+    folder = reference or reference_of(found[0].artifact).folder
+    base = options.candidates([str(folder)], None, threads, None)[0]
+    assert base.artifact is not None
+    host, digest = options.one_preprocess([base, *found]), base.artifact.digest
+    dataset = find_dataset(data, progress=sys.stderr.isatty())
+    drawn = dataset.role(role)
+    output.make_parent(out)
+    render.echo_options(data=dataset.name, role=role, photos=len(drawn), reference=base.name, margin=margin, out=out)
+    cache = out.parent / "cache"
+    prepared = prepare_photos(drawn, host, cache, dataset.kind)
+    progress = render.TerminalProgress()
+    bar = (lambda name, total: lambda done: None) if as_json else progress.bar
+    answers, applied = score(base, prepared, cache, bar(f"reference {base.name}", len(prepared)), BATCH)
+    about = {"name": dataset.name, "kind": dataset.kind, "role": role, "count": len(prepared)}
+    outcomes: list[tuple[Candidate, Outcome]] = []
+    for candidate in found:
+        certifier = Certifier(candidate, prepared, (answers, digest), about, chosen, cache, bar)
+        outcomes += [(candidate, certifier.certify(target)) for target in _targets(wanted, candidate)]
+    record = tables.record_of((base, answers, applied), outcomes, about, chosen, machine.environment())
+    render.show(tables.as_json(record) if as_json else "\n" + tables.as_text(record))
+    output.save(record, out)
+    render.say(f"record: {out} (print it again: tiffin show {out}); certificates lie beside each artifact")
+    if all(outcome.certificate is None for _, outcome in outcomes):
+        raise EngineMissing("nothing could be certified here; the reasons stand above", "at least one class of CPU")
+
+
+def _words(text: str | None) -> list[str]:
+    return [word.strip().lower() for word in text.split(",") if word.strip()] if text else []
+
+
+def _targets(wanted: tuple[list[str], list[str]], candidate: Candidate) -> list[Target]:
+    from ..artifact.cpu_class import class_here
+    from ..benchmarks.certify import emulated_target, isa_target
+
+    assert candidate.run is not None
+    backend = candidate.run.backend
+    own = class_here(backend)
+    if not any(wanted) and own is None:
+        raise BadInput("this CPU is of no class that is known", "a class of docs/cpus.md", "name CPUs with --cpu")
+    isas = wanted[0] if any(wanted) else [own.name]  # type: ignore[union-attr]
+    return [isa_target(name, backend) for name in isas] + [emulated_target(name, backend) for name in wanted[1]]
+
+
+def certificates(
+    artifact: Annotated[Path, typer.Argument(help="An artifact's folder, or a .tiffin file.", show_default=False)],
+    as_json: options.Json = False,
+) -> None:
+    """What is certified of an artifact, each certificate checked against the predictions beside it."""
+    from ..artifact import Artifact
+    from ..artifact.bundle import SUFFIX, open_box
+    from ..artifact.certificate import read_certificates
+    from ..records.certification import check_certificate
+
+    one = artifact.suffix != SUFFIX
+    held = [Artifact.load(artifact)] if one else [variant.artifact for variant in open_box(artifact).variants]
+    rows = []
+    for each in held:
+        for found in read_certificates(each):
+            check_certificate(each, found)
+            rows.append((each.folder.name, asdict(found)))
+    render.show(tables.list_json(rows) if as_json else tables.list_text(rows, str(artifact)))
+
+
+def pack(
+    artifacts: Annotated[
+        list[str], typer.Argument(help="Variants, fastest first; FOLDER@BACKEND names the engine.", show_default=False)
+    ],
+    speed: Annotated[
+        Path | None, typer.Option(help="Record of `tiffin bench` with these artifacts, to order them by.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="File to write.")] = Path("out/model.tiffin"),
+) -> None:
+    """Several variants in one file; a device loads the fastest that is certified for its class of CPU."""
+    from ..artifact.bundle import SUFFIX, Variant
+    from ..artifact.bundle import pack as write_box
+
+    if out.suffix != SUFFIX:
+        raise BadInput(f"{out}: the name of a box", f"one that ends in {SUFFIX}", f"choose --out {out.stem}{SUFFIX}")
+    named = {c.name: Variant(c.artifact, replace(c.run, threads=None)) for c in
+             options.candidates(artifacts, None, None, None) if c.artifact and c.run}  # fmt: skip
+    order, about = _by_speed(named, speed) if speed else (list(named), {"order": "as given"})
+    variants: list[Variant] = [named[name] for name in order]
+    write_box(out, variants, about)
+    render.show(tables.box_text(out, variants, about))
+
+
+def _by_speed(named: dict[str, Variant], path: Path) -> tuple[list[str], dict[str, object]]:
+    """Names by median time, and what the box says about it."""
+    import numpy as np
+
+    from ..records.record import load_record
+
+    record = load_record(path)
+    times = {}
+    for name, variant in named.items():
+        rounds = next((record.rounds[subject.name] for subject in record.subjects if subject.name in record.rounds
+                       and subject.artifact == variant.artifact.digest
+                       and subject.requested["backend"] == variant.run.backend), None)  # fmt: skip
+        if rounds is None:
+            raise BadInput(f"{path}: has no time of {name}", "a record of these artifacts on these engines",
+                           f"measure them: `tiffin bench {' '.join(named)}`")  # fmt: skip
+        times[name] = float(np.median(rounds.block_medians_s()))
+    order = sorted(times, key=lambda name: times[name])
+    ratios = {name: round(times[name] / times[order[0]], 3) for name in order}
+    return order, {"order": "by time", "cpu": record.environment["cpu"], "times_of_the_first": ratios}
+
+
+@emulate.command("list")
+def list_() -> None:
+    """The CPUs that can be emulated, and which are set up."""
+    from ..benchmarks.emulation import cpus, sysroot
+
+    rows = []
+    for cpu in cpus.EMULATED_CPUS.values():
+        rows.append([cpu.name, cpu.cpu_class.name, sysroot.status(cpu), cpu.boards])
+    render.show(render.Table(("cpu", "class", "set up", "found in"), rows, left=4).text())
+
+
+@emulate.command()
+def setup(
+    cpu: Annotated[str, typer.Argument(help="Such as cortex-a76; see `tiffin emulate list`.", show_default=False)],
+    engine: Annotated[
+        list[str] | None, typer.Option(help="Engines to install in it. Default: those with wheels for other CPUs.")
+    ] = None,
+) -> None:
+    """Build what a CPU's emulation needs: Debian's Python and the engines' own wheels, in the cache."""
+    from ..benchmarks.emulation import cpus, qemu, sysroot
+
+    chosen = cpus.cpu_named(cpu)
+    program, version = qemu.find_qemu(chosen)
+    if not chosen.debian:
+        render.show(f"{cpu}: ready; {program} {version} runs this machine's own Python")
+        return
+    built = sysroot.set_up(chosen, sysroot.wheels_wanted(engine or sysroot.ENGINES), render.say)
+    versions = ", ".join(f"{name} {found}" for name in sysroot.ENGINES if (found := built.version(name)))
+    render.show(f"{cpu}: ready in {built.root} ({versions}; QEMU {version})")
+
+
+@emulate.command()
+def remove(
+    cpu: Annotated[str, typer.Argument(help="Such as cortex-a76.", show_default=False)],
+) -> None:
+    """Delete what `setup` built for a CPU."""
+    from ..benchmarks.emulation import cpus, sysroot
+
+    gone = sysroot.remove(cpus.cpu_named(cpu))
+    render.show(f"{cpu}: {gone} removed" if gone else f"{cpu}: nothing was set up")

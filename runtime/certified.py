@@ -1,0 +1,137 @@
+"""Before an artifact is opened: what is certified of it for the class of CPU that it will run on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .. import machine
+from ..artifact import Artifact, RunConfig
+from ..artifact.certificate import Certificate, read_certificate, read_certificates
+from ..artifact.cpu_class import class_here
+from ..artifact.lineage import variants_of
+from ..errors import EngineMissing, NotCertified
+from . import backends
+
+if TYPE_CHECKING:
+    from ..artifact.bundle import Variant
+
+_log = logging.getLogger("tiffin")
+_ANYWAY = "pass allow_uncertified=True (--allow-uncertified)"
+
+
+class Standing(Enum):
+    """What is known of an artifact on the class of CPU here."""
+
+    REFERENCE = "is float32 or runs elsewhere than on the CPU: nothing to certify"
+    CERTIFIED = "is certified"
+    UNKNOWN = "is not certified"
+    UNDECIDED = "is certified without a verdict"
+    FAILED = "is known to answer worse"
+
+
+def standing(artifact: Artifact, run: RunConfig) -> tuple[Standing, str]:
+    """What is known, and a line that says it.
+
+    A certificate holds for the engine's version and the execution precision that it was made with.
+
+    Raises:
+        BadArtifact: a certificate is not what its predictions give.
+    """
+    if artifact.manifest.precision == "fp32" and run.execution_precision == "fp32" or run.device != "cpu":
+        return Standing.REFERENCE, ""
+    cpu = class_here(run.backend)
+    what = f"{artifact.folder} on {run.backend}, CPU class {cpu.name if cpu else 'unknown'}"
+    found = read_certificate(artifact, cpu.name, run.backend) if cpu else None
+    if found is None:
+        return Standing.UNKNOWN, f"{what}: not certified; certify it: tiffin certify {artifact.folder}"
+    from ..records.certification import check_certificate  # statistics: only where there is something to check
+
+    check_certificate(artifact, found)
+    if found.verdict == "FAIL":
+        return Standing.FAILED, f"{what}: certified to answer worse ({found.reason})"
+    if other := _other_engine(found, run):
+        return Standing.UNKNOWN, f"{what}: certified with {other}; certify it again: tiffin certify {artifact.folder}"
+    if found.verdict != "PASS":
+        return Standing.UNDECIDED, f"{what}: certified without a verdict ({found.reason})"
+    return Standing.CERTIFIED, ""
+
+
+def _other_engine(found: Certificate, run: RunConfig) -> str:
+    """In what the certified run differs from this one, or an empty string."""
+    here = machine.versions((run.backend,)).get(run.backend)  # the package is not imported: it may take a second
+    if here and here != found.engine_version:
+        return f"{run.backend} {found.engine_version}, here is {here}"
+    if run.execution_precision != found.execution_precision:
+        return f"float layers in {found.execution_precision}, asked for {run.execution_precision}"
+    return ""
+
+
+def require(artifact: Artifact, run: RunConfig, allow_uncertified: bool) -> None:
+    """Say what is not known in one line; refuse what is known to answer worse.
+
+    Raises:
+        NotCertified: it is known to answer worse here, and `allow_uncertified` is false.
+        BadArtifact: a certificate is not what its predictions give.
+    """
+    known, line = standing(artifact, run)
+    if known is Standing.FAILED and not allow_uncertified:
+        raise NotCertified(
+            line,
+            "an artifact that is certified here",
+            _variant_that_passes(artifact, run)
+            or f"quantize with scheme cpu (`tiffin quantize`) and certify that, or {_ANYWAY}",
+        )
+    if line:
+        _log.warning(line)
+
+
+def _variant_that_passes(artifact: Artifact, run: RunConfig) -> str:
+    """How to load a neighbour of the same checkpoint that is certified here, or an empty string."""
+    passing = [
+        f"{other.folder} on {found.backend}"
+        for other in variants_of(artifact)
+        for found in read_certificates(other)
+        if standing(other, as_certified(run, found))[0] is Standing.CERTIFIED
+    ]
+    return f"load {' or '.join(passing)}, certified here" if passing else ""
+
+
+def as_certified(run: RunConfig, found: Certificate) -> RunConfig:
+    """The run that a certificate is about, else as asked."""
+    return replace(run, backend=found.backend, execution_precision=found.execution_precision)
+
+
+def choose(path: Path, variants: Sequence[Variant], allow_uncertified: bool) -> Variant:
+    """Of a box's variants the first, the fastest, whose engine is here and that is certified for this class of CPU.
+
+    Raises:
+        NotCertified: none is, and `allow_uncertified` is false.
+        EngineMissing: no variant's engine is installed.
+        BadArtifact: a certificate is not what its predictions give.
+    """
+    able = [variant for variant in variants if _has_engine(variant.run.backend)]
+    if not able:
+        named = " or ".join(sorted({variant.run.backend for variant in variants}))
+        raise EngineMissing(f"{path}: no engine of its variants is here", named or "a variant", "see `tiffin backends`")
+    known = [(variant, *standing(variant.artifact, variant.run)) for variant in able]
+    for variant, found, _ in known:
+        if found in (Standing.CERTIFIED, Standing.REFERENCE):
+            _log.info("%s: variant %s on %s", path, variant.artifact.folder.name, variant.run.backend)
+            return variant
+    if not allow_uncertified:
+        said = "; ".join(line for _, _, line in known)
+        raise NotCertified(f"{path}: nothing in it is certified here: {said}", "a variant that is",
+                           f"{_ANYWAY} to take the fastest")  # fmt: skip
+    _log.warning(known[0][2])
+    return able[0]
+
+
+def _has_engine(backend: str) -> bool:
+    """Asked without importing it: that may take a second an engine."""
+    engine = getattr(backends.backend(backend), "ENGINE", None)
+    return engine is None or backends.installed(engine)
