@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from .store import CLAIMS, MANIFEST, Artifact
 SUFFIX = ".tiffin"
 BOX_VERSION = 1
 _BOX = "box.json"
+_KEPT = ".files"  # while it is unpacked
 _WHEN = (1980, 1, 1, 0, 0, 0)  # a zip's earliest: equal contents give equal bytes
 
 
@@ -38,6 +40,11 @@ class Variant:
     artifact: Artifact
     run: RunConfig
 
+    @property
+    def name(self) -> str:
+        """Such as "int8@openvino"."""
+        return f"{self.artifact.folder.name}@{self.run.backend}"
+
 
 @dataclass(frozen=True)
 class Box:
@@ -46,7 +53,8 @@ class Box:
     Args:
         path: the file that it came from.
         variants: fastest first, as whoever packed it measured or said.
-        about: how the order was found: {"order": "as given"}, or the record's machine and the times by variant.
+        about: how the order was found: {"order": "as given"}, or the record's machine and the
+            times by variant, as parts of the first's.
     """
 
     path: Path
@@ -58,7 +66,7 @@ def pack(target: Path, variants: Sequence[Variant], about: Mapping[str, Any]) ->
     """Write a box, atomically.
 
     Raises:
-        BadInput: no variants, two of one name, other labels or inputs, or it cannot be written.
+        BadInput: no variants, one twice, two artifacts of one name, other labels or inputs, or it cannot be written.
     """
     _check_alike(variants)
     content = io.BytesIO()
@@ -74,29 +82,35 @@ def pack(target: Path, variants: Sequence[Variant], about: Mapping[str, Any]) ->
 
 
 def _check_alike(variants: Sequence[Variant]) -> None:
-    names = [variant.artifact.folder.name for variant in variants]
-    if not variants or len(set(names)) < len(names):
-        raise BadInput(f"a box of {', '.join(names) or 'nothing'}", "artifacts in folders of different names")
+    names = [variant.name for variant in variants]
+    different = {variant.artifact.digest for variant in variants}
+    if not variants or len(set(names)) < len(names) or len(_artifacts(variants)) < len(different):
+        raise BadInput(
+            f"a box of {', '.join(names) or 'nothing'}", "artifacts in folders of different names, each once an engine"
+        )
     first = variants[0].artifact.manifest
     for variant in variants[1:]:
         manifest = variant.artifact.manifest
         for what in ("task", "labels", "inputs", "outputs", "preprocess"):
             if getattr(manifest, what) != getattr(first, what):
-                raise BadInput(f"{names[0]} and {variant.artifact.folder.name} have different {what}",
-                               "variants of one model")  # fmt: skip
+                raise BadInput(f"{names[0]} and {variant.name} have different {what}", "variants of one model")
+
+
+def _artifacts(variants: Sequence[Variant]) -> dict[str, Artifact]:
+    """By the name of the folder: one artifact may be run on several engines."""
+    return {variant.artifact.folder.name: variant.artifact for variant in variants}
 
 
 def _write(box: zipfile.ZipFile, variants: Sequence[Variant], about: Mapping[str, Any]) -> None:
     listed = [
         {"name": v.artifact.folder.name, "digest": v.artifact.digest, "run": dataclasses.asdict(v.run)}
         for v in variants
-    ]  # fmt: skip
+    ]
     _put(box, _BOX, json.dumps({"version": BOX_VERSION, "variants": listed, "about": about}, indent=1).encode())
-    for variant in variants:
-        folder = f"variants/{variant.artifact.folder.name}"
-        _put(box, f"{folder}/{MANIFEST}", variant.artifact.manifest.to_json().encode())
-        for claim in sorted((variant.artifact.folder / CLAIMS).glob("[!.]*")):
-            _put(box, f"{folder}/{CLAIMS}/{claim.name}", claim.read_bytes())
+    for name, artifact in _artifacts(variants).items():
+        _put(box, f"variants/{name}/{MANIFEST}", artifact.manifest.to_json().encode())
+        for claim in sorted((artifact.folder / CLAIMS).glob("[!.]*")):
+            _put(box, f"variants/{name}/{CLAIMS}/{claim.name}", claim.read_bytes())
     for file, path in sorted(_files(variants).items()):
         _put(box, f"files/{file}", path.read_bytes())
 
@@ -135,25 +149,26 @@ def open_box(path: Path, cache: Path | None = None) -> Box:
 def _unpack(path: Path, draft: Path) -> None:
     try:
         with zipfile.ZipFile(path) as box:
-            entries = _checked_index(path, box)
-            for entry in entries:
-                _unpack_variant(box, entry["name"], draft)
+            for name in _names(path, box):
+                _unpack_artifact(box, name, draft)
+            shutil.rmtree(draft / _KEPT, ignore_errors=True)
             (draft / _BOX).write_bytes(box.read(_BOX))
     except (zipfile.BadZipFile, KeyError, TypeError, ValueError, EOFError) as error:
         raise BadArtifact(f"{path}: no box ({error})", f"a {SUFFIX} file written by `tiffin pack`") from error
 
 
-def _checked_index(path: Path, box: zipfile.ZipFile) -> list[dict[str, Any]]:
+def _names(path: Path, box: zipfile.ZipFile) -> list[str]:
+    """Of the artifacts in a box, each once."""
     index = json.loads(box.read(_BOX))
     if index["version"] > BOX_VERSION:
         raise BadArtifact(f"{path}: box version {index['version']}", f"at most {BOX_VERSION}", "upgrade tiffin")
     for entry in index["variants"]:
-        if PurePosixPath(entry["name"]).name != entry["name"] or entry["name"] in ("", "..", _BOX):
+        if PurePosixPath(entry["name"]).name != entry["name"] or entry["name"] in ("", "..", _BOX, _KEPT):
             raise BadArtifact(f"{path}: variant name {entry['name']!r} leaves the box", "a plain name")
-    return index["variants"]  # type: ignore[no-any-return]
+    return list(dict.fromkeys(entry["name"] for entry in index["variants"]))
 
 
-def _unpack_variant(box: zipfile.ZipFile, name: str, draft: Path) -> None:
+def _unpack_artifact(box: zipfile.ZipFile, name: str, draft: Path) -> None:
     folder = draft / name
     (folder / CLAIMS).mkdir(parents=True)
     text = box.read(f"variants/{name}/{MANIFEST}")
@@ -167,18 +182,17 @@ def _unpack_variant(box: zipfile.ZipFile, name: str, draft: Path) -> None:
 
 
 def _unpack_file(box: zipfile.ZipFile, file: ModelFile, folder: Path) -> None:
-    """Equal files of two variants are one on the disk, where the file system has links."""
+    """Equal files of two artifacts are one on the disk, where the file system has links."""
     if Path(file.name).name != file.name:
         raise BadArtifact(f"file name {file.name!r} leaves its folder", "a plain file name")
-    twin = next((path for path in folder.parent.glob("*/*") if path.name == f"{file.name}" and path.parent != folder
-                 and path.stat().st_size == file.size_bytes and sha256_file(path) == file.sha256), None)  # fmt: skip
-    if twin is not None:
-        try:
-            (folder / file.name).hardlink_to(twin)
-            return
-        except OSError:
-            pass
-    (folder / file.name).write_bytes(box.read(f"files/{file.sha256}"))
+    kept = folder.parent / _KEPT / file.sha256
+    if not kept.exists():
+        kept.parent.mkdir(exist_ok=True)
+        kept.write_bytes(box.read(f"files/{file.sha256}"))
+    try:
+        (folder / file.name).hardlink_to(kept)
+    except OSError:
+        shutil.copyfile(kept, folder / file.name)
 
 
 def _read(path: Path, folder: Path) -> Box:

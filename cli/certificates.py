@@ -36,7 +36,7 @@ def record_of(
     predictions = {base.name: _top_1(answers)}
     certificates = {}
     for candidate, outcome in outcomes:
-        name = f"{candidate.name}@{candidate.run.backend if candidate.run else ''} on {outcome.target.name}"
+        name = f"{candidate.name} on {outcome.target.name}"
         where = replace(candidate, name=name, place=outcome.target.place)
         subjects.append(where.subject(applied=outcome.applied or {}, reason=outcome.reason))
         if outcome.certificate and outcome.evidence:
@@ -121,7 +121,7 @@ def box_text(path: Path, variants: Sequence[Variant], about: Mapping[str, Any]) 
         certified = [f"{c.cpu_class} {c.verdict}" for c in read_certificates(variant.artifact)
                      if c.backend == variant.run.backend]  # fmt: skip
         name = variant.artifact.folder.name
-        time = times.get(name)
+        time = times.get(variant.name)
         rows.append([name, variant.run.backend, "; ".join(certified) or "–",
                      f"{variant.artifact.size_bytes / 1e6:.2f}", "" if time is None else f"{time:.2f}"])  # fmt: skip
     table = render.Table(("variant", "backend", "certified for", "MB", "× time"), rows, left=3).compact()

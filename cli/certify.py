@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from ..artifact.bundle import Variant
     from ..benchmarks.candidate import Candidate
     from ..benchmarks.certify import Outcome, Target
+    from ..records import Record
 
 emulate = typer.Typer(no_args_is_help=True, help="Other CPUs, emulated by QEMU's user mode.")
 
@@ -143,33 +144,35 @@ def pack(
 
     if out.suffix != SUFFIX:
         raise BadInput(f"{out}: the name of a box", f"one that ends in {SUFFIX}", f"choose --out {out.stem}{SUFFIX}")
-    named = {c.name: Variant(c.artifact, replace(c.run, threads=None)) for c in
-             options.candidates(artifacts, None, None, None) if c.artifact and c.run}  # fmt: skip
-    order, about = _by_speed(named, speed) if speed else (list(named), {"order": "as given"})
-    variants: list[Variant] = [named[name] for name in order]
+    given = [Variant(row.artifact, replace(row.run, threads=None)) for row in
+             options.candidates(artifacts, None, None, None) if row.artifact and row.run]  # fmt: skip
+    variants, about = _by_speed(given, speed) if speed else (given, {"order": "as given"})
     write_box(out, variants, about)
     render.show(tables.box_text(out, variants, about))
 
 
-def _by_speed(named: dict[str, Variant], path: Path) -> tuple[list[str], dict[str, object]]:
-    """Names by median time, and what the box says about it."""
-    import numpy as np
-
+def _by_speed(given: list[Variant], path: Path) -> tuple[list[Variant], dict[str, object]]:
+    """Fastest first by a record's medians, and what the box says about it."""
     from ..records.record import load_record
 
     record = load_record(path)
-    times = {}
-    for name, variant in named.items():
-        rounds = next((record.rounds[subject.name] for subject in record.subjects if subject.name in record.rounds
-                       and subject.artifact == variant.artifact.digest
-                       and subject.requested["backend"] == variant.run.backend), None)  # fmt: skip
-        if rounds is None:
-            raise BadInput(f"{path}: has no time of {name}", "a record of these artifacts on these engines",
-                           f"measure them: `tiffin bench {' '.join(named)}`")  # fmt: skip
-        times[name] = float(np.median(rounds.block_medians_s()))
-    order = sorted(times, key=lambda name: times[name])
-    ratios = {name: round(times[name] / times[order[0]], 3) for name in order}
+    times = {variant.name: _median_s(record, variant) for variant in given}
+    if missing := [name for name, median in times.items() if median is None]:
+        raise BadInput(f"{path}: has no time of {', '.join(missing)}", "a record of these artifacts on these engines",
+                       "measure them with `tiffin bench`")  # fmt: skip
+    order = sorted(given, key=lambda variant: times[variant.name] or 0.0)
+    ratios = {v.name: round((times[v.name] or 0.0) / (times[order[0].name] or 1.0), 3) for v in order}
     return order, {"order": "by time", "cpu": record.environment["cpu"], "times_of_the_first": ratios}
+
+
+def _median_s(record: Record, variant: Variant) -> float | None:
+    import numpy as np
+
+    for subject in record.subjects:
+        same = subject.artifact == variant.artifact.digest and subject.requested.get("backend") == variant.run.backend
+        if same and subject.name in record.rounds:
+            return float(np.median(record.rounds[subject.name].block_medians_s()))
+    return None
 
 
 @emulate.command("list")

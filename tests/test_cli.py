@@ -8,6 +8,7 @@ import errno
 import json
 import math
 import os
+import platform
 import re
 import shlex
 import shutil
@@ -25,12 +26,16 @@ import typer
 from PIL import Image
 
 import tiffin
+from tiffin import machine
 from tiffin.artifact import Artifact
+from tiffin.artifact.bundle import open_box
+from tiffin.artifact.certificate import Certificate
 from tiffin.artifact.store import save
 from tiffin.benchmarks.options import Status
 from tiffin.cli import render
 from tiffin.cli.app import app, main
 from tiffin.records import Predictions, Record, Rounds, Subject
+from tiffin.records.certification import Evidence, figures, write_certificate
 from tiffin.records.record import load_record
 from tiffin.records.stopping import Precision
 from tiffin.runtime.backends import installed
@@ -837,12 +842,148 @@ def test_details_of_many_flips(ok: Run, tmp_path: Path) -> None:
     }
 
 
+# Certificates and boxes
+
+
+@pytest.fixture
+def avx2(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a CPU of class avx2, whatever this one is: commands in this process believe so."""
+    monkeypatch.setattr(machine, "cpu_flags", lambda: frozenset({"sse4_1", "avx2"}))
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+
+
+@pytest.fixture
+def int8(ok: Run, here: Path, photo_folder: Path) -> Path:
+    ok("quantize", "fp32", "--data", photo_folder, "--per-class", 2, "--out", "int8")
+    return here / "int8"
+
+
+def test_certify_show_and_list(ok: Run, int8: Path, avx2: None, photo_folder: Path) -> None:
+    words = ("--data", photo_folder, "--threads", 1, "--margin", 0.25)
+    ended = ok("certify", "int8", "fp32@openvino", "--isa", "avx2,amx", *words, "--out", "out/certify.json")
+    assert "int8@onnxruntime" in ended.out and "48 photos (confirm)" in ended.out
+    said = " ".join(ended.out.split())
+    assert "not certified: int8@onnxruntime on amx: this CPU (AVX2, no VNNI) has no AMX" in said
+    assert "fp32@openvino on avx2: PASS" in said
+    assert ok("show", "out/certify.json").out.strip() == ended.out.strip()
+    assert max(map(len, ended.out.splitlines())) <= 80
+    body = json.loads(ok("show", "out/certify.json", "--json").out)
+    assert set(body["certificates"]) == {"int8@onnxruntime on avx2", "fp32@openvino on avx2"}
+    assert len(body["not_certified"]) == 2 and ok("show", "out/certify.json", "--markdown").out.startswith("| artifact")
+    (listed,) = json.loads(ok("certificates", "int8", "--json").out)
+    assert listed["cpu_class"] == "avx2" and "avx2" in ok("certificates", "int8").out
+    record = load_record(Path("out/certify.json"))
+    assert record.kind == "certify" and len(record.predictions["int8@onnxruntime on avx2"]) == 48
+
+
+def test_nothing_that_can_be_certified_is_an_error_with_its_record(
+    tiffin_: Run, int8: Path, avx2: None, photo_folder: Path
+) -> None:
+    ended = tiffin_("certify", "int8", "--isa", "amx", "--data", photo_folder, "--threads", 1, "--out", "c.json")
+    assert ended.code == 1 and "has no AMX" in ended.out and Path("c.json").is_file()
+    assert "nothing is certified" in tiffin_("certificates", "int8").out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--isa", "avx3"), "unknown class of CPU 'avx3'"),
+        (("--cpu", "cortex-a9"), "unknown CPU 'cortex-a9'"),
+        (("--margin", "0"), "margin 0"),
+        (("--role", "holiday"), "holiday"),
+    ],
+)
+def test_wrong_words_for_certify(refused: Run, int8: Path, avx2: None, photo_folder: Path, words, said: str) -> None:
+    assert said in refused("certify", "int8", "--data", photo_folder, *words).err
+
+
+def test_certify_without_its_ancestor_asks_for_the_reference(
+    refused: Run, ok: Run, int8: Path, here: Path, avx2: None, photo_folder: Path
+) -> None:
+    (here / "fp32").rename(here / "elsewhere.d")
+    (here / "apart").mkdir()
+    (here / "elsewhere.d").rename(here / "apart/fp32")
+    assert "--reference" in refused("certify", "int8", "--data", photo_folder).err
+    words = ("--reference", "apart/fp32", "--data", photo_folder, "--threads", 1, "--margin", 0.25)
+    assert "int8@onnxruntime" in ok("certify", "int8", *words).out
+
+
+def failed(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> Certificate:
+    """Certify that every answer is wrong, with predictions that say so."""
+    digests = tuple(f"{index:064x}" for index in range(40))
+    truth = np.zeros(40, np.int64)
+    evidence = Evidence(digests, truth, truth, truth + 1)
+    made = Certificate(
+        "avx2", "onnxruntime", machine.versions(("onnxruntime",))["onnxruntime"], "fp32", "native", "", "whole",
+        {"name": "drawn", "kind": "photos", "role": "confirm", "count": 40}, margin=0.01, native_class="",
+        reference="0" * 64, tiffin="0", created="2026-11-24T00:00:00+00:00", **figures(evidence, "whole", 0.01),
+    )  # fmt: skip
+    write_certificate(artifact, made, evidence)
+    return made
+
+
+def test_what_is_known_to_answer_worse_is_refused_with_the_variant_that_passes(
+    ok: Run, tiffin_: Run, int8: Path, avx2: None, photo_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file for other CPUs, on a CPU of class avx2: refused with the variant named; the box takes the right one."""
+    ok("quantize", "fp32", "--scheme", "cpu-vnni", "--data", photo_folder, "--per-class", 2, "--out", "full")
+    ok("certify", "int8", "--data", photo_folder, "--threads", 1, "--margin", 0.25)
+    assert failed(Artifact.load("full"), monkeypatch).verdict == "FAIL"
+    photo = photo_folder / "test/pear/00.png"
+    ended = tiffin_("predict", "full", photo)
+    assert ended.code == 1 and "certified to answer worse" in ended.err and "int8 on onnxruntime" in ended.err
+    assert "--allow-uncertified" in tiffin_("predict", "full", photo, "--allow-uncertified", "--help").out
+    assert ok("predict", "full", photo, "--allow-uncertified").out
+
+    packed = ok("pack", "full", "int8", "fp32@openvino", "--out", "box.tiffin").out
+    assert "avx2 FAIL" in packed and "avx2 PASS" in packed and max(map(len, packed.splitlines())) <= 80
+    assert "artifact int8, backend onnxruntime" in ok("predict", "box.tiffin", photo).err
+    assert "artifact fp32, backend openvino" in ok("predict", "box.tiffin", photo, "--backend", "openvino").err
+    assert "avx2" in ok("certificates", "box.tiffin").out
+
+    claim = Path("int8/claims/certificate-avx2-onnxruntime.json")
+    claim.write_text(claim.read_text().replace('"flips": ', '"flips": 1'))
+    ended = tiffin_("predict", "int8", photo)
+    assert ended.code == 2 and "flips: not what the predictions beside it give" in ended.err
+
+
+def test_a_box_is_ordered_by_a_record_of_times(ok: Run, refused: Run, int8: Path) -> None:
+    timed = ("--launches", 1, "--blocks", 2, "--block-s", 0.01, "--target", 0.9, "--threads", 1)
+    ok("bench", "fp32@openvino", "int8@onnxruntime", *timed, "--out", "bench.json")
+    shown = ok("pack", "fp32@openvino", "int8@onnxruntime", "--speed", "bench.json", "--out", "box.tiffin").out
+    box = open_box(Path("box.tiffin"))
+    times = box.about["times_of_the_first"]
+    assert "× time" in shown and list(times.values()) == sorted(times.values()) and min(times.values()) == 1
+    assert [f"{v.artifact.folder.name}@{v.run.backend}" for v in box.variants] == list(times)
+    assert "has no time of" in refused("pack", "fp32@onnxruntime", "--speed", "bench.json", "--out", "b.tiffin").err
+    assert "ends in .tiffin" in refused("pack", "fp32", "--out", "box.zip").err
+
+
+def test_the_cpus_that_can_be_emulated_are_listed(ok: Run) -> None:
+    listed = ok("emulate", "list").out
+    assert all(name in listed for name in ("haswell", "cortex-a72", "cortex-a76", "Raspberry Pi 5"))
+    assert max(map(len, listed.splitlines())) <= 80
+
+
+def test_emulation_refuses_what_it_does_not_know(refused: Run, ok: Run, here: Path, monkeypatch) -> None:
+    monkeypatch.setenv("TIFFIN_CACHE", str(here / "cache"))
+    assert "unknown CPU 'pentium'" in refused("emulate", "setup", "pentium").err
+    assert "nothing was set up" in ok("emulate", "remove", "cortex-a76").out
+    monkeypatch.setenv("PATH", "")
+    assert "apt-get install qemu-user-static" in refused("emulate", "setup", "cortex-a76", code=1).err
+
+
+def test_the_class_of_this_cpu_is_shown(ok: Run, avx2: None) -> None:
+    assert "class of CPU for certificates: avx2" in ok("backends").out
+    assert json.loads(ok("backends", "--json").out)["cpu_class"] == "avx2"
+
+
 # The device
 
 
 BLOCKED = (
     *("torch", "onnx", "onnxscript", "onnx_ir", "scipy", "nncf", "openvino", "safetensors"),
-    *("pooch", "tqdm", "platformdirs"),
+    *("pooch", "tqdm"),
 )
 
 
