@@ -11,7 +11,7 @@ export TIFFIN_DATA := $(abspath ../shared/grocery-store)
 endif
 endif
 
-.PHONY: demo test slow lint records student fastest peers believe clean
+.PHONY: demo test slow lint records student fastest peers cpus believe clean
 
 demo: $(VENV)/installed  ## checkpoint to a table of backends and precisions
 	$(BIN)/tiffin demo --out $(OUT) $(ARGS)
@@ -70,6 +70,24 @@ peers: $(VENV)/installed  ## what others' quantizers make, beside ours, and docs
 	$(BIN)/python benchmarks/peers/compare.py $(BUILT)/fp32 out/optimize/winner $(BUILT)/int8-cpu-ort@openvino \
 	  --out $(RESULTS)/peers-quantizers.json
 	$(BIN)/python benchmarks/peers/table.py docs/peers.md $(RESULTS)/peers-quantizers.json
+
+CPUS := out/cpus
+
+cpus: $(VENV)/installed  ## regenerate the records of docs/cpus.md (QEMU; three hours on one core, goes on where it was cut)
+	$(BIN)/tiffin emulate setup cortex-a72
+	$(BIN)/tiffin emulate setup cortex-a76
+	$(BIN)/tiffin export --out $(CPUS)/fp32
+	for scheme in cpu cpu-vnni cpu-u8 tensorrt; do \
+	  $(BIN)/tiffin quantize $(CPUS)/fp32 --scheme $$scheme --out $(CPUS)/int8-$$scheme; done
+	$(BIN)/tiffin certify $(CPUS)/int8-cpu@openvino $(CPUS)/int8-cpu-vnni@openvino $(CPUS)/int8-tensorrt@openvino \
+	  $(CPUS)/int8-cpu-u8@openvino --isa sse41,avx2,avx512,vnni,bf16,amx --cpu haswell --threads 1 \
+	  --out $(CPUS)/cpus-openvino.json
+	$(BIN)/tiffin certify $(CPUS)/int8-cpu $(CPUS)/int8-cpu-vnni $(CPUS)/int8-tensorrt --isa avx2,vnni \
+	  --cpu haswell,nehalem,cortex-a76,cortex-a72 --threads 1 --out $(CPUS)/cpus-onnxruntime.json
+	$(BIN)/tiffin certify $(CPUS)/int8-cpu --cpu cortex-a76,cortex-a72 --all --threads 1 --out $(CPUS)/cpus-arm.json
+	for name in openvino onnxruntime arm; do for ending in json npz; do \
+	  cp $(CPUS)/cpus-$$name.$$ending $(RESULTS)/; done; \
+	  $(BIN)/python $(STUDIES)/readme.py docs/cpus.md $(RESULTS)/cpus-$$name.json; done
 
 believe: $(VENV)/installed  ## regenerate the records of docs/believing.md (two and a half hours, after `make records`)
 	$(BIN)/python $(STUDIES)/null.py $(BUILT)/fp32 $(RESULTS)/null.json

@@ -75,8 +75,8 @@ class Certificate:
 
     @property
     def kind(self) -> str:
-        """The claim's name: one certificate a class and backend."""
-        return f"{_PREFIX}{self.cpu_class}-{self.backend}"
+        """The claim's name: one certificate a class and backend, and one more from an emulator."""
+        return _kind(self.cpu_class, self.backend, bool(self.emulator))
 
 
 def evidence_path(artifact: Artifact, certificate: Certificate) -> Path:
@@ -84,13 +84,20 @@ def evidence_path(artifact: Artifact, certificate: Certificate) -> Path:
     return artifact.folder / CLAIMS / f"{certificate.kind}.npz"
 
 
+def _kind(cpu_class: str, backend: str, emulated: bool) -> str:
+    return f"{_PREFIX}{cpu_class}-{backend}" + ("-emulated" if emulated else "")
+
+
 def read_certificate(artifact: Artifact, cpu_class: str, backend: str) -> Certificate | None:
-    """One certificate as it is written, not checked against its predictions; None if there is none.
+    """A class's certificate as it is written, not checked against its predictions; None if there is none.
+
+    One from a real CPU goes before one from an emulator.
 
     Raises:
         BadArtifact: it cannot be read, or is about another artifact.
     """
-    return _parse(artifact, f"{_PREFIX}{cpu_class}-{backend}")
+    real = _parse(artifact, _kind(cpu_class, backend, emulated=False))
+    return real or _parse(artifact, _kind(cpu_class, backend, emulated=True))
 
 
 def read_certificates(artifact: Artifact) -> list[Certificate]:

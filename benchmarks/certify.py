@@ -40,10 +40,9 @@ Bar = Callable[[str, int], Callable[[int], None]]
 
 @dataclass(frozen=True)
 class CertifyOptions:
-    """How much is answered, and what counts as not worse.
+    """How much is answered on an emulated CPU.
 
     Args:
-        margin: of non-inferiority; 0.01 is one point.
         identity_photos: whose bits are compared first on an emulated CPU.
         sample_photos: random sample where the bits differ.
         alarm_photos: those with the smallest top-1/top-2 margin, beside a sample.
@@ -51,10 +50,9 @@ class CertifyOptions:
         seed: of every draw.
 
     Raises:
-        BadInput: a number below 1, or a margin that is not above 0.
+        BadInput: a number below 1.
     """
 
-    margin: float = 0.01
     identity_photos: int = 32
     sample_photos: int = 300
     alarm_photos: int = 40
@@ -63,8 +61,8 @@ class CertifyOptions:
 
     def __post_init__(self) -> None:
         counts = (self.identity_photos, self.sample_photos, self.alarm_photos)
-        if min(counts) < 1 or not 0 < self.margin < 1:
-            raise BadInput(f"photos {counts}, margin {self.margin}", "at least 1 of each, and a margin above 0")
+        if min(counts) < 1:
+            raise BadInput(f"photos {counts}", "at least 1 of each")
 
 
 @dataclass(frozen=True)
@@ -119,12 +117,34 @@ def emulated_target(name: str, backend: str) -> Target:
     return Target(name, cpu.cpu_class, place, f"QEMU {version}")
 
 
+@dataclass(frozen=True)
+class Context:
+    """What certificates of one run have in common.
+
+    Args:
+        data: name, role, kind and count of the photos.
+        reference: digest of the artifact that flips count against.
+        margin: of non-inferiority; 0.01 is one point.
+
+    Raises:
+        BadInput: a margin that is none.
+    """
+
+    data: Mapping[str, Any]
+    reference: str
+    margin: float = 0.01
+
+    def __post_init__(self) -> None:
+        if not 0 < self.margin < 1:
+            raise BadInput(f"margin {self.margin}", "above 0 and below 1; 0.01 is one point")
+
+
 class Certifier:
     """Certifies one artifact on one engine for any number of targets.
 
     Args:
-        reference: the fp32 artifact's answers to the same photos, and its digest.
-        data: name, role, kind and count of the photos.
+        reference: the fp32 artifact's answers to the same photos.
+        context: of what photos and what reference they are.
         cache: folder for answers by content, from which an interrupted pass goes on.
         bar: makes a progress bar from a name and a total.
     """
@@ -133,15 +153,14 @@ class Certifier:
         self,
         candidate: Candidate,
         photos: PreparedPhotos,
-        reference: tuple[Predictions, str],
-        data: Mapping[str, Any],
+        reference: Predictions,
+        context: Context,
         options: CertifyOptions,
         cache: Path,
         bar: Bar = lambda name, total: lambda done: None,
     ) -> None:
         self.candidate, self.photos, self.options = candidate, photos, options
-        self.reference, self._reference_digest = reference
-        self._data, self._cache, self._bar = data, cache, bar
+        self.reference, self._context, self._cache, self._bar = reference, context, cache, bar
         self._native: tuple[Predictions, Mapping[str, Any]] | None = None
         order = np.random.default_rng(options.seed).permutation(len(photos))
         self._first = np.sort(order[: options.identity_photos])
@@ -157,7 +176,7 @@ class Certifier:
                 basis, evidence = WHOLE, Evidence.of(answers, self.reference)
             else:
                 basis, evidence, applied = self._emulated(target)
-            certificate = self._certificate(target, basis, evidence, applied)
+            certificate = certificate_of(target, basis, evidence, applied, self._context)
             write_certificate(self._artifact, certificate, evidence)
         except BadInput:  # photos that calibrated it, a folder that cannot be written: no other target will do better
             raise
@@ -214,24 +233,33 @@ class Certifier:
         return SAMPLE, replace(evidence, alarm_photos=alarm.photos, alarm_native=native.top[close, 0].astype(np.int64),
                                alarm_there=alarm.top[:, 0].astype(np.int64)), applied  # fmt: skip
 
-    def _certificate(self, target: Target, basis: str, evidence: Evidence, applied: Mapping[str, Any]) -> Certificate:
-        here = class_here(self._run.backend)
-        return Certificate(
-            cpu_class=target.cpu_class.name,
-            backend=self._run.backend,
-            engine_version=str(applied["version"]),
-            execution_precision=str(applied["execution_precision"]),
-            place=target.place.name,
-            emulator=target.emulator,
-            basis=basis,
-            data=dict(self._data),
-            margin=self.options.margin,
-            native_class=here.name if here and basis == IDENTITY else "",
-            reference=self._reference_digest,
-            tiffin=__version__,
-            created=machine.utc_now(),
-            **figures(evidence, basis, self.options.margin),
-        )
+
+def certificate_of(
+    target: Target, basis: str, evidence: Evidence, applied: Mapping[str, Any], context: Context
+) -> Certificate:
+    """State what the evidence gives.
+
+    Args:
+        basis: "whole", "identity" or "sample".
+        applied: what the engine applied: backend, version, execution precision.
+    """
+    here = class_here(str(applied["backend"]))
+    return Certificate(
+        cpu_class=target.cpu_class.name,
+        backend=str(applied["backend"]),
+        engine_version=str(applied["version"]),
+        execution_precision=str(applied["execution_precision"]),
+        place=target.place.name,
+        emulator=target.emulator,
+        basis=basis,
+        data=dict(context.data),
+        margin=context.margin,
+        native_class=here.name if here and basis == IDENTITY else "",
+        reference=context.reference,
+        tiffin=__version__,
+        created=machine.utc_now(),
+        **figures(evidence, basis, context.margin),
+    )
 
 
 def subset(photos: PreparedPhotos, rows: np.ndarray, cache: Path) -> PreparedPhotos:

@@ -13,17 +13,17 @@ from . import notes, render
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from ..artifact.bundle import Variant
     from ..benchmarks.candidate import Candidate
-    from ..benchmarks.certify import CertifyOptions, Outcome
+    from ..benchmarks.certify import CertifyOptions, Context, Outcome
     from ..records import Predictions, Record
 
-_HEADER = ("artifact", "class", "where", "by", "photos", "flips % (95 %)", "verdict")
+_HEADER = ("class", "where", "by", "photos", "flips % (95 %)", "verdict")
 Row = tuple[str, Mapping[str, Any]]
 
 
 def record_of(
     reference: tuple[Candidate, Predictions, Mapping[str, Any]],
     outcomes: Sequence[tuple[Candidate, Outcome]],
-    data: Mapping[str, Any],
+    context: Context,
     options: CertifyOptions,
     environment: Mapping[str, Any],
 ) -> Record:
@@ -42,8 +42,9 @@ def record_of(
         if outcome.certificate and outcome.evidence:
             certificates[name] = asdict(outcome.certificate)
             predictions[name] = outcome.evidence.subject()
-    about = {**asdict(options), "certificates": certificates}
-    return Record("certify", environment, tuple(subjects), about, data, predictions=predictions, created=utc_now())
+    about = {**asdict(options), "margin": context.margin, "certificates": certificates}
+    return Record("certify", environment, tuple(subjects), about, context.data,
+                  predictions=predictions, created=utc_now())  # fmt: skip
 
 
 def _top_1(answers: Predictions) -> Predictions:
@@ -63,17 +64,16 @@ def as_text(record: Record, markdown: bool = False) -> str:
     rows = [(name.rpartition(" on ")[0], body) for name, body in record.options["certificates"].items()]
     said = [*notes.data_notes(record), *_notes(rows)]
     said += [f"not certified: {subject.name}: {subject.reason}" for subject in record.subjects if subject.reason]
-    table = _table(rows)
     if markdown:
-        return table.markdown() + "\n\n" + "\n".join(f"- {line}" for line in said)
-    return "\n\n".join(part for part in (table.text() if rows else "", render.wrapped(said)) if part)
+        return _markdown(rows) + "\n\n" + "\n".join(f"- {line}" for line in said)
+    return "\n\n".join(part for part in (_tables(rows), render.wrapped(_verdict_notes(rows) + said)) if part)
 
 
 def list_text(rows: Sequence[Row], named: str) -> str:
     """The certificates beside artifacts."""
     if not rows:
         return f"{named}: nothing is certified; certify it: tiffin certify {named}"
-    return f"{_table(rows).text()}\n\n{render.wrapped(_notes(rows))}"
+    return f"{_tables(rows)}\n\n{render.wrapped([*_verdict_notes(rows), *_notes(rows)])}"
 
 
 def list_json(rows: Sequence[Row]) -> str:
@@ -81,29 +81,47 @@ def list_json(rows: Sequence[Row]) -> str:
     return json.dumps([{"variant": name, **body} for name, body in rows], indent=1, ensure_ascii=False)
 
 
-def _table(rows: Sequence[Row]) -> render.Table:
-    return render.Table(_HEADER, [_row(name, body) for name, body in rows], left=4)
+def _tables(rows: Sequence[Row]) -> str:
+    """For a terminal: a table an artifact, under its name."""
+    names = dict.fromkeys(name for name, _ in rows)
+    return "\n\n".join(
+        f"{name}\n{render.Table(_HEADER, [_row(body) for each, body in rows if each == name], left=3).text()}"
+        for name in names
+    )
 
 
-def _row(name: str, body: Mapping[str, Any]) -> list[str]:
+def _markdown(rows: Sequence[Row]) -> str:
+    """For a page: one table, with the verdicts' reasons."""
+    cells = [[name, *_row(body), body["reason"]] for name, body in rows]
+    return render.Table(("artifact", *_HEADER, "because"), cells, left=4).markdown()
+
+
+def _row(body: Mapping[str, Any]) -> list[str]:
     rate, low, high = (f"{part * 100:.2f}" for part in body["flip_rate"])
-    where = "here" if body["place"] == "native" else body["place"].replace("limited to", "limit")
+    where = {"native": "here"}.get(body["place"], "limited") if not body["emulator"] else body["place"].split()[-1]
     photos = str(body["n"]) if body["basis"] != "identity" else f"{body['answered']} of {body['n']}"
-    return [name, body["cpu_class"], where, body["basis"], photos, f"{rate} ({low}–{high})", body["verdict"]]
+    return [body["cpu_class"], where, body["basis"], photos, f"{rate} ({low}–{high})", body["verdict"]]
+
+
+def _verdict_notes(rows: Sequence[Row]) -> list[str]:
+    return [f"{name} {_where(body)}: {body['verdict']} at {body['margin'] * 100:.1f} point ({body['reason']}"
+            f"{_power(body)})" for name, body in rows]  # fmt: skip
 
 
 def _notes(rows: Sequence[Row]) -> list[str]:
-    said = [f"{name} on {body['cpu_class']}: {body['verdict']} at {body['margin'] * 100:.1f} point ({body['reason']}"
-            f"{_power(body)})" for name, body in rows]  # fmt: skip
-    said += [f"{name} on {body['cpu_class']}: alarm: {body['alarm'][1]} of the {body['alarm'][0]} photos with the "
-             f"smallest margins are answered otherwise than on this CPU; no part of the estimate"
-             for name, body in rows if body["alarm"]]  # fmt: skip
+    said = [f"{name} {_where(body)}: alarm: {body['alarm'][1]} of the {body['alarm'][0]} photos with the smallest "
+            f"margins are answered otherwise than on this CPU; no part of the estimate"
+            for name, body in rows if body["alarm"]]  # fmt: skip
     if any(body["basis"] == "identity" for _, body in rows):
         said.append("by identity: so many photos have the same logits bit for bit as on this CPU, whose answers to "
                     "all photos stand for that class")  # fmt: skip
     if emulators := sorted({body["emulator"] for _, body in rows if body["emulator"]}):
         said.append(f"emulated by {', '.join(emulators)}: answers, never times")
     return said
+
+
+def _where(body: Mapping[str, Any]) -> str:
+    return f"on {body['cpu_class']}, {body['place']}" if body["emulator"] else f"on {body['cpu_class']}"
 
 
 def _power(body: Mapping[str, Any]) -> str:

@@ -57,12 +57,12 @@ def certify(
     from .. import machine
     from ..artifact.lineage import reference_of
     from ..benchmarks.accuracy import score
-    from ..benchmarks.certify import BATCH, Certifier, CertifyOptions
+    from ..benchmarks.certify import BATCH, Certifier, CertifyOptions, Context
     from ..data import find_dataset
     from ..data.prepared import prepare_photos
 
     found = options.candidates(artifacts, backend, threads, precision)
-    chosen = CertifyOptions(margin, identity, photos, alarm, everything, seed)
+    chosen = CertifyOptions(identity, photos, alarm, everything, seed)
     wanted = _words(isa), _words(cpu)
     _targets(wanted, found[0])  # an unknown word is refused before anything is measured
     assert found[0].artifact is not None
@@ -74,17 +74,18 @@ def certify(
     drawn = dataset.role(role)
     output.make_parent(out)
     render.echo_options(data=dataset.name, role=role, photos=len(drawn), reference=base.name, margin=margin, out=out)
+    about = {"name": dataset.name, "kind": dataset.kind, "role": role, "count": len(drawn)}
+    context = Context(about, digest, margin)
     cache = out.parent / "cache"
     prepared = prepare_photos(drawn, host, cache, dataset.kind)
     progress = render.TerminalProgress()
     bar = (lambda name, total: lambda done: None) if as_json else progress.bar
     answers, applied = score(base, prepared, cache, bar(f"reference {base.name}", len(prepared)), BATCH)
-    about = {"name": dataset.name, "kind": dataset.kind, "role": role, "count": len(prepared)}
     outcomes: list[tuple[Candidate, Outcome]] = []
     for candidate in found:
-        certifier = Certifier(candidate, prepared, (answers, digest), about, chosen, cache, bar)
+        certifier = Certifier(candidate, prepared, answers, context, chosen, cache, bar)
         outcomes += [(candidate, certifier.certify(target)) for target in _targets(wanted, candidate)]
-    record = tables.record_of((base, answers, applied), outcomes, about, chosen, machine.environment())
+    record = tables.record_of((base, answers, applied), outcomes, context, chosen, machine.environment())
     render.show(tables.as_json(record) if as_json else "\n" + tables.as_text(record))
     output.save(record, out)
     render.say(f"record: {out} (print it again: tiffin show {out}); certificates lie beside each artifact")

@@ -7,10 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..artifact import Artifact
+from ..artifact.certificate import WHOLE
+from ..artifact.cpu_class import class_here, class_named
 from ..artifact.files import replace_files
+from ..benchmarks.certify import Context, Target, certificate_of
+from ..benchmarks.workers.place import NATIVE, WITHOUT_VNNI
 from ..errors import BadInput
 from ..machine import utc_now
 from ..records import Predictions, Record, Verdict
+from ..records.certification import Evidence, write_certificate
 from ..records.estimate import Decision
 from ..records.paired import Flips, flips, non_inferior
 from .budget import Budget
@@ -45,6 +51,23 @@ def confirm(record: Record, winner: str, reference: str, budget: Budget) -> Conf
         if subject.place != "native" and subject.name in record.predictions
     }
     return Confirmation(judge(found, base, budget.max_drop), flips(found, base), limited)
+
+
+def certify_from(record: Record, shipped: Artifact, winner: str, reference: str, margin: float) -> None:
+    """Write what a confirmation has shown of each class of CPU as certificates beside the artifact that it shipped."""
+    base = record.predictions[reference]
+    context = Context(
+        {key: record.data[key] for key in ("name", "kind", "role", "count")}, record.subject(reference).artifact, margin
+    )
+    for subject in record.subjects:
+        native = subject.name == winner
+        cpu = class_here(str(subject.requested.get("backend"))) if native else class_named("avx2")
+        on_cpu = subject.requested.get("device") == "cpu" and subject.artifact == record.subject(winner).artifact
+        if cpu is None or not on_cpu or subject.name == reference:
+            continue
+        target = Target(cpu.name, cpu, NATIVE if native else WITHOUT_VNNI)
+        evidence = Evidence.of(record.predictions[subject.name], base)
+        write_certificate(shipped, certificate_of(target, WHOLE, evidence, subject.applied, context), evidence)
 
 
 def judge(found: Predictions, base: Predictions, margin: float) -> Verdict:

@@ -24,7 +24,7 @@ from .answer import Answer
 from .budget import Budget, SearchOptions
 from .candidates import without_vnni
 from .choice import choose
-from .confirmation import Confirmation, confirm, log_look
+from .confirmation import Confirmation, certify_from, confirm, log_look
 from .demo import Progress
 from .pipeline import PARITY_PHOTOS
 from .search import Search
@@ -86,15 +86,17 @@ def optimize(
     choice = choose(record, budget, search.reference)
     if choice.winner is None:
         return Answer(record, choice)
-    confirmation, looks = None, 0
+    confirmation, looks, seen = None, 0, None
     shipped = choice.winner
     if choice.winner != choice.reference:
         pair = [search.candidates[choice.reference], search.candidates[choice.winner]]
-        confirmation, looks = _confirm(pair, photos, budget, options.out, progress)
+        confirmation, looks, seen = _confirm(pair, photos, budget, options.out, progress)
         shipped = choice.winner if confirmation.passed else choice.fallback or choice.reference
     artifact = _ship(
         search.candidates[shipped], options.out / "winner", budget, confirmation if shipped == choice.winner else None
     )
+    if seen is not None and shipped == choice.winner:
+        certify_from(seen, artifact, shipped, choice.reference, budget.max_drop)
     return Answer(record, choice, confirmation, shipped, artifact, looks)
 
 
@@ -138,7 +140,7 @@ def _exported(source: Path, name: str, stages: Stages, photos: Roles) -> Artifac
 
 def _confirm(
     pair: Sequence[Candidate], photos: Roles, budget: Budget, out: Path, progress: Progress
-) -> tuple[Confirmation, int]:
+) -> tuple[Confirmation, int, Record]:
     """Score reference and winner on the whole confirm role; the record and the list of looks are kept."""
     reference, winner = pair
     places = [*pair, *(without_vnni([winner]) if budget.portable else ())]
@@ -156,7 +158,7 @@ def _confirm(
     assert winner.artifact is not None
     looks = log_look(out / "looks.json", winner.artifact.digest, prepared.digest(), budget.max_drop, found)
     replace(record, options={**record.options, "looks": looks}).save(out / "confirm.json")
-    return found, sum(look["photos"] == prepared.digest() for look in looks)
+    return found, sum(look["photos"] == prepared.digest() for look in looks), record
 
 
 def _ship(candidate: Candidate, out: Path, budget: Budget, confirmation: Confirmation | None) -> Artifact:

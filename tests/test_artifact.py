@@ -669,6 +669,20 @@ def test_equal_files_are_kept_once_and_unpacked_once(tmp_path: Path) -> None:
     assert third.read_bytes() == NOISE[::-1]
 
 
+def test_one_artifact_may_be_held_for_several_engines(tmp_path: Path) -> None:
+    artifact, other = noisy(tmp_path / "a"), saved(tmp_path / "b")
+    held = [
+        Variant(artifact, RunConfig("openvino")),
+        Variant(other, RunConfig("null")),
+        Variant(artifact, RunConfig("onnxruntime", threads=2)),
+    ]
+    path = pack(tmp_path / "m.tiffin", held, {})
+    assert path.stat().st_size < 1.2 * len(NOISE)
+    found = open_box(path, tmp_path / "cache").variants
+    assert [variant.name for variant in found] == ["a@openvino", "b@null", "a@onnxruntime"]
+    assert [(v.artifact.digest, v.run) for v in found] == [(v.artifact.digest, v.run) for v in held]
+
+
 def test_packing_twice_gives_equal_bytes(tmp_path: Path) -> None:
     artifact = saved(tmp_path / "a")
     certificate(artifact, "avx2")
@@ -743,16 +757,18 @@ def test_a_box_may_be_opened_by_many_at_once(tmp_path: Path) -> None:
     ],
 )
 def test_a_box_is_of_one_model(tmp_path: Path, changed: dict[str, object], what: str) -> None:
-    with pytest.raises(BadInput, match=f"one and other have different {what}"):
+    with pytest.raises(BadInput, match=f"one@null and other@null have different {what}"):
         box_of(tmp_path / "m.tiffin", saved(tmp_path / "one"), saved(tmp_path / "other", **changed))
     assert not (tmp_path / "m.tiffin").exists()
 
 
 def test_a_box_of_two_names_alike_or_of_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="a, a"):
+    with pytest.raises(BadInput, match="a@null, a@null"):
         box_of(tmp_path / "m.tiffin", saved(tmp_path / "x/a"), saved(tmp_path / "y/a", temperature=2.0))
     with pytest.raises(BadInput, match="nothing"):
         box_of(tmp_path / "m.tiffin")
+    with pytest.raises(BadInput, match="a@null, a@null"):
+        box_of(tmp_path / "m.tiffin", *[Artifact.load(tmp_path / "x/a")] * 2)
     assert left_in(tmp_path) == ["x", "y"]
 
 
@@ -844,14 +860,13 @@ _RAW = pytest.mark.xfail(strict=True, reason="what _read takes from box.json is 
         pytest.param(lambda index: index["variants"][0].pop("digest"), marks=_RAW),
         pytest.param(lambda index: index["variants"][0].update(run={"backend": "null", "gears": 4}), marks=_RAW),
         pytest.param(lambda index: index["variants"][0].update(run={"backend": "null", "hint": "fast"}), marks=_RAW),
-        pytest.param(lambda index: index["variants"].append(index["variants"][0]), marks=_RAW),
     ],
 )
 def test_a_box_with_a_wrong_index_is_refused(tmp_path: Path, change: Callable[[dict], object]) -> None:
     refused_box(reindexed(box_of(tmp_path / "m.tiffin", saved(tmp_path / "a")), change), r"m\.tiffin")
 
 
-@pytest.mark.parametrize("name", ["../evil", "/tmp/tiffin-evil", "sub/evil", "..", ".", "", "box.json", "a/"])
+@pytest.mark.parametrize("name", ["../evil", "/tmp/tiffin-evil", "sub/evil", "..", ".", "", "box.json", "a/", ".files"])
 def test_a_variant_does_not_leave_its_box(tmp_path: Path, name: str) -> None:
     path = box_of(tmp_path / "m.tiffin", saved(tmp_path / "a"))
 
@@ -888,6 +903,23 @@ def test_a_file_does_not_leave_its_variant(tmp_path: Path, name: str) -> None:
 
     refused_box(crafted(path, renamed), "leaves")
     assert not Path("/tmp/tiffin-evil").exists()
+
+
+@pytest.mark.xfail(strict=True, reason="_unpack_file writes to the sha256 that a manifest says, whatever it is")
+@pytest.mark.parametrize("sha256", ["../../../evil", "ABSOLUTE", "", "."])
+def test_a_hash_does_not_leave_the_box(tmp_path: Path, sha256: str) -> None:
+    (tmp_path / "m").mkdir()
+    path, evil = box_of(tmp_path / "m/m.tiffin", saved(tmp_path / "a")), tmp_path / "m/evil"
+    told = sha256.replace("ABSOLUTE", str(evil))
+
+    def rehashed(entries: dict[str, bytes]) -> None:
+        text = json.loads(entries["variants/a/manifest.json"])
+        text["files"][-1]["sha256"] = told
+        entries["variants/a/manifest.json"] = json.dumps(text).encode()
+        entries[f"files/{told}"] = b"evil"
+
+    refused_box(crafted(path, rehashed), "")
+    assert not evil.exists()
 
 
 def test_a_claim_does_not_leave_its_folder(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from tiffin.artifact.store import save
 from tiffin.benchmarks import accuracy, loadgen, rounds
 from tiffin.benchmarks.accuracy import score
 from tiffin.benchmarks.candidate import Candidate
-from tiffin.benchmarks.certify import Certifier, CertifyOptions, Target, closest, emulated_target, isa_target
+from tiffin.benchmarks.certify import Certifier, CertifyOptions, Context, Target, closest, emulated_target, isa_target
 from tiffin.benchmarks.emulation import packages, sysroot
 from tiffin.benchmarks.emulation.cpus import cpu_named
 from tiffin.benchmarks.emulation.qemu import find_qemu
@@ -768,8 +768,8 @@ def certifier(int8: Artifact, ort: Candidate, prepared: PreparedPhotos, tmp_path
     def make(backend: str = "onnxruntime", folder: Path = int8.folder, **options) -> Certifier:
         copy = Path(shutil.copytree(folder, tmp_path / "certified", dirs_exist_ok=True))
         candidate = Candidate("int8", Artifact.load(copy), RunConfig(backend, threads=1))
-        return Certifier(candidate, prepared, (reference, ort.artifact.digest), data,
-                         CertifyOptions(margin=0.2, **options), tmp_path / "cache")  # fmt: skip
+        return Certifier(candidate, prepared, reference, Context(data, ort.artifact.digest, 0.2),
+                         CertifyOptions(**options), tmp_path / "cache")  # fmt: skip
 
     return make
 

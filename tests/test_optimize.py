@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tiffin import machine
 from tiffin.artifact import Artifact
+from tiffin.artifact.certificate import read_certificates
 from tiffin.artifact.store import save
 from tiffin.benchmarks.options import RoundOptions
 from tiffin.data import Dataset, open_dataset
@@ -23,7 +24,7 @@ from tiffin.optimize.answer import Answer, sentence
 from tiffin.optimize.budget import Budget, SearchOptions
 from tiffin.optimize.candidates import plan, without_vnni
 from tiffin.optimize.choice import choose
-from tiffin.optimize.confirmation import Confirmation, confirm, log_look, read_looks
+from tiffin.optimize.confirmation import Confirmation, certify_from, confirm, log_look, read_looks
 from tiffin.optimize.demo import run_demo
 from tiffin.optimize.device import merged
 from tiffin.optimize.evidence import finalists
@@ -32,6 +33,7 @@ from tiffin.optimize.pipeline import Built, Recipe, build, gather
 from tiffin.optimize.proof import REFERENCE, best_float, not_faster, vnni_notes
 from tiffin.optimize.variants import structure_of
 from tiffin.records import Predictions, Record, Rounds, Subject
+from tiffin.records.certification import check_certificate
 from tiffin.records.estimate import Decision
 from tiffin.records.latency import summarize
 from tiffin.records.record import load_record
@@ -438,6 +440,26 @@ def test_the_winner_is_confirmed_only_where_non_inferiority_is_proven_in_every_p
     assert confirmed(2).verdict.decision is Decision.INCONCLUSIVE and not confirmed(2).passed
     assert not confirmed(0, 40).passed and confirmed(0, 40).places["without VNNI"].decision is Decision.FAIL
     assert not confirmed(40).passed
+
+
+def test_what_was_confirmed_is_certified_beside_what_ships(
+    onnx_artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "cpu_flags", lambda: frozenset(["sse4_1", "avx2", "avx512f", "avx512_vnni"]))
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    shipped = save(tmp_path / "winner", replace(onnx_artifact.manifest, precision="int8"),
+                   {"model.onnx": onnx_artifact.model_path})  # fmt: skip
+    rows = {"fp32": (0, 0), "int8": (0, 0), "int8, without VNNI": (0, 40)}
+    made = trial(rows, data={"name": "drawn", "kind": "photos", "role": "confirm", "count": 400})
+    applied = {"backend": "openvino", "version": "2026.1", "execution_precision": "fp32"}
+    requested = {"backend": "openvino", "device": "cpu", "execution_precision": "fp32"}
+    subjects = tuple(replace(row, requested=requested, applied=applied) for row in made.subjects)
+    certify_from(replace(made, subjects=subjects), shipped, "int8", "fp32", 0.01)
+    found = {row.cpu_class: row for row in read_certificates(shipped)}
+    assert {name: row.verdict for name, row in found.items()} == {"vnni": "PASS", "avx2": "FAIL"}
+    assert found["avx2"].place == "without VNNI" and found["vnni"].reference == "fp32"
+    for row in found.values():
+        check_certificate(shipped, row)
 
 
 def test_synthesized_images_are_judged_by_agreement_and_say_so() -> None:

@@ -1,4 +1,4 @@
-"""records/: the round trip of a record, intervals against published values, paired comparisons, latencies, certificates."""
+"""records/: the round trip of a record, intervals against published values, pairs, latencies, certificates."""
 
 from __future__ import annotations
 
@@ -1839,7 +1839,7 @@ OTHER_FIGURES = {
 CASES = st.lists(st.tuples(*[st.integers(0, 4)] * 3), min_size=1, max_size=60)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(CASES, st.sampled_from(["photos", "synthesized"]), st.sampled_from(["whole", "sample", "identity"]), st.data())
 def test_what_is_written_checks_and_no_figure_can_be_edited(
     certified: Artifact, cases: list[tuple[int, int, int]], kind: str, basis: str, data: st.DataObject
@@ -1973,9 +1973,10 @@ def test_a_certificate_that_lacks_a_field_is_refused(certified: Artifact) -> Non
         path.write_text(json.dumps({key: value for key, value in whole.items() if key != name}))
         with pytest.raises(BadArtifact, match=f"no certificate.*{name}"):
             read_certificate(certified, "avx2", "onnxruntime")
-    path.write_text(json.dumps({**whole, "flip_rate": 0.5}))
-    with pytest.raises(BadArtifact, match="no certificate"):
-        read_certificate(certified, "avx2", "onnxruntime")
+    for wrong in ({"flip_rate": 0.5}, {"alarm": 3}):
+        path.write_text(json.dumps({**whole, **wrong}))
+        with pytest.raises(BadArtifact, match="no certificate"):
+            read_certificate(certified, "avx2", "onnxruntime")
 
 
 def test_an_artifact_lists_its_certificates(certified: Artifact, tmp_path: Path) -> None:
@@ -2011,17 +2012,28 @@ def test_missing_or_garbled_predictions_are_refused(certified: Artifact, damage:
     assert "tiffin certify" in caught.value.fix
 
 
-@pytest.mark.xfail(strict=True, reason="check_certificate checks no shapes")
+_FITS = pytest.mark.xfail(strict=True, reason="check_certificate checks no shapes")
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"truth": np.zeros(99, np.int32)},
-        {"answers": np.zeros(101, np.int32)},
         {"photos": np.zeros((99, 32), np.uint8)},
-        {"photos": np.zeros(100, np.uint8)},
-        {"alarm_there": np.zeros(3, np.int32)},
-        {"photos": np.zeros((0, 32), np.uint8), "answers": np.zeros(0), "truth": np.zeros(0), "reference": np.zeros(0)},
-        {"rows": np.array([100], np.int32)},
+        {"native": np.zeros((2, 5), np.float32)},
+        pytest.param({"truth": np.zeros(99, np.int32)}, marks=_FITS),
+        pytest.param({"answers": np.zeros(101, np.int32)}, marks=_FITS),
+        pytest.param({"photos": np.zeros(100, np.uint8)}, marks=_FITS),
+        pytest.param({"alarm_there": np.zeros(3, np.int32)}, marks=_FITS),
+        pytest.param(
+            {
+                "photos": np.zeros((0, 32), np.uint8),
+                "answers": np.zeros(0),
+                "truth": np.zeros(0),
+                "reference": np.zeros(0),
+            },
+            marks=_FITS,
+        ),
+        pytest.param({"rows": np.array([100], np.int32)}, marks=_FITS),
     ],
 )
 def test_predictions_that_do_not_fit_together_are_refused(certified: Artifact, wrong: dict[str, np.ndarray]) -> None:
@@ -2041,7 +2053,6 @@ def test_predictions_that_do_not_fit_together_are_refused(certified: Artifact, w
         ("agreement", None),
         ("agreement", float("nan")),
         ("flip_rate", [0.06]),
-        ("alarm", 3),
         *(
             pytest.param(*case, marks=pytest.mark.xfail(strict=True, reason="taken as it stands"))
             for case in (("margin", "0.01"), ("margin", None), ("basis", "guess"), ("basis", "sample"))
@@ -2054,7 +2065,7 @@ def test_a_field_of_another_type_or_word_is_refused(certified: Artifact, name: s
         check_certificate(certified, edit_json(certified, **{name: value}))
 
 
-@pytest.mark.parametrize("margin", [0.009, 0.5, -0.01])
+@pytest.mark.parametrize("margin", [0.05, 0.5])
 def test_another_margin_does_not_fit_the_figures(certified: Artifact, margin: float) -> None:
     written(certified, evidence_of(FEW_FLIPS))
     with pytest.raises(BadArtifact, match="power"):

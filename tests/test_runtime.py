@@ -1,10 +1,13 @@
-"""runtime/: one contract for every backend, what each engine refuses, the photo's way to the model, the classifier."""
+"""runtime/: one contract for every backend, what each engine refuses, what is certified, photos, the classifier."""
 
 from __future__ import annotations
 
 import dataclasses
 import io
 import itertools
+import json
+import logging
+import platform
 import subprocess
 import sys
 import threading
@@ -15,12 +18,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import tiffin
+from tiffin import machine
 from tiffin.artifact import Artifact, Preprocess, Producer, RunConfig, TensorSpec
+from tiffin.artifact.bundle import Variant, pack
+from tiffin.artifact.certificate import Certificate
+from tiffin.artifact.cpu_class import class_here
 from tiffin.artifact.manifest import Manifest
 from tiffin.artifact.store import save
-from tiffin.errors import BadArtifact, BadInput, EngineFailed, EngineMissing
+from tiffin.errors import BadArtifact, BadInput, EngineFailed, EngineMissing, NotCertified
 from tiffin.machine import usable_cores
-from tiffin.runtime import Classifier, Session, backends, default_run, load
+from tiffin.records import Predictions
+from tiffin.records.certification import Evidence, figures, write_certificate
+from tiffin.runtime import Classifier, Session, backends, certified, default_run, load, resolve
 from tiffin.runtime.backends._cuda import driver_problem
 from tiffin.runtime.backends.tensorrt import _check_stamp
 from tiffin.runtime.decode import decode
@@ -798,3 +808,394 @@ def test_listing_and_loading_backends_imports_no_engine() -> None:
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == ""
+
+
+def test_the_device_needs_neither_pillow_nor_what_builds(onnx_artifact: Artifact, tmp_path: Path) -> None:
+    cpu = class_here("onnxruntime")
+    artifact = quantized(onnx_artifact, tmp_path / "int8")
+    if cpu is not None:
+        certify(artifact, cpu_class=cpu.name)
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(('PIL', 'torch', 'onnx', 'openvino', 'nncf', 'scipy', 'typer')));"
+        "import logging, numpy as np, tiffin; from tiffin.artifact import Artifact, RunConfig;"
+        "from tiffin.runtime.session import Session; feeds = {'photos': np.zeros((2, 32, 32, 3), np.uint8)};"
+        "one = Session(Artifact.load(sys.argv[1]), RunConfig('onnxruntime')); other = tiffin.load(sys.argv[2]);"
+        "print(one.run(feeds)['logits'].shape, other.run(feeds)['logits'].shape)"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code, onnx_artifact.folder, artifact.folder], capture_output=True, text=True, check=True
+    )
+    assert told.stdout.strip() == "(2, 4) (2, 4)"
+    assert told.stderr == "" or cpu is None
+
+
+# Certificates
+
+
+@pytest.fixture
+def avx2(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """A CPU of class avx2, and what is logged."""
+    monkeypatch.setattr(machine, "cpu_flags", lambda: frozenset({"sse4_1", "avx2"}))
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    caplog.set_level(logging.WARNING, "tiffin")
+    return caplog
+
+
+def quantized(artifact: Artifact, folder: Path, **changed: object) -> Artifact:
+    """The tiny model under a manifest that says int8."""
+    changed = {"precision": "int8", "parent": artifact.digest, "checkpoint": "c0" * 32, **changed}
+    files = {file.name: artifact.folder / file.name for file in artifact.manifest.files}
+    return save(folder, dataclasses.replace(artifact.manifest, **changed), files)
+
+
+def certify(
+    artifact: Artifact, backend: str = "onnxruntime", lost: int = 0, n: int = 400, **changed: object
+) -> Certificate:
+    """Write a certificate over n photos, of which some answers were lost."""
+    photos, truth = tuple(f"{row:064x}" for row in range(n)), np.zeros(n, np.int64)
+    logits = np.eye(4, dtype=np.float32)[truth], np.eye(4, dtype=np.float32)[(np.arange(n) < lost).astype(int)]
+    base, subject = (Predictions.from_logits(photos, truth, each, "photos") for each in logits)
+    evidence = Evidence.of(subject, base)
+    fields = {
+        "cpu_class": "avx2",
+        "backend": backend,
+        "engine_version": machine.versions((backend,)).get(backend, "0"),
+        "execution_precision": "fp32",
+        "place": "native",
+        "emulator": "",
+        "basis": "whole",
+        "data": {"name": "tiny", "count": n},
+        "margin": 0.01,
+        "native_class": "",
+        "reference": "ab" * 32,
+        "tiffin": "0",
+        "created": "2026-01-01T00:00:00+00:00",
+        **figures(evidence, "whole", 0.01),
+        **changed,
+    }
+    made = Certificate(**fields)  # type: ignore[arg-type]
+    write_certificate(artifact, made, evidence)
+    return made
+
+
+PASS: dict[str, int] = {}
+FAIL = {"lost": 100}
+INCONCLUSIVE = {"n": 40}
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [found.getMessage() for found in caplog.records if found.name == "tiffin"]
+
+
+def test_int8_that_is_not_certified_opens_with_one_line(
+    avx2: pytest.LogCaptureFixture, onnx_artifact: Artifact, photos: np.ndarray, tmp_path: Path
+) -> None:
+    artifact = quantized(onnx_artifact, tmp_path / "int8")
+    with tiffin.load(artifact.folder) as session:
+        assert session.run({"photos": photos[:2]})["logits"].shape == (2, 4)
+    (line,) = logged(avx2)
+    assert "CPU class avx2" in line and "on onnxruntime" in line and "not certified" in line and "\n" not in line
+    assert line.endswith(f"tiffin certify {artifact.folder}")
+
+
+def test_int8_that_is_certified_here_opens_silently(
+    avx2: pytest.LogCaptureFixture, onnx_artifact: Artifact, photos: np.ndarray, tmp_path: Path
+) -> None:
+    artifact = quantized(onnx_artifact, tmp_path / "int8")
+    assert certify(artifact).verdict == "PASS"
+    with load(artifact) as session:
+        assert session.run({"photos": photos[:2]})["logits"].shape == (2, 4)
+    assert logged(avx2) == []
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (INCONCLUSIVE, "without a verdict"),
+        ({"engine_version": "0.0.1"}, "onnxruntime 0.0.1, here is"),
+        ({"execution_precision": "bf16"}, "float layers in bf16, asked for fp32"),
+        ({"cpu_class": "vnni"}, "not certified"),
+        ({"cpu_class": "sse41"}, "not certified"),
+        ({"backend": "openvino"}, "not certified"),
+        ({**INCONCLUSIVE, "engine_version": "0.0.1"}, "onnxruntime 0.0.1, here is"),
+    ],
+)
+def test_what_a_certificate_does_not_say_of_this_run_is_one_line(
+    avx2: pytest.LogCaptureFixture, onnx_artifact: Artifact, tmp_path: Path, made: dict[str, object], said: str
+) -> None:
+    artifact = quantized(onnx_artifact, tmp_path / "int8")
+    certify(artifact, **made)  # type: ignore[arg-type]
+    assert resolve(artifact)[0] is artifact
+    (line,) = logged(avx2)
+    assert said in line and "CPU class avx2" in line and "\n" not in line
+
+
+def test_a_cpu_of_no_class_has_no_certificate(
+    avx2: pytest.LogCaptureFixture, onnx_artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact = quantized(onnx_artifact, tmp_path / "int8")
+    certify(artifact)
+    monkeypatch.setattr(machine, "cpu_flags", frozenset)
+    resolve(artifact)
+    (line,) = logged(avx2)
+    assert "CPU class unknown: not certified" in line
+
+
+def test_the_class_is_the_one_that_the_engine_is_limited_to(
+    avx2: pytest.LogCaptureFixture, onnx_artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact = quantized(onnx_artifact, tmp_path / "int8")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "SSE41")
+    certify(artifact, "openvino", cpu_class="sse41")
+    certify(artifact, "onnxruntime", cpu_class="sse41")
+    resolve(artifact, "openvino")
+    assert logged(avx2) == []
+    resolve(artifact, "onnxruntime")  # obeys no switch
+    assert len(logged(avx2)) == 1
+
+
+def test_int8_that_answers_worse_here_is_refused(
+    avx2: pytest.LogCaptureFixture, onnx_artifact: Artifact, tmp_path: Path
+) -> None:
+    artifact = quantized(onnx_artifact, tmp_path / "int8")
+    assert certify(artifact, **FAIL).verdict == "FAIL"
+    with pytest.raises(NotCertified, match="CPU class avx2: certified to answer worse") as caught:
+        load(artifact)
+    assert "allow_uncertified=True" in caught.value.fix and "tiffin quantize" in caught.value.fix
+    assert logged(avx2) == []
+    resolve(artifact, "openvino")  # of which it says nothing
+    assert len(logged(avx2)) == 1
+
+
+def test_int8_that_answers_worse_opens_where_it_is_allowed(
+    avx2: pytest.LogCaptureFixture, onnx_artifact: Artifact, photos: np.ndarray, tmp_path: Path
+) -> None:
+    artifact = quantized(onnx_artifact, tmp_path / "int8")
+    certify(artifact, **FAIL)
+    with load(artifact, allow_uncertified=True) as session:
+        assert session.run({"photos": photos[:1]})["logits"].shape == (1, 4)
+    (line,) = logged(avx2)
+    assert "answer worse" in line
+
+
+def test_a_refusal_names_the_variants_beside_that_pass(
+    avx2: pytest.LogCaptureFixture, onnx_artifact: Artifact, tmp_path: Path
+) -> None:
+    artifact = quantized(onnx_artifact, tmp_path / "full")
+    certify(artifact, **FAIL)
+    others = {
+        name: quantized(onnx_artifact, tmp_path / name, temperature=float(number), **changed)
+        for number, (name, changed) in enumerate(
+            {
+                "cpu": {},
+                "worse": {},
+                "unsure": {},
+                "elsewhere": {},
+                "nothing": {},
+                "stranger": {"checkpoint": "c1"},
+            }.items(),
+            start=2,
+        )
+    }
+    certify(others["cpu"], "openvino")
+    certify(others["worse"], **FAIL)
+    certify(others["unsure"], **INCONCLUSIVE)
+    certify(others["elsewhere"], cpu_class="vnni")
+    certify(others["stranger"])
+    with pytest.raises(NotCertified) as caught:
+        load(artifact)
+    assert caught.value.fix == f"load {others['cpu'].folder} on openvino, certified here"
+
+
+@pytest.mark.xfail(strict=True, reason="_variant_that_passes: once for each class, and it stops at a broken one")
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_refusal_names_a_variant_once_whatever_else_lies_beside(
+    avx2: pytest.LogCaptureFixture, onnx_artifact: Artifact, tmp_path: Path, broken: bool
+) -> None:
+    artifact = quantized(onnx_artifact, tmp_path / "full")
+    certify(artifact, **FAIL)
+    good = quantized(onnx_artifact, tmp_path / "good", temperature=2.0)
+    certify(good)
+    if broken:
+        other = quantized(onnx_artifact, tmp_path / "other", temperature=3.0)
+        certify(other)
+        (other.folder / "claims/certificate-avx2-onnxruntime.npz").write_bytes(b"words")
+    else:
+        certify(good, cpu_class="vnni")
+    with pytest.raises(NotCertified) as caught:
+        load(artifact)
+    assert caught.value.fix == f"load {good.folder} on onnxruntime, certified here"
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_certificate_edited_by_hand_is_found_out(
+    avx2: pytest.LogCaptureFixture, onnx_artifact: Artifact, tmp_path: Path, allowed: bool
+) -> None:
+    artifact = quantized(onnx_artifact, tmp_path / "int8")
+    certify(artifact, **FAIL)
+    path = artifact.folder / "claims/certificate-avx2-onnxruntime.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "verdict": "PASS"}))
+    with pytest.raises(BadArtifact, match="verdict"):
+        load(artifact, allow_uncertified=allowed)
+
+
+def test_float32_and_other_devices_need_no_certificate(
+    avx2: pytest.LogCaptureFixture, onnx_artifact: Artifact, tmp_path: Path
+) -> None:
+    fp32, int8 = (quantized(onnx_artifact, tmp_path / name, precision=name) for name in ("fp32", "int8"))
+    for artifact in (fp32, int8):
+        certify(artifact, **FAIL)
+    load(fp32).close()
+    resolve(int8, RunConfig("onnxruntime", device="gpu"))
+    resolve(int8, device="gpu:1")
+    assert logged(avx2) == []
+
+
+def test_float32_computed_in_less_needs_a_certificate(avx2: pytest.LogCaptureFixture, onnx_artifact: Artifact) -> None:
+    resolve(onnx_artifact, "openvino", execution_precision="bf16")
+    (line,) = logged(avx2)
+    assert "on openvino" in line and "not certified" in line
+
+
+def test_resolve_replaces_what_is_named(onnx_artifact: Artifact) -> None:
+    own = RunConfig("onnxruntime", threads=3, hint="throughput")
+    found, run = resolve(onnx_artifact.folder, own, threads=1, lanes=None)
+    assert (found.digest, run) == (onnx_artifact.digest, dataclasses.replace(own, threads=1))
+
+
+# Boxes
+
+
+@pytest.fixture
+def boxed(avx2: pytest.LogCaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    """Packs variants, each an artifact and a backend word, as they stand now."""
+    monkeypatch.setenv("TIFFIN_CACHE", str(tmp_path / "cache"))
+
+    def packing(*variants: tuple[Artifact, str]) -> Path:
+        held = [Variant(artifact, RunConfig(backend)) for artifact, backend in variants]
+        return pack(tmp_path / "m.tiffin", held, {"order": "as given"})
+
+    return packing
+
+
+@pytest.fixture
+def variants(onnx_artifact: Artifact, tmp_path: Path) -> dict[str, Artifact]:
+    """Two int8 artifacts and an fp32 one."""
+    said = {"fast": {}, "slow": {"temperature": 2.0}, "fp32": {"precision": "fp32"}}
+    return {name: quantized(onnx_artifact, tmp_path / name, **changed) for name, changed in said.items()}
+
+
+@pytest.mark.parametrize("faster", [None, FAIL, INCONCLUSIVE, {"engine_version": "0.0.1"}, {"cpu_class": "vnni"}])
+def test_the_first_that_is_certified_is_taken_from_a_box(
+    avx2: pytest.LogCaptureFixture, boxed, variants, photos: np.ndarray, faster: dict[str, object] | None
+) -> None:
+    if faster is not None:
+        certify(variants["fast"], **faster)
+    certify(variants["slow"], "openvino")
+    path = boxed((variants["fast"], "onnxruntime"), (variants["slow"], "openvino"), (variants["fp32"], "onnxruntime"))
+    with tiffin.load(path) as session:
+        assert session.artifact.digest == variants["slow"].digest and session.applied.run.backend == "openvino"
+        assert session.run({"photos": photos[:2]})["logits"].shape == (2, 4)
+    assert logged(avx2) == []
+
+
+def test_of_two_that_are_certified_the_first_is_taken(boxed, variants) -> None:
+    for name in ("fast", "slow"):
+        certify(variants[name])
+    path = boxed((variants["fast"], "onnxruntime"), (variants["slow"], "onnxruntime"))
+    assert resolve(str(path))[0].digest == variants["fast"].digest
+
+
+def test_one_artifact_is_taken_on_the_engine_that_it_is_certified_on(boxed, variants) -> None:
+    certify(variants["fast"], "onnxruntime", **FAIL)
+    certify(variants["fast"], "openvino")
+    found, run = resolve(boxed((variants["fast"], "onnxruntime"), (variants["fast"], "openvino")))
+    assert (found.digest, run) == (variants["fast"].digest, RunConfig("openvino"))
+
+
+def test_the_float32_at_the_end_is_taken_where_no_int8_is_certified(
+    avx2: pytest.LogCaptureFixture, boxed, variants
+) -> None:
+    certify(variants["slow"], **FAIL)
+    names = ("fast", "slow", "fp32")
+    found, run = resolve(boxed(*((variants[name], "onnxruntime") for name in names)))
+    assert (found.digest, run) == (variants["fp32"].digest, RunConfig("onnxruntime"))
+    assert logged(avx2) == []
+
+
+def test_a_box_of_nothing_certified_is_refused_with_the_reasons(
+    avx2: pytest.LogCaptureFixture, boxed, variants
+) -> None:
+    certify(variants["slow"], **FAIL)
+    path = boxed((variants["fast"], "openvino"), (variants["slow"], "onnxruntime"))
+    with pytest.raises(NotCertified, match=r"m\.tiffin: nothing in it is certified here") as caught:
+        load(path)
+    assert "fast on openvino, CPU class avx2: not certified" in caught.value.what
+    assert "slow on onnxruntime, CPU class avx2: certified to answer worse" in caught.value.what
+    assert "allow_uncertified" in caught.value.fix
+    found, run = resolve(path, allow_uncertified=True)
+    assert (found.digest, run.backend) == (variants["fast"].digest, "openvino")
+    (line,) = logged(avx2)
+    assert "fast on openvino" in line
+
+
+def test_allowed_or_not_the_certified_one_is_taken(boxed, variants) -> None:
+    certify(variants["slow"])
+    path = boxed((variants["fast"], "onnxruntime"), (variants["slow"], "onnxruntime"))
+    assert resolve(path, allow_uncertified=True)[0].digest == variants["slow"].digest
+
+
+def test_a_variant_whose_engine_is_missing_is_passed_over(boxed, variants, monkeypatch: pytest.MonkeyPatch) -> None:
+    certify(variants["fast"], "openvino")
+    certify(variants["slow"])
+    path = boxed((variants["fast"], "openvino"), (variants["slow"], "onnxruntime"))
+    assert resolve(path)[1].backend == "openvino"
+    monkeypatch.setattr(certified.backends, "installed", lambda module: module != "openvino")
+    assert resolve(path)[0].digest == variants["slow"].digest
+    monkeypatch.setattr(certified.backends, "installed", lambda module: False)
+    with pytest.raises(EngineMissing, match="no engine") as caught:
+        resolve(path, allow_uncertified=True)
+    assert caught.value.expected == "onnxruntime or openvino" and "tiffin backends" in caught.value.fix
+
+
+@pytest.mark.xfail(strict=True, reason="_has_engine: TensorRT names no ENGINE, a plugin that is not here is an error")
+@pytest.mark.parametrize("backend", ["tensorrt", "of_a_plugin"])
+def test_a_variant_for_an_engine_of_another_machine_is_passed_over(
+    boxed, variants, monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setattr(certified.backends, "installed", lambda module: module == "onnxruntime")
+    run = RunConfig(backend, device="gpu" if backend == "tensorrt" else "cpu")
+    path = boxed((variants["fast"], "onnxruntime"), (variants["fp32"], "onnxruntime"))
+    held = [Variant(variants["fast"], run), Variant(variants["fp32"], RunConfig("onnxruntime"))]
+    assert resolve(pack(path, held, {}))[0].digest == variants["fp32"].digest
+
+
+def test_a_backend_word_restricts_a_box(boxed, variants) -> None:
+    for name, backend in (("fast", "openvino"), ("slow", "onnxruntime")):
+        certify(variants[name], backend)
+    path = boxed((variants["fast"], "openvino"), (variants["slow"], "onnxruntime"))
+    assert resolve(path)[1].backend == "openvino"
+    found, run = resolve(path, "onnxruntime", threads=1)
+    assert (found.digest, run) == (variants["slow"].digest, RunConfig("onnxruntime", threads=1))
+    asked = RunConfig("onnxruntime", threads=2, hint="throughput")
+    assert resolve(path, asked)[1] == asked
+    with pytest.raises(EngineMissing):
+        resolve(path, "torch")
+
+
+def test_a_box_run_in_another_precision_is_not_what_was_certified(boxed, variants) -> None:
+    certify(variants["fast"], "openvino")
+    path = boxed((variants["fast"], "openvino"), (variants["fp32"], "openvino"))
+    assert resolve(path)[0].digest == variants["fast"].digest
+    with pytest.raises(NotCertified, match="float layers in fp32, asked for bf16"):
+        resolve(path, execution_precision="bf16")
+
+
+def test_a_certificate_in_a_box_that_was_edited_is_found_out(boxed, variants) -> None:
+    certify(variants["fast"], **FAIL)
+    path = variants["fast"].folder / "claims/certificate-avx2-onnxruntime.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "verdict": "PASS"}))
+    with pytest.raises(BadArtifact, match="verdict"):
+        load(boxed((variants["fast"], "onnxruntime")), allow_uncertified=True)

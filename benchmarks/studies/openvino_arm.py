@@ -8,8 +8,8 @@ One quantized layer at a time, on onnxruntime and openvino, here and in each `--
 Python needs numpy and the engines). Two answers are computed in numpy: the exact one, of integers, and the one to
 expect if the ARM plugin does this: float16 weights where the input's zero point is not 0; an output's zero point
 computed in float32 and cut off to an integer; the first output's weight scale for all outputs of a fully connected
-layer that is not quantized again. Where an emulated CPU is wrong by exactly that, the emulator did as it was told.
-Weights stay within ±63: beyond, x86 without VNNI saturates.
+layer that is not quantized again and whose batch size is free. Where an emulated CPU is wrong by exactly that, the
+emulator did as it was told. Weights stay within ±63: beyond, x86 without VNNI saturates.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LAYER_TYPES = ("Convolution", "FullyConnected")
 
 @dataclass(frozen=True)
 class Layer:
-    """A uint8 input, int8 weights with a scale for each output, an int32 bias, a uint8 or a float output."""
+    """A uint8 input, int8 weights with a scale for each output, an int32 bias; uint8 output, or floats of any batch."""
 
     name: str
     x: np.ndarray
@@ -115,7 +115,10 @@ def layers() -> list[Layer]:
         layer("depthwise", (32, 1, 3, 3), 32, 0, cut=False),
         layer("fully connected", (40, 256, 1, 1), 1, 0, cut=False, side=1),
         layer("fully connected, output zero point cut off", (40, 256, 1, 1), 1, 0, cut=True, side=1),
-        replace(layer("fully connected, float output", (40, 256, 1, 1), 1, 0, cut=False, side=1), floats=True),
+        replace(
+            layer("fully connected, float output, free batch size", (40, 256, 1, 1), 1, 0, cut=False, side=1),
+            floats=True,
+        ),
     ]
 
 
@@ -138,8 +141,6 @@ def constants(one: Layer) -> dict[str, np.ndarray]:
         "y_scale": one.y_scale,
         "y_zero": np.uint8(one.y_zero),
     }
-    if one.floats:
-        values["bias_float"] = (one.bias * values["bias_scale"]).astype(np.float32)
     return {name: np.asarray(value) for name, value in values.items()}
 
 
@@ -154,11 +155,12 @@ def model(one: Layer) -> bytes:
     about = {"transB": 1} if dense(one) else {"group": one.group, "pads": [pad] * 4}
     nodes = [node("QuantizeLinear", "in", "xq", "x"), node("DequantizeLinear", "xq", "xd", "x")]
     nodes += [node("DequantizeLinear", name, f"{name}_d", name, axis=0) for name in ("weight", "bias")]
-    end, terms = ("out" if one.floats else "y"), ["xd", "weight_d", "bias_float" if one.floats else "bias_d"]
+    end, terms = "out" if one.floats else "y", ["xd", "weight_d", "bias_d"]
     nodes.append(helper.make_node("Gemm" if dense(one) else "Conv", terms, [end], **about))
     if not one.floats:
         nodes += [node("QuantizeLinear", "y", "yq", "y"), node("DequantizeLinear", "yq", "out", "y")]
-    shapes = {"in": feed(one).shape, "out": (1, len(one.bias), *(() if dense(one) else one.x.shape[2:]))}
+    batch, image = "N" if one.floats else 1, () if dense(one) else one.x.shape[2:]
+    shapes = {"in": (batch, *feed(one).shape[1:]), "out": (batch, len(one.bias), *image)}
     put, got = ([helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)] for name, shape in shapes.items())
     held = [numpy_helper.from_array(value, name) for name, value in constants(one).items()]
     graph = helper.make_graph(nodes, "layer", put, got, held)

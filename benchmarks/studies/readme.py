@@ -1,28 +1,30 @@
-"""Write the README's table from a committed record, between its two marks.
+"""Write a page's table from a committed record, between the two marks that name it.
 
 python benchmarks/studies/readme.py README.md benchmarks/results/default.json
 """
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
-START, END = "<!-- table: made by `make records` -->", "<!-- end of table -->"
-
 
 def main() -> None:
-    """Replace what stands between the marks."""
-    page, record = Path(sys.argv[1]), sys.argv[2]
+    """Replace what stands between `<!-- table NAME: … -->` and `<!-- end of NAME -->`."""
+    page, record = Path(sys.argv[1]), Path(sys.argv[2])
     show = "from tiffin.cli.app import main; main()"
     shown = subprocess.run(
         [sys.executable, "-c", show, "show", record, "--markdown"], check=True, capture_output=True, text=True
     )
-    text = page.read_text()
-    head, tail = text.split(START)[0], text.split(END)[1]
-    main_table, _, notes = shown.stdout.strip().split("\n\n")  # the details are a command away
-    page.write_text(f"{head}{START}\n{main_table}\n\n{notes}\n{END}{tail}")
+    parts = shown.stdout.strip().split("\n\n")
+    table = f"{parts[0]}\n\n{parts[-1]}"  # the details between table and notes are a command away
+    marks = rf"(<!-- table {record.stem}: [^\n]* -->\n).*?(<!-- end of {record.stem} -->)"
+    text, found = re.subn(marks, lambda mark: f"{mark[1]}{table}\n{mark[2]}", page.read_text(), flags=re.DOTALL)
+    if not found:
+        sys.exit(f"{page} has no place for {record.stem}")
+    page.write_text(text)
 
 
 if __name__ == "__main__":
