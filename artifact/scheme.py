@@ -54,7 +54,7 @@ SCHEMES = {
             ("onnxruntime", "openvino"),
             ("ort", "nncf"),
             False,
-            "7-bit weights: the same answers on every CPU",
+            "7-bit weights: no CPU's sums saturate",
         ),
         Scheme(
             "cpu-vnni",

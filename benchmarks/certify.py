@@ -9,6 +9,7 @@ No latency is ever taken in an emulator.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from .. import __version__, machine
-from ..artifact import Artifact, RunConfig
+from ..artifact import Artifact
 from ..artifact.certificate import IDENTITY, SAMPLE, WHOLE, Certificate
 from ..artifact.cpu_class import SWITCHED_BACKENDS, CpuClass, class_here, class_named
 from ..data.prepared import PreparedPhotos
@@ -78,13 +79,17 @@ class Target:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A certificate with its evidence and what the engine applied, or the reason why there is none."""
+    """A certificate with its evidence and what the engine applied, or the reason why there is none.
+
+    `took_s` is wall time; what was found answered already took none.
+    """
 
     target: Target
     certificate: Certificate | None = None
     evidence: Evidence | None = None
     applied: Mapping[str, Any] | None = None
     reason: str = ""
+    took_s: float = 0.0
 
 
 def isa_target(name: str, backend: str) -> Target:
@@ -161,7 +166,7 @@ class Certifier:
     ) -> None:
         self.candidate, self.photos, self.options = candidate, photos, options
         self.reference, self._context, self._cache, self._bar = reference, context, cache, bar
-        self._native: tuple[Predictions, Mapping[str, Any]] | None = None
+        self._native: Predictions | None = None
         order = np.random.default_rng(options.seed).permutation(len(photos))
         self._first = np.sort(order[: options.identity_photos])
         self._rest = np.sort(order[options.identity_photos : max(options.sample_photos, options.identity_photos)])
@@ -170,6 +175,7 @@ class Certifier:
         """Answer, derive, and write the certificate beside the artifact; a worker that fails is a reason."""
         if target.reason:
             return Outcome(target, reason=target.reason)
+        began = time.monotonic()
         try:
             if not target.emulator or self.options.everything:
                 answers, applied = self._answer(target, self.photos)
@@ -182,34 +188,28 @@ class Certifier:
             raise
         except TiffinError as error:
             return Outcome(target, reason=error.what)
-        return Outcome(target, certificate, evidence, applied)
+        return Outcome(target, certificate, evidence, applied, took_s=round(time.monotonic() - began, 1))
 
     @property
     def _artifact(self) -> Artifact:
         assert self.candidate.artifact is not None
         return self.candidate.artifact
 
-    @property
-    def _run(self) -> RunConfig:
-        assert self.candidate.run is not None
-        return self.candidate.run
-
     def _answer(self, target: Target, photos: PreparedPhotos) -> tuple[Predictions, Mapping[str, Any]]:
         where = replace(self.candidate, place=target.place)
         progress = self._bar(f"{self.candidate.name} on {target.name}", len(photos))
         return score(where, photos, self._cache, progress, BATCH)
 
-    def native(self) -> Predictions:
+    def _natively(self, target: Target) -> Predictions:
         """This machine's answers to all photos, asked for once."""
         if self._native is None:
-            here = class_here(self._run.backend)
-            assert here is not None
-            self._native = self._answer(Target("this CPU", here), self.photos)
-        return self._native[0]
+            here = replace(target, name="this CPU", place=NATIVE, emulator="")
+            self._native, _ = self._answer(here, self.photos)
+        return self._native
 
     def _emulated(self, target: Target) -> tuple[str, Evidence, Mapping[str, Any]]:
         """By identity if the first photos have this machine's bits; else by sample."""
-        native = self.native()
+        native = self._natively(target)
         first, applied = self._answer(target, subset(self.photos, self._first, self._cache))
         assert native.logits is not None and first.logits is not None
         here = native.logits[self._first]

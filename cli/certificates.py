@@ -34,15 +34,15 @@ def record_of(
     base, answers, applied = reference
     subjects = [base.subject(applied=applied)]
     predictions = {base.name: _top_1(answers)}
-    certificates = {}
+    certificates, took_s = {}, {}
     for candidate, outcome in outcomes:
         name = f"{candidate.name} on {outcome.target.name}"
         where = replace(candidate, name=name, place=outcome.target.place)
         subjects.append(where.subject(applied=outcome.applied or {}, reason=outcome.reason))
         if outcome.certificate and outcome.evidence:
-            certificates[name] = asdict(outcome.certificate)
+            certificates[name], took_s[name] = asdict(outcome.certificate), outcome.took_s
             predictions[name] = outcome.evidence.subject()
-    about = {**asdict(options), "margin": context.margin, "certificates": certificates}
+    about = {**asdict(options), "margin": context.margin, "took_s": took_s, "certificates": certificates}
     return Record("certify", environment, tuple(subjects), about, context.data,
                   predictions=predictions, created=utc_now())  # fmt: skip
 
@@ -112,9 +112,10 @@ def _notes(rows: Sequence[Row]) -> list[str]:
     said = [f"{name} {_where(body)}: alarm: {body['alarm'][1]} of the {body['alarm'][0]} photos with the smallest "
             f"margins are answered otherwise than on this CPU; no part of the estimate"
             for name, body in rows if body["alarm"]]  # fmt: skip
-    if any(body["basis"] == "identity" for _, body in rows):
-        said.append("by identity: so many photos have the same logits bit for bit as on this CPU, whose answers to "
-                    "all photos stand for that class")  # fmt: skip
+    for fewest in sorted({body["answered"] for _, body in rows if body["basis"] == "identity"})[:1]:
+        said.append(f"by identity: so many photos drawn at random have the same logits bit for bit as on this CPU, "
+                    f"whose answers to all photos stand for that class; with {fewest} all equal, "
+                    f"at most {100 * (1 - 0.05 ** (1 / fewest)):.1f} % of all photos differ (95 %)")  # fmt: skip
     if emulators := sorted({body["emulator"] for _, body in rows if body["emulator"]}):
         said.append(f"emulated by {', '.join(emulators)}: answers, never times")
     return said

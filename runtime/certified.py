@@ -121,12 +121,12 @@ def choose(path: Path, variants: Sequence[Variant], allow_uncertified: bool) -> 
     known = [(variant, *standing(variant.artifact, variant.run)) for variant in able]
     for variant, found, _ in known:
         if found in (Standing.CERTIFIED, Standing.REFERENCE):
-            _log.info("%s: variant %s on %s", path, variant.artifact.folder.name, variant.run.backend)
+            _log.info("%s: variant %s", path, variant.name)
             return variant
     if not allow_uncertified:
-        said = "; ".join(line for _, _, line in known)
-        raise NotCertified(f"{path}: nothing in it is certified here: {said}", "a variant that is",
-                           f"{_ANYWAY} to take the fastest")  # fmt: skip
+        said = ", ".join(f"{variant.name} {found.value}" for variant, found, _ in known)
+        raise NotCertified(f"{path}: nothing in it is certified for this class of CPU: {said}",
+                           "a variant that is", f"{_ANYWAY} to take the fastest")  # fmt: skip
     _log.warning(known[0][2])
     return able[0]
 

@@ -798,7 +798,7 @@ def test_a_box_that_is_not_there_says_how_to_make_one(tmp_path: Path) -> None:
         assert "tiffin pack" in caught.value.fix
 
 
-def refused_box(path: Path, said: str) -> BadArtifact:
+def refused_box(path: Path, said: str | None = None) -> BadArtifact:
     """It is refused with these words, and nothing of it stays behind."""
     cache = path.parent / "cache"
     with pytest.raises(BadArtifact, match=said) as caught:
@@ -829,13 +829,13 @@ def test_what_is_no_box_is_refused(tmp_path: Path) -> None:
 def test_a_box_with_a_changed_byte_is_the_same_or_refused(tmp_path: Path) -> None:
     path = box_of(tmp_path / "m.tiffin", saved(tmp_path / "a"))
     digest, whole, refused = Artifact.load(tmp_path / "a").digest, path.read_bytes(), 0
-    for place in range(0, len(whole), 3):
+    for place in range(0, len(whole), 7):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
         try:
             assert open_box(path, tmp_path / "cache").variants[0].artifact.digest == digest
         except BadInput:
             refused += 1
-    assert refused > len(whole) / 6
+    assert refused > len(whole) / 14
 
 
 def test_a_newer_box_says_to_upgrade(tmp_path: Path) -> None:
@@ -918,7 +918,7 @@ def test_a_hash_does_not_leave_the_box(tmp_path: Path, sha256: str) -> None:
         entries["variants/a/manifest.json"] = json.dumps(text).encode()
         entries[f"files/{told}"] = b"evil"
 
-    refused_box(crafted(path, rehashed), "")
+    refused_box(crafted(path, rehashed))
     assert not evil.exists()
 
 

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -175,6 +176,8 @@ def emulated(cpu: EmulatedCpu, engine: str) -> Place:
     """
     program, _ = find_qemu(cpu)
     name, model = f"emulated {cpu.name}", (program, "-cpu", cpu.model)
+    if not cpu.debian and platform.machine() != cpu.machine:
+        raise EngineMissing(f"{cpu.name} is emulated with this machine's own Python", f"a machine of {cpu.machine}")
     if not cpu.debian:
         return Place(name, model, start_timeout_s=_START_TIMEOUT_S)
     if engine not in ENGINES:
