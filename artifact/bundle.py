@@ -13,8 +13,10 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import re
 import shutil
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -24,10 +26,14 @@ from ..errors import BadArtifact, BadInput
 from ..machine import cache_folder
 from .files import replace_files, replaced_folder, sha256_file
 from .manifest import ModelFile, RunConfig, parse_manifest
-from .store import CLAIMS, MANIFEST, Artifact
+from .store import CLAIMS, MANIFEST, Artifact, check_name
 
 SUFFIX = ".tiffin"
 BOX_VERSION = 1
+_DAMAGED = (  # what zipfile raises of damaged content, and what reading its index does
+    *(zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError),
+    *(KeyError, TypeError, ValueError),
+)
 _BOX = "box.json"
 _KEPT = ".files"  # while it is unpacked
 _WHEN = (1980, 1, 1, 0, 0, 0)  # a zip's earliest: equal contents give equal bytes
@@ -140,32 +146,45 @@ def open_box(path: Path, cache: Path | None = None) -> Box:
     if not path.is_file():
         raise BadArtifact(f"{path}: no such file", f"a {SUFFIX} file", "make one: `tiffin pack`")
     folder = (cache or cache_folder() / "boxes") / sha256_file(path)[:32]
-    if not (folder / _BOX).is_file():
-        with replaced_folder(folder, "set $TIFFIN_CACHE to a folder with room") as draft:
-            _unpack(path, draft)
+    try:
+        return _read(path, folder)
+    except (OSError, BadArtifact):  # not there yet, or some of it was deleted
+        shutil.rmtree(folder, ignore_errors=True)
+    with replaced_folder(folder, "set $TIFFIN_CACHE to a folder with room", keep=True) as draft:
+        _unpack(path, draft)
     return _read(path, folder)
 
 
 def _unpack(path: Path, draft: Path) -> None:
     try:
         with zipfile.ZipFile(path) as box:
-            for name in _names(path, box):
+            for name in dict.fromkeys(entry["name"] for entry in _entries(path, json.loads(box.read(_BOX)))):
                 _unpack_artifact(box, name, draft)
             shutil.rmtree(draft / _KEPT, ignore_errors=True)
             (draft / _BOX).write_bytes(box.read(_BOX))
-    except (zipfile.BadZipFile, KeyError, TypeError, ValueError, EOFError) as error:
+    except _DAMAGED as error:
         raise BadArtifact(f"{path}: no box ({error})", f"a {SUFFIX} file written by `tiffin pack`") from error
 
 
-def _names(path: Path, box: zipfile.ZipFile) -> list[str]:
-    """Of the artifacts in a box, each once."""
-    index = json.loads(box.read(_BOX))
-    if index["version"] > BOX_VERSION:
-        raise BadArtifact(f"{path}: box version {index['version']}", f"at most {BOX_VERSION}", "upgrade tiffin")
-    for entry in index["variants"]:
-        if PurePosixPath(entry["name"]).name != entry["name"] or entry["name"] in ("", "..", _BOX, _KEPT):
-            raise BadArtifact(f"{path}: variant name {entry['name']!r} leaves the box", "a plain name")
-    return list(dict.fromkeys(entry["name"] for entry in index["variants"]))
+def _entries(path: Path, index: Any) -> list[dict[str, Any]]:
+    """The variants that a box's index lists, each field checked.
+
+    Raises:
+        BadArtifact: it is no index, or a newer one.
+    """
+    try:
+        version, entries = index["version"], index["variants"]
+        if version > BOX_VERSION:
+            raise BadArtifact(f"{path}: box version {version}", f"at most {BOX_VERSION}", "upgrade tiffin")
+        for entry in entries:
+            if PurePosixPath(entry["name"]).name != entry["name"] or entry["name"] in ("", "..", _BOX, _KEPT):
+                raise BadArtifact(f"{path}: variant name {entry['name']!r} leaves the box", "a plain name")
+            str(entry["digest"]), RunConfig(**entry["run"]), dict(index["about"])
+        return list(entries)
+    except (KeyError, TypeError, ValueError, BadInput) as error:
+        if isinstance(error, BadArtifact):
+            raise
+        raise BadArtifact(f"{path}: no box ({error})", f"a {SUFFIX} file written by `tiffin pack`") from error
 
 
 def _unpack_artifact(box: zipfile.ZipFile, name: str, draft: Path) -> None:
@@ -183,8 +202,9 @@ def _unpack_artifact(box: zipfile.ZipFile, name: str, draft: Path) -> None:
 
 def _unpack_file(box: zipfile.ZipFile, file: ModelFile, folder: Path) -> None:
     """Equal files of two artifacts are one on the disk, where the file system has links."""
-    if Path(file.name).name != file.name:
-        raise BadArtifact(f"file name {file.name!r} leaves its folder", "a plain file name")
+    check_name(folder, file.name)
+    if not re.fullmatch("[0-9a-f]{64}", file.sha256):  # it becomes a path
+        raise BadArtifact(f"{folder.name}/{file.name}: sha256 {file.sha256!r}", "64 hexadecimal digits")
     kept = folder.parent / _KEPT / file.sha256
     if not kept.exists():
         kept.parent.mkdir(exist_ok=True)
@@ -199,11 +219,12 @@ def _read(path: Path, folder: Path) -> Box:
     """The unpacked variants; their files are hashed when first seen, as any artifact's are.
 
     Raises:
-        BadArtifact: a variant is not the one that the box lists.
+        OSError: it is not unpacked.
+        BadArtifact: a variant is not the one that the box lists, or damaged.
     """
     index = json.loads((folder / _BOX).read_text(encoding="utf-8"))
     variants = []
-    for entry in index["variants"]:
+    for entry in _entries(path, index):
         artifact = Artifact.load(folder / entry["name"])
         if artifact.digest != entry["digest"]:
             found, told = artifact.digest[:12], entry["digest"][:12]

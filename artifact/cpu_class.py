@@ -57,7 +57,8 @@ CPU_CLASSES = {
     )
 }
 # Values of the switch that name no class of ours, with the class whose int8 kernels they leave.
-_OTHER_SWITCHES = {"AVX": "sse41", "AVX2_VNNI_2": "avx_vnni", "AVX512_CORE_FP16": "bf16", "AVX512_CORE_AMX_FP16": "amx"}
+_OTHER_SWITCHES = {"AVX": "sse41", "AVX2_VNNI_2": "avx_vnni", "AVX512_CORE_FP16": "bf16", "AVX10_1_512": "bf16",
+                   "AVX512_CORE_AMX_FP16": "amx", "AVX10_1_512_AMX": "amx", "AVX10_1_512_AMX_FP16": "amx"}  # fmt: skip
 _BY_SWITCH = {cpu.onednn: cpu.name for cpu in CPU_CLASSES.values() if cpu.onednn} | _OTHER_SWITCHES
 # Engines whose int8 kernels are oneDNN's and obey its switch; ONNX Runtime has none.
 SWITCHED_BACKENDS = ("openvino", "torch")
@@ -74,9 +75,16 @@ def class_named(name: str) -> CpuClass:
     return CPU_CLASSES[name]
 
 
-def class_of(flags: frozenset[str], architecture: str) -> CpuClass | None:
-    """The most capable class whose features are all there; None for a CPU below the table or unknown to it."""
-    fitting = [cpu for cpu in CPU_CLASSES.values() if cpu.machine == architecture and cpu.features <= flags]
+def class_of(flags: frozenset[str], architecture: str, at_most: str = "") -> CpuClass | None:
+    """The most capable class whose features are all there; None for a CPU below the table or unknown to it.
+
+    Args:
+        at_most: name of a class above which none is looked at; empty looks at all.
+    """
+    names = list(CPU_CLASSES)
+    listed = names[: names.index(at_most) + 1] if at_most else names
+    fitting = [CPU_CLASSES[name] for name in listed
+               if CPU_CLASSES[name].machine == architecture and CPU_CLASSES[name].features <= flags]  # fmt: skip
     return fitting[-1] if fitting else None
 
 
@@ -86,10 +94,9 @@ def class_here(backend: str = "") -> CpuClass | None:
     Args:
         backend: its word; empty asks for the CPU's own class.
     """
-    own = class_of(machine.cpu_flags(), platform.machine())
+    flags, architecture = machine.cpu_flags(), platform.machine()
+    own = class_of(flags, architecture)
     limit = _BY_SWITCH.get(os.environ.get(ONEDNN_SWITCH, "").upper())
-    if own is None or limit is None or backend not in SWITCHED_BACKENDS:
+    if own is None or limit is None or backend not in SWITCHED_BACKENDS or CPU_CLASSES[limit].machine != own.machine:
         return own
-    order = list(CPU_CLASSES)
-    lower = CPU_CLASSES[limit].machine == own.machine and order.index(limit) < order.index(own.name)
-    return CPU_CLASSES[limit] if lower else own
+    return class_of(flags, architecture, at_most=limit)

@@ -47,11 +47,12 @@ def replace_files(contents: Mapping[Path, bytes]) -> None:
 
 
 @contextlib.contextmanager
-def replaced_folder(target: Path, fix: str) -> Iterator[Path]:
+def replaced_folder(target: Path, fix: str, keep: bool = False) -> Iterator[Path]:
     """A new folder beside `target` that takes its place, synced, only when the block ends well; else it goes.
 
     Args:
         fix: what the user can do where it cannot be written.
+        keep: leave one that is there when the block ends: another process was faster with the same content.
 
     Raises:
         BadInput: the parent is not writable, or the disk is full.
@@ -65,20 +66,26 @@ def replaced_folder(target: Path, fix: str) -> Iterator[Path]:
         yield draft
         _sync(draft)
         draft.chmod(0o755)
-        old = draft.with_name(draft.name + ".old")
-        if target.exists():
-            target.rename(old)
-        try:
-            draft.rename(target)
-        except OSError:
-            if old.exists():
-                old.rename(target)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
+        _put_in_place(draft, target, keep)
     except OSError as error:
         raise BadInput(f"cannot write {target} ({error.strerror})", "room and permission to write", fix) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _put_in_place(draft: Path, target: Path, keep: bool) -> None:
+    old = draft.with_name(draft.name + ".old")
+    if target.exists() and not keep:
+        target.rename(old)
+    try:
+        draft.rename(target)
+    except OSError:
+        if keep and target.exists():
+            return
+        if old.exists():
+            old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _sync(folder: Path) -> None:

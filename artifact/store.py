@@ -110,14 +110,15 @@ class Artifact:
 
 def _check_size(folder: Path, file: ModelFile) -> None:
     path = folder / file.name
-    _check_name(folder, file.name)
+    check_name(folder, file.name)
     size = path.stat().st_size if path.is_file() else None
     if size != file.size_bytes:
         found = "missing" if size is None else f"{size:,} bytes"
         raise BadArtifact(f"{path}: {found}", f"{file.size_bytes:,} bytes", "make the artifact again, or copy it again")
 
 
-def _check_name(folder: Path, name: str) -> None:
+def check_name(folder: Path, name: str) -> None:
+    """Raises BadArtifact if a file's name is no plain name, or one of ours."""
     if Path(name).name != name or name in ("", "..", MANIFEST, CLAIMS, _STAMP):
         raise BadArtifact(f"{folder}: file name {name!r} leaves the folder or is ours", "a plain file name")
 
@@ -140,7 +141,7 @@ def save(target: str | Path, manifest: Manifest, files: Mapping[str, bytes | Pat
     """
     target = Path(target)
     for name in files:
-        _check_name(target, name)
+        check_name(target, name)
     with atomic_folder(target) as draft:
         entries = tuple(_put(draft, name, content) for name, content in files.items())
         manifest = dataclasses.replace(manifest, files=entries)

@@ -7,6 +7,7 @@ import hashlib
 import io
 import math
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..artifact import Artifact
-from ..artifact.certificate import IDENTITY, Certificate, evidence_path
+from ..artifact.certificate import IDENTITY, SAMPLE, WHOLE, Certificate, evidence_path
 from ..artifact.claims import claim_text
 from ..artifact.files import replace_files
 from ..errors import BadArtifact, BadInput
@@ -66,6 +67,13 @@ class Evidence:
         return cls(subject.photos, subject.truth, reference.top[:, 0].astype(np.int64),
                    subject.top[:, 0].astype(np.int64), subject.kind, **more)  # fmt: skip
 
+    def __post_init__(self) -> None:
+        sizes = [len(self.photos), *(self.truth.shape, self.reference.shape, self.answers.shape)]
+        alarm = [len(self.alarm_photos), *(self.alarm_native.shape, self.alarm_there.shape)]
+        for count, *shapes in (sizes, alarm):
+            if any(shape != (count,) for shape in shapes):
+                raise BadInput(f"evidence of {count} photos in arrays of {shapes}", "one entry a photo")
+
     def subject(self) -> Predictions:
         """The artifact's answers."""
         return self._answered(self.answers)
@@ -79,6 +87,9 @@ class Evidence:
 
     def is_identical(self) -> bool:
         """True if the photos of `rows` got the same bits in both places, and these are the answers given."""
+        drawn = np.unique(self.rows)
+        if len(drawn) < len(self.rows) or (len(drawn) and not 0 <= drawn[0] <= drawn[-1] < len(self.photos)):
+            return False
         alike = len(self.rows) > 0 and self.native.shape == self.there.shape and len(self.native) == len(self.rows)
         if not alike or same_bits(self.native, self.there) < len(self.rows):
             return False
@@ -147,10 +158,14 @@ def check_certificate(artifact: Artifact, certificate: Certificate) -> Evidence:
     """
     path = evidence_path(artifact, certificate)
     evidence = _read(artifact, certificate)
-    found = figures(evidence, certificate.basis, certificate.margin)
-    wrong = sorted(name for name, value in found.items() if not _equal(getattr(certificate, name), value))
-    if certificate.basis == IDENTITY and not evidence.is_identical():
-        wrong.append("basis")
+    if not isinstance(certificate.margin, (int, float)):
+        raise BadArtifact(f"{path.with_suffix('.json')}: margin {certificate.margin!r}", "a number")
+    try:
+        found = figures(evidence, certificate.basis, certificate.margin)
+        wrong = sorted(name for name, value in found.items() if not _equal(getattr(certificate, name), value))
+        wrong += [] if _is_based(certificate, evidence) else ["basis"]
+    except (ValueError, IndexError, KeyError, TypeError, BadInput) as error:
+        wrong = [str(error)]
     if wrong:
         raise BadArtifact(
             f"{path.with_suffix('.json')}: {', '.join(wrong)}: not what the predictions beside it give",
@@ -158,6 +173,17 @@ def check_certificate(artifact: Artifact, certificate: Certificate) -> Evidence:
             f"certify again: `tiffin certify {artifact.folder}`",
         )
     return evidence
+
+
+def _is_based(certificate: Certificate, evidence: Evidence) -> bool:
+    """True if the evidence is of the kind that the certificate says."""
+    n, everything = len(evidence.photos), certificate.data["count"]
+    kinds = {
+        WHOLE: n == everything,
+        IDENTITY: n == everything and evidence.is_identical(),
+        SAMPLE: 0 < n < everything and len(evidence.alarm_photos) > 0,
+    }
+    return kinds.get(certificate.basis, False)
 
 
 def _equal(claimed: object, found: object) -> bool:
@@ -201,7 +227,16 @@ def _read(artifact: Artifact, certificate: Certificate) -> Evidence:
             photos, alarm = (tuple(row.tobytes().hex() for row in arrays[name]) for name in ("photos", "alarm_photos"))
             logits = {name: arrays[name] for name in ("native", "there")}
             return Evidence(photos, alarm_photos=alarm, kind=str(arrays["kind"]), **indices, **logits)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+        NotImplementedError,
+        BadInput,
+    ) as error:
         raise BadArtifact(
             f"{path}: predictions of a certificate cannot be read ({error})",
             "the .npz that `tiffin certify` wrote beside it",

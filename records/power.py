@@ -84,7 +84,7 @@ def power_of_margin(
         while most_lost + 1 + won <= n and _passes(most_lost + 1, won, n, accuracy, z, margin):
             most_lost += 1
         total += binomial_pmf(won, n, won_share) * binomial_cdf(most_lost, n - won, lost_share / (1 - won_share))
-    return total
+    return min(1.0, total)  # a sum of many may end a rounding above
 
 
 def _passes(lost: int, won: int, n: int, accuracy: float, z: float, margin: float) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +15,7 @@ from ..artifact import Artifact, RunConfig
 from ..artifact.certificate import Certificate, read_certificate, read_certificates
 from ..artifact.cpu_class import class_here
 from ..artifact.lineage import variants_of
-from ..errors import EngineMissing, NotCertified
+from ..errors import BadArtifact, EngineMissing, NotCertified
 from . import backends
 
 if TYPE_CHECKING:
@@ -27,17 +28,18 @@ _ANYWAY = "pass allow_uncertified=True (--allow-uncertified)"
 class Standing(Enum):
     """What is known of an artifact on the class of CPU here."""
 
-    REFERENCE = "is float32 or runs elsewhere than on the CPU: nothing to certify"
-    CERTIFIED = "is certified"
-    UNKNOWN = "is not certified"
-    UNDECIDED = "is certified without a verdict"
-    FAILED = "is known to answer worse"
+    REFERENCE = "float32, or not on the CPU: nothing to certify"
+    CERTIFIED = "certified"
+    UNKNOWN = "not certified"
+    UNDECIDED = "certified without a verdict"
+    FAILED = "certified to answer worse"
 
 
 def standing(artifact: Artifact, run: RunConfig) -> tuple[Standing, str]:
-    """What is known, and a line that says it.
+    """What is known, and why in a few words.
 
-    A certificate holds for the engine's version and the execution precision that it was made with.
+    A PASS holds for the engine's version and the execution precision that it was made with. A FAIL holds for others
+    too, until it is certified again: what saturates is the CPU.
 
     Raises:
         BadArtifact: a certificate is not what its predictions give.
@@ -45,20 +47,25 @@ def standing(artifact: Artifact, run: RunConfig) -> tuple[Standing, str]:
     if artifact.manifest.precision == "fp32" and run.execution_precision == "fp32" or run.device != "cpu":
         return Standing.REFERENCE, ""
     cpu = class_here(run.backend)
-    what = f"{artifact.folder} on {run.backend}, CPU class {cpu.name if cpu else 'unknown'}"
     found = read_certificate(artifact, cpu.name, run.backend) if cpu else None
     if found is None:
-        return Standing.UNKNOWN, f"{what}: not certified; certify it: tiffin certify {artifact.folder}"
+        return Standing.UNKNOWN, "not certified"
     from ..records.certification import check_certificate  # statistics: only where there is something to check
 
     check_certificate(artifact, found)
     if found.verdict == "FAIL":
-        return Standing.FAILED, f"{what}: certified to answer worse ({found.reason})"
+        return Standing.FAILED, f"certified to answer worse ({found.reason})"
     if other := _other_engine(found, run):
-        return Standing.UNKNOWN, f"{what}: certified with {other}; certify it again: tiffin certify {artifact.folder}"
+        return Standing.UNKNOWN, f"certified with {other}"
     if found.verdict != "PASS":
-        return Standing.UNDECIDED, f"{what}: certified without a verdict ({found.reason})"
+        return Standing.UNDECIDED, f"certified without a verdict ({found.reason})"
     return Standing.CERTIFIED, ""
+
+
+def _line(artifact: Artifact, run: RunConfig, known: Standing, why: str) -> str:
+    cpu = class_here(run.backend)
+    about = f"{artifact.folder} on {run.backend}, CPU class {cpu.name if cpu else 'unknown'}: {why}"
+    return about + (f"; certify it: tiffin certify {artifact.folder}" if known is Standing.UNKNOWN else "")
 
 
 def _other_engine(found: Certificate, run: RunConfig) -> str:
@@ -78,26 +85,23 @@ def require(artifact: Artifact, run: RunConfig, allow_uncertified: bool) -> None
         NotCertified: it is known to answer worse here, and `allow_uncertified` is false.
         BadArtifact: a certificate is not what its predictions give.
     """
-    known, line = standing(artifact, run)
+    known, why = standing(artifact, run)
+    line = _line(artifact, run, known, why)
     if known is Standing.FAILED and not allow_uncertified:
-        raise NotCertified(
-            line,
-            "an artifact that is certified here",
-            _variant_that_passes(artifact, run)
-            or f"quantize with scheme cpu (`tiffin quantize`) and certify that, or {_ANYWAY}",
-        )
-    if line:
+        fix = f"quantize with scheme cpu (`tiffin quantize`) and certify that, or {_ANYWAY}"
+        raise NotCertified(line, "an artifact that is certified here", _variant_that_passes(artifact, run) or fix)
+    if why:
         _log.warning(line)
 
 
 def _variant_that_passes(artifact: Artifact, run: RunConfig) -> str:
     """How to load a neighbour of the same checkpoint that is certified here, or an empty string."""
-    passing = [
-        f"{other.folder} on {found.backend}"
-        for other in variants_of(artifact)
-        for found in read_certificates(other)
-        if standing(other, as_certified(run, found))[0] is Standing.CERTIFIED
-    ]
+    passing = {}
+    for other in variants_of(artifact):
+        with contextlib.suppress(BadArtifact):  # a broken certificate of a neighbour is not what was asked about
+            for found in read_certificates(other):
+                if standing(other, as_certified(run, found))[0] is Standing.CERTIFIED:
+                    passing[f"{other.folder} on {found.backend}"] = found
     return f"load {' or '.join(passing)}, certified here" if passing else ""
 
 
@@ -124,14 +128,17 @@ def choose(path: Path, variants: Sequence[Variant], allow_uncertified: bool) -> 
             _log.info("%s: variant %s", path, variant.name)
             return variant
     if not allow_uncertified:
-        said = ", ".join(f"{variant.name} {found.value}" for variant, found, _ in known)
+        said = "; ".join(f"{variant.name}: {why}" for variant, _, why in known)
         raise NotCertified(f"{path}: nothing in it is certified for this class of CPU: {said}",
                            "a variant that is", f"{_ANYWAY} to take the fastest")  # fmt: skip
-    _log.warning(known[0][2])
-    return able[0]
+    first, found, why = known[0]
+    _log.warning(_line(first.artifact, first.run, found, why))
+    return first
 
 
 def _has_engine(backend: str) -> bool:
-    """Asked without importing it: that may take a second an engine."""
+    """Asked, where it can be, without importing it: that may take a second an engine."""
+    if backend not in backends.names():
+        return False  # a plug-in's, on another machine
     engine = getattr(backends.backend(backend), "ENGINE", None)
-    return engine is None or backends.installed(engine)
+    return backends.installed(engine) if engine else backends.probe(backend).runs

@@ -278,7 +278,7 @@ def main() -> None:
     found = [row for engine in ENGINES for row in study([sys.executable], engine, None)]
     for emulator in asked.emulator:
         found += [row for engine in ENGINES for row in study(shlex.split(emulator), engine, asked.pythonpath)]
-    asked.out.write_text(json.dumps(found, indent=1) + "\n")
+    asked.out.write_text(json.dumps({"kind": "openvino-arm", "layers": found}, indent=1) + "\n")
     return None
 
 
