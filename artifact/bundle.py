@@ -36,6 +36,7 @@ _DAMAGED = (  # what zipfile raises of damaged content, and what reading its ind
 )
 _BOX = "box.json"
 _KEPT = ".files"  # while it is unpacked
+_MOST_BYTES = 64_000_000  # of a manifest or a claim; predictions of 100,000 photos take 5 MB
 _WHEN = (1980, 1, 1, 0, 0, 0)  # a zip's earliest: equal contents give equal bytes
 
 
@@ -145,11 +146,15 @@ def open_box(path: Path, cache: Path | None = None) -> Box:
     """
     if not path.is_file():
         raise BadArtifact(f"{path}: no such file", f"a {SUFFIX} file", "make one: `tiffin pack`")
-    folder = (cache or cache_folder() / "boxes") / sha256_file(path)[:32]
     try:
-        return _read(path, folder)
-    except (OSError, BadArtifact):  # not there yet, or some of it was deleted
-        shutil.rmtree(folder, ignore_errors=True)
+        folder = (cache or cache_folder() / "boxes") / sha256_file(path)[:32]
+    except OSError as error:
+        raise BadArtifact(f"{path}: cannot be read ({error.strerror})", "a readable file") from error
+    if folder.exists():
+        try:
+            return _read(path, folder)
+        except (OSError, ValueError, BadArtifact):  # some of it was changed or deleted
+            shutil.rmtree(folder, ignore_errors=True)
     with replaced_folder(folder, "set $TIFFIN_CACHE to a folder with room", keep=True) as draft:
         _unpack(path, draft)
     return _read(path, folder)
@@ -158,10 +163,12 @@ def open_box(path: Path, cache: Path | None = None) -> Box:
 def _unpack(path: Path, draft: Path) -> None:
     try:
         with zipfile.ZipFile(path) as box:
-            for name in dict.fromkeys(entry["name"] for entry in _entries(path, json.loads(box.read(_BOX)))):
+            for name in dict.fromkeys(
+                entry["name"] for entry in _entries(path, json.loads(_content(box, _BOX, _MOST_BYTES)))
+            ):
                 _unpack_artifact(box, name, draft)
             shutil.rmtree(draft / _KEPT, ignore_errors=True)
-            (draft / _BOX).write_bytes(box.read(_BOX))
+            (draft / _BOX).write_bytes(_content(box, _BOX, _MOST_BYTES))
     except _DAMAGED as error:
         raise BadArtifact(f"{path}: no box ({error})", f"a {SUFFIX} file written by `tiffin pack`") from error
 
@@ -179,7 +186,9 @@ def _entries(path: Path, index: Any) -> list[dict[str, Any]]:
         for entry in entries:
             if PurePosixPath(entry["name"]).name != entry["name"] or entry["name"] in ("", "..", _BOX, _KEPT):
                 raise BadArtifact(f"{path}: variant name {entry['name']!r} leaves the box", "a plain name")
-            str(entry["digest"]), RunConfig(**entry["run"]), dict(index["about"])
+            RunConfig(**entry["run"])
+            if not isinstance(entry["digest"], str) or not isinstance(index["about"], dict):
+                raise TypeError("digest or about")
         return list(entries)
     except (KeyError, TypeError, ValueError, BadInput) as error:
         if isinstance(error, BadArtifact):
@@ -190,14 +199,23 @@ def _entries(path: Path, index: Any) -> list[dict[str, Any]]:
 def _unpack_artifact(box: zipfile.ZipFile, name: str, draft: Path) -> None:
     folder = draft / name
     (folder / CLAIMS).mkdir(parents=True)
-    text = box.read(f"variants/{name}/{MANIFEST}")
+    text = _content(box, f"variants/{name}/{MANIFEST}", _MOST_BYTES)
     (folder / MANIFEST).write_bytes(text)
     for file in parse_manifest(text.decode(), name).files:
         _unpack_file(box, file, folder)
     inside = f"variants/{name}/{CLAIMS}/"
     for claim in box.namelist():
         if claim.startswith(inside) and "/" not in claim.removeprefix(inside) and claim != inside:
-            (folder / CLAIMS / claim.removeprefix(inside)).write_bytes(box.read(claim))
+            (folder / CLAIMS / claim.removeprefix(inside)).write_bytes(_content(box, claim, _MOST_BYTES))
+
+
+def _content(box: zipfile.ZipFile, name: str, most: int) -> bytes:
+    """One entry; a few bytes of a zip can unpack to any size, so what it says is bounded first."""
+    entry = box.getinfo(name)
+    if entry.file_size > most or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise BadArtifact(f"{box.filename}: {name} of {entry.file_size:,} bytes, method {entry.compress_type}",
+                          f"at most {most:,} bytes, stored or deflated")  # fmt: skip
+    return box.read(name)
 
 
 def _unpack_file(box: zipfile.ZipFile, file: ModelFile, folder: Path) -> None:
@@ -208,7 +226,7 @@ def _unpack_file(box: zipfile.ZipFile, file: ModelFile, folder: Path) -> None:
     kept = folder.parent / _KEPT / file.sha256
     if not kept.exists():
         kept.parent.mkdir(exist_ok=True)
-        kept.write_bytes(box.read(f"files/{file.sha256}"))
+        kept.write_bytes(_content(box, f"files/{file.sha256}", file.size_bytes))
     try:
         (folder / file.name).hardlink_to(kept)
     except OSError:

@@ -16,6 +16,7 @@ from .claims import read_claim
 from .store import CLAIMS, Artifact
 
 _PREFIX = "certificate-"
+CERTIFICATE_VERSION = 1
 
 WHOLE = "whole"  # all photos were answered there
 IDENTITY = "identity"  # some were, with the same bits as natively: the native answers to all photos stand for it
@@ -45,6 +46,7 @@ class Certificate:
         reference: digest of the artifact that flips count against.
         predictions: sha256 of the evidence.
         tiffin, created: version, and ISO 8601 time.
+        version: of this layout.
     """
 
     cpu_class: str
@@ -72,11 +74,13 @@ class Certificate:
     predictions: str
     tiffin: str
     created: str
+    version: int = CERTIFICATE_VERSION
 
     @property
     def kind(self) -> str:
-        """The claim's name: one certificate a class and backend, and one more from an emulator."""
-        return _kind(self.cpu_class, self.backend, bool(self.emulator))
+        """The claim's name: one certificate a class, backend and precision, and one more from an emulator."""
+        precision = "" if self.execution_precision == "fp32" else f"-{self.execution_precision}"
+        return f"{_prefix(self.cpu_class, self.backend)}{precision}" + ("-emulated" if self.emulator else "")
 
 
 def evidence_path(artifact: Artifact, certificate: Certificate) -> Path:
@@ -84,20 +88,20 @@ def evidence_path(artifact: Artifact, certificate: Certificate) -> Path:
     return artifact.folder / CLAIMS / f"{certificate.kind}.npz"
 
 
-def _kind(cpu_class: str, backend: str, emulated: bool) -> str:
-    return f"{_PREFIX}{cpu_class}-{backend}" + ("-emulated" if emulated else "")
+def _prefix(cpu_class: str, backend: str) -> str:
+    return f"{_PREFIX}{cpu_class}-{backend}"
 
 
-def read_certificate(artifact: Artifact, cpu_class: str, backend: str) -> Certificate | None:
-    """A class's certificate as it is written, not checked against its predictions; None if there is none.
+def certificates_for(artifact: Artifact, cpu_class: str, backend: str) -> list[Certificate]:
+    """A class's certificates on one backend as they are written, not checked against their predictions.
 
-    One from a real CPU goes before one from an emulator.
+    Those from a real CPU come first.
 
     Raises:
-        BadArtifact: it cannot be read, or is about another artifact.
+        BadArtifact: one cannot be read, or is about another artifact.
     """
-    real = _parse(artifact, _kind(cpu_class, backend, emulated=False))
-    return real or _parse(artifact, _kind(cpu_class, backend, emulated=True))
+    found = [each for each in read_certificates(artifact) if (each.cpu_class, each.backend) == (cpu_class, backend)]
+    return sorted(found, key=lambda each: bool(each.emulator))
 
 
 def read_certificates(artifact: Artifact) -> list[Certificate]:
@@ -115,6 +119,9 @@ def _parse(artifact: Artifact, kind: str) -> Certificate | None:
     if body is None:
         return None
     names = {field.name for field in dataclasses.fields(Certificate)}
+    if isinstance(body.get("version"), int) and body["version"] > CERTIFICATE_VERSION:
+        raise BadArtifact(f"{kind}: certificate version {body['version']}", f"at most {CERTIFICATE_VERSION}",
+                          "upgrade tiffin")  # fmt: skip
     try:
         found = Certificate(**{name: body[name] for name in names})
         rate, alarm = tuple(found.flip_rate), found.alarm and tuple(found.alarm)

@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from .. import machine
 from ..errors import BadInput
 
-ONEDNN_SWITCH = "ONEDNN_MAX_CPU_ISA"
+ONEDNN_SWITCHES = (
+    "ONEDNN_MAX_CPU_ISA",
+    "DNNL_MAX_CPU_ISA",
+)  # the second is its old name, read where the first is not set
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,8 @@ def class_here(backend: str = "") -> CpuClass | None:
     """
     flags, architecture = machine.cpu_flags(), platform.machine()
     own = class_of(flags, architecture)
-    limit = _BY_SWITCH.get(os.environ.get(ONEDNN_SWITCH, "").upper())
+    told = next((os.environ[name] for name in ONEDNN_SWITCHES if name in os.environ), "")
+    limit = _BY_SWITCH.get(told.upper())
     if own is None or limit is None or backend not in SWITCHED_BACKENDS or CPU_CLASSES[limit].machine != own.machine:
         return own
     return class_of(flags, architecture, at_most=limit)

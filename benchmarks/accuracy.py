@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from ..records import Predictions
 from .candidate import Candidate
 from .rounds import random_feeds
 from .workers.client import WorkerClient
+from .workers.place import KERNEL_SWITCHES
 
 BATCH = 16
 _CHUNK = 8  # calls between two moments at which an interrupted pass can go on
@@ -79,7 +81,10 @@ def _key(candidate: Candidate, photos: PreparedPhotos, applied: dict[str, object
     assert candidate.artifact is not None
     place = [candidate.place.name, list(candidate.place.argv_prefix), dict(candidate.place.env)]
     cpu = [machine.cpu_model(), machine.cpu_features()]
-    parts = [candidate.artifact.digest, applied, place, cpu, photos.digest(), batch]
+    parts: list[object] = [candidate.artifact.digest, applied, place, cpu, photos.digest(), batch]
+    switches = {name: os.environ[name] for name in KERNEL_SWITCHES if name in os.environ}
+    inherited = sorted((name, value) for name, value in switches.items() if name not in candidate.place.env)
+    parts += [part for part in (inherited, candidate.place.identity) if part]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
 
 

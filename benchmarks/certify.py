@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from .. import __version__, machine
-from ..artifact import Artifact
+from ..artifact import Artifact, RunConfig
 from ..artifact.certificate import IDENTITY, SAMPLE, WHOLE, Certificate
 from ..artifact.cpu_class import SWITCHED_BACKENDS, CpuClass, class_here, class_named
 from ..data.prepared import PreparedPhotos
-from ..errors import BadInput, TiffinError
+from ..errors import BadInput, Overlap, TiffinError
 from ..records import Predictions
 from ..records.certification import Evidence, figures, same_bits, write_certificate
 from .accuracy import score
@@ -35,6 +35,8 @@ from .workers.place import NATIVE, Place, limited_to
 # One photo a call, as a device has it: float kernels may round the same photo another way in another batch, and bits
 # are compared here.
 BATCH = 1
+
+_ELSEWHERE = "it runs on device {}: what is certified here is the CPU"
 
 Bar = Callable[[str, int], Callable[[int], None]]
 
@@ -92,31 +94,35 @@ class Outcome:
     took_s: float = 0.0
 
 
-def isa_target(name: str, backend: str) -> Target:
+def isa_target(name: str, run: RunConfig) -> Target:
     """This machine, or this machine limited to an instruction set.
 
     Raises:
         BadInput: no such class.
     """
-    cpu, own = class_named(name), class_here(backend)
+    cpu, own = class_named(name), class_here(run.backend)
+    if run.device != "cpu":
+        return Target(name, cpu, reason=_ELSEWHERE.format(run.device))
     if own == cpu:
         return Target(name, cpu)
     if own is None or cpu.machine != own.machine or not cpu.features <= machine.cpu_flags():
         return Target(name, cpu, reason=f"this CPU ({own.words if own else 'of no known class'}) has no {cpu.words}")
-    if backend not in SWITCHED_BACKENDS:
-        return Target(name, cpu, reason=f"{backend} has no switch for the instruction set: emulate one with --cpu")
+    if run.backend not in SWITCHED_BACKENDS:
+        return Target(name, cpu, reason=f"{run.backend} has no switch for the instruction set: emulate one with --cpu")
     return Target(name, cpu, limited_to(cpu))
 
 
-def emulated_target(name: str, backend: str) -> Target:
+def emulated_target(name: str, run: RunConfig) -> Target:
     """An emulated CPU.
 
     Raises:
         BadInput: none that can be emulated.
     """
     cpu = cpu_named(name)
+    if run.device != "cpu":
+        return Target(name, cpu.cpu_class, reason=_ELSEWHERE.format(run.device))
     try:
-        place, (_, version) = emulated(cpu, backend), find_qemu(cpu)
+        place, (_, version) = emulated(cpu, run.backend), find_qemu(cpu)
     except TiffinError as error:
         return Target(name, cpu.cpu_class, reason="; ".join(filter(None, (error.what, error.fix))))
     return Target(name, cpu.cpu_class, place, f"QEMU {version}")
@@ -177,18 +183,24 @@ class Certifier:
             return Outcome(target, reason=target.reason)
         began = time.monotonic()
         try:
-            if not target.emulator or self.options.everything:
-                answers, applied = self._answer(target, self.photos)
-                basis, evidence = WHOLE, Evidence.of(answers, self.reference)
-            else:
-                basis, evidence, applied = self._emulated(target)
-            certificate = certificate_of(target, basis, evidence, applied, self._context)
-            write_certificate(self._artifact, certificate, evidence)
-        except BadInput:  # photos that calibrated it, a folder that cannot be written: no other target will do better
+            basis, evidence, applied = self._evidence(target)
+        except Overlap:  # photos that calibrated it: no other target will do better
             raise
         except TiffinError as error:
             return Outcome(target, reason=error.what)
+        except OSError as error:
+            raise BadInput(f"cannot write to {self._cache} ({error.strerror})", "a writable folder with room",
+                           "choose another --out: answers are kept beside it") from error  # fmt: skip
+        certificate = certificate_of(target, basis, evidence, applied, self._context)
+        write_certificate(self._artifact, certificate, evidence)
         return Outcome(target, certificate, evidence, applied, took_s=round(time.monotonic() - began, 1))
+
+    def _evidence(self, target: Target) -> tuple[str, Evidence, Mapping[str, Any]]:
+        """Basis, answers, and what the engine applied."""
+        if target.emulator and not self.options.everything:
+            return self._emulated(target)
+        answers, applied = self._answer(target, self.photos)
+        return WHOLE, Evidence.of(answers, self.reference), applied
 
     @property
     def _artifact(self) -> Artifact:

@@ -104,8 +104,14 @@ def _row(body: Mapping[str, Any]) -> list[str]:
 
 
 def _verdict_notes(rows: Sequence[Row]) -> list[str]:
-    return [f"{name} {_where(body)}: {body['verdict']} at {body['margin'] * 100:.1f} point ({body['reason']}"
-            f"{_power(body)})" for name, body in rows]  # fmt: skip
+    from ..records.estimate import Decision, Verdict
+
+    return [
+        notes.verdict_line(
+            f"{name} {_where(body)}", Verdict(Decision(body["verdict"]), body["reason"]), body["margin"], _power(body)
+        )
+        for name, body in rows
+    ]
 
 
 def _notes(rows: Sequence[Row]) -> list[str]:

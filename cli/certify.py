@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from ..artifact.bundle import Variant
     from ..benchmarks.candidate import Candidate
     from ..benchmarks.certify import Outcome, Target
+    from ..data import Dataset, Photo
     from ..records import Record
 
 emulate = typer.Typer(no_args_is_help=True, help="Other CPUs, emulated by QEMU's user mode.")
@@ -55,7 +56,6 @@ def certify(
 ) -> None:
     """Is it as accurate on other classes of CPU? Default: the class of this one. See docs/cpus.md."""
     from .. import machine
-    from ..artifact.lineage import reference_of
     from ..benchmarks.accuracy import score
     from ..benchmarks.certify import BATCH, Certifier, CertifyOptions, Context
     from ..data import find_dataset
@@ -65,21 +65,17 @@ def certify(
     chosen = CertifyOptions(identity, photos, alarm, everything, seed)
     wanted = _words(isa), _words(cpu)
     _targets(wanted, found[0])  # an unknown word is refused before anything is measured
-    assert found[0].artifact is not None
-    folder = reference or reference_of(found[0].artifact).folder
-    base = options.candidates([str(folder)], None, threads, None)[0]
+    base = options.candidates([str(_reference(reference, found))], None, threads, None)[0]
     assert base.artifact is not None
-    host, digest = options.one_preprocess([base, *found]), base.artifact.digest
     dataset = find_dataset(data, progress=sys.stderr.isatty())
-    drawn = dataset.role(role)
+    drawn = _photos(dataset, role)
+    context = Context({"name": dataset.name, "kind": dataset.kind, "role": role, "count": len(drawn)},
+                      base.artifact.digest, margin)  # fmt: skip
     output.make_parent(out)
     render.echo_options(data=dataset.name, role=role, photos=len(drawn), reference=base.name, margin=margin, out=out)
-    about = {"name": dataset.name, "kind": dataset.kind, "role": role, "count": len(drawn)}
-    context = Context(about, digest, margin)
     cache = out.parent / "cache"
-    prepared = prepare_photos(drawn, host, cache, dataset.kind)
-    progress = render.TerminalProgress()
-    bar = (lambda name, total: lambda done: None) if as_json else progress.bar
+    prepared = prepare_photos(drawn, options.one_preprocess([base, *found]), cache, dataset.kind)
+    bar = (lambda name, total: lambda done: None) if as_json else render.TerminalProgress().bar
     answers, applied = score(base, prepared, cache, bar(f"reference {base.name}", len(prepared)), BATCH)
     outcomes: list[tuple[Candidate, Outcome]] = []
     for candidate in found:
@@ -94,20 +90,54 @@ def certify(
 
 
 def _words(text: str | None) -> list[str]:
-    return [word.strip().lower() for word in text.split(",") if word.strip()] if text else []
+    """Words between commas, each once."""
+    return list(dict.fromkeys(word.strip().lower() for word in text.split(",") if word.strip())) if text else []
+
+
+def _photos(dataset: Dataset, role: str) -> tuple[Photo, ...]:
+    """Raises BadInput for photos that the model may have learned from."""
+    if role not in ("confirm", "select"):
+        raise BadInput(f"role {role!r} to certify on", "confirm or select: photos that training has not seen")
+    return dataset.role(role)
+
+
+def _reference(named: Path | None, found: list[Candidate]) -> Path:
+    """The float32 artifact that all are compared with.
+
+    Raises:
+        BadInput: it is not float32, not found, or not the same for all.
+    """
+    from ..artifact import Artifact
+    from ..artifact.lineage import reference_of
+
+    if named is None:
+        ancestors = {each.digest: each for row in found if row.artifact for each in [reference_of(row.artifact)]}
+        if len(ancestors) > 1:
+            raise BadInput("artifacts that came from different fp32 artifacts", "those of one",
+                           "certify them apart, or name one with --reference")  # fmt: skip
+        return next(iter(ancestors.values())).folder
+    if (precision := Artifact.load(named).manifest.precision) != "fp32":
+        raise BadInput(f"{named}: a reference of precision {precision}", "the fp32 artifact")
+    return named
 
 
 def _targets(wanted: tuple[list[str], list[str]], candidate: Candidate) -> list[Target]:
+    """Where to certify one artifact; the class of this CPU where nothing was named.
+
+    Raises:
+        BadInput: an unknown word, or this CPU is of no class.
+    """
     from ..artifact.cpu_class import class_here
     from ..benchmarks.certify import emulated_target, isa_target
 
     assert candidate.run is not None
-    backend = candidate.run.backend
-    own = class_here(backend)
+    own = class_here(candidate.run.backend)
     if not any(wanted) and own is None:
         raise BadInput("this CPU is of no class that is known", "a class of docs/cpus.md", "name CPUs with --cpu")
-    isas = wanted[0] if any(wanted) else [own.name]  # type: ignore[union-attr]
-    return [isa_target(name, backend) for name in isas] + [emulated_target(name, backend) for name in wanted[1]]
+    isas = wanted[0] if any(wanted) or own is None else [own.name]
+    return [isa_target(name, candidate.run) for name in isas] + [
+        emulated_target(name, candidate.run) for name in wanted[1]
+    ]
 
 
 def certificates(

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from .. import machine
 from ..artifact import Artifact, RunConfig
-from ..artifact.certificate import Certificate, read_certificate, read_certificates
-from ..artifact.cpu_class import class_here
+from ..artifact.certificate import Certificate, certificates_for, read_certificates
+from ..artifact.cpu_class import CpuClass, class_here
 from ..artifact.lineage import variants_of
+from ..artifact.scheme import SCHEMES
 from ..errors import BadArtifact, EngineMissing, NotCertified
 from . import backends
 
@@ -47,32 +48,48 @@ def standing(artifact: Artifact, run: RunConfig) -> tuple[Standing, str]:
     if artifact.manifest.precision == "fp32" and run.execution_precision == "fp32" or run.device != "cpu":
         return Standing.REFERENCE, ""
     cpu = class_here(run.backend)
-    found = read_certificate(artifact, cpu.name, run.backend) if cpu else None
-    if found is None:
-        return Standing.UNKNOWN, "not certified"
+    held = certificates_for(artifact, cpu.name, run.backend) if cpu else []
+    if not held:
+        return _elsewhere(artifact, run, cpu)
     from ..records.certification import check_certificate  # statistics: only where there is something to check
 
-    check_certificate(artifact, found)
-    if found.verdict == "FAIL":
-        return Standing.FAILED, f"certified to answer worse ({found.reason})"
-    if other := _other_engine(found, run):
-        return Standing.UNKNOWN, f"certified with {other}"
-    if found.verdict != "PASS":
-        return Standing.UNDECIDED, f"certified without a verdict ({found.reason})"
+    for found in held:
+        check_certificate(artifact, found)
+    valid = [found for found in held if not _other_engine(found, run)]
+    for found in valid[:1] or held:
+        if found.verdict == "FAIL":
+            return Standing.FAILED, f"certified to answer worse ({found.reason})"
+    if not valid:
+        return Standing.UNKNOWN, f"certified with {_other_engine(held[0], run)}"
+    if valid[0].verdict != "PASS":
+        return Standing.UNDECIDED, f"certified without a verdict ({valid[0].reason})"
     return Standing.CERTIFIED, ""
+
+
+def _elsewhere(artifact: Artifact, run: RunConfig, cpu: CpuClass | None) -> tuple[Standing, str]:
+    """Without a certificate for this class: what those for others and the artifact's scheme tell."""
+    passed = [each for each in read_certificates(artifact) if each.verdict == "PASS"]
+    others = sorted({f"{each.cpu_class} with {each.backend}" for each in passed})
+    scheme = artifact.manifest.scheme
+    if others and cpu and cpu.saturates and scheme in SCHEMES and SCHEMES[scheme].needs_vnni:
+        return Standing.FAILED, f"certified on {', '.join(others)} alone, and its scheme {scheme} needs VNNI"
+    return Standing.UNKNOWN, "not certified" + (f" (but on {', '.join(others)})" if others else "")
 
 
 def _line(artifact: Artifact, run: RunConfig, known: Standing, why: str) -> str:
     cpu = class_here(run.backend)
     about = f"{artifact.folder} on {run.backend}, CPU class {cpu.name if cpu else 'unknown'}: {why}"
-    return about + (f"; certify it: tiffin certify {artifact.folder}" if known is Standing.UNKNOWN else "")
+    if known is not Standing.UNKNOWN:
+        return about
+    precision = "" if run.execution_precision == "fp32" else f" --precision {run.execution_precision}"
+    return f"{about}; certify it: tiffin certify {artifact.folder}@{run.backend}{precision}"
 
 
 def _other_engine(found: Certificate, run: RunConfig) -> str:
     """In what the certified run differs from this one, or an empty string."""
     here = machine.versions((run.backend,)).get(run.backend)  # the package is not imported: it may take a second
-    if here and here != found.engine_version:
-        return f"{run.backend} {found.engine_version}, here is {here}"
+    if here != found.engine_version and backends.installed(run.backend):
+        return f"{run.backend} {found.engine_version}, here is {here or 'a version that is not known'}"
     if run.execution_precision != found.execution_precision:
         return f"float layers in {found.execution_precision}, asked for {run.execution_precision}"
     return ""
@@ -100,7 +117,8 @@ def _variant_that_passes(artifact: Artifact, run: RunConfig) -> str:
     for other in variants_of(artifact):
         with contextlib.suppress(BadArtifact):  # a broken certificate of a neighbour is not what was asked about
             for found in read_certificates(other):
-                if standing(other, as_certified(run, found))[0] is Standing.CERTIFIED:
+                certified = standing(other, as_certified(run, found))[0] is Standing.CERTIFIED
+                if certified and _has_engine(found.backend):
                     passing[f"{other.folder} on {found.backend}"] = found
     return f"load {' or '.join(passing)}, certified here" if passing else ""
 

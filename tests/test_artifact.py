@@ -22,7 +22,7 @@ from tiffin.artifact import Artifact, Preprocess, Producer, RunConfig, TensorSpe
 from tiffin.artifact.bundle import BOX_VERSION, Variant, open_box, pack
 from tiffin.artifact.certificate import Certificate, read_certificates
 from tiffin.artifact.claims import read_claim, write_claim
-from tiffin.artifact.cpu_class import CPU_CLASSES, ONEDNN_SWITCH, class_here, class_named, class_of
+from tiffin.artifact.cpu_class import CPU_CLASSES, ONEDNN_SWITCHES, class_here, class_named, class_of
 from tiffin.artifact.lineage import reference_of, variants_of
 from tiffin.artifact.manifest import MANIFEST_VERSION, Manifest, parse_manifest
 from tiffin.artifact.scheme import SCHEMES, scheme_named
@@ -473,9 +473,9 @@ def put_in(monkeypatch: pytest.MonkeyPatch, cpu: str, switch: str | None = None)
     architecture, flags, _ = CPUS[cpu]
     monkeypatch.setattr(machine, "cpu_flags", lambda: frozenset(flags.split()))
     monkeypatch.setattr(platform, "machine", lambda: architecture)
-    monkeypatch.delenv(ONEDNN_SWITCH, raising=False)
+    monkeypatch.delenv(ONEDNN_SWITCHES[0], raising=False)
     if switch is not None:
-        monkeypatch.setenv(ONEDNN_SWITCH, switch)
+        monkeypatch.setenv(ONEDNN_SWITCHES[0], switch)
 
 
 @pytest.mark.parametrize(
@@ -628,8 +628,9 @@ def certificate(artifact: Artifact, cpu_class: str) -> Certificate:
     top = np.where(np.arange(100)[:, None] == 7, 1, base.top)
     evidence = Evidence.of(dataclasses.replace(base, top=top), base)
     made = Certificate(
-        cpu_class, "null", "1", "fp32", "native", "", "whole", {"name": "tiny", "count": 100}, margin=0.01, native_class="",
-        reference="ab" * 32, tiffin="0", created="2026-01-01T00:00:00+00:00", **figures(evidence, "whole", 0.01),
+        cpu_class, "null", "1", "fp32", "native", "", "whole", {"name": "tiny", "count": 100},
+        margin=0.01, native_class="", reference="ab" * 32, tiffin="0",
+        created="2026-01-01T00:00:00+00:00", **figures(evidence, "whole", 0.01),
     )  # fmt: skip
     write_certificate(artifact, made, evidence)
     return made

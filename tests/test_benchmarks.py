@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 import tiffin
 from tiffin import machine
 from tiffin.artifact import Artifact, RunConfig
-from tiffin.artifact.certificate import read_certificate
+from tiffin.artifact.certificate import certificates_for
 from tiffin.artifact.cpu_class import class_here, class_named, class_of
 from tiffin.artifact.store import save
 from tiffin.benchmarks import accuracy, loadgen, rounds
@@ -803,8 +803,8 @@ def sysroots(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_this_cpu_is_certified_on_all_photos(certifier, monkeypatch: pytest.MonkeyPatch) -> None:
     flags_of(monkeypatch, "sse4_1", "avx2")
     made = certifier()
-    outcome = made.certify(isa_target("avx2", "onnxruntime"))
-    found = read_certificate(made.candidate.artifact, "avx2", "onnxruntime")
+    outcome = made.certify(isa_target("avx2", RunConfig("onnxruntime")))
+    found = certificates_for(made.candidate.artifact, "avx2", "onnxruntime")[0]
     assert outcome.certificate == found and outcome.reason == "" and outcome.applied["threads"] == 1
     assert (found.basis, found.place, found.emulator, found.n, found.answered) == ("whole", "native", "", 48, 48)
     assert found.verdict in ("PASS", "INCONCLUSIVE") and found.margin == 0.2 and 0 < found.power <= 1
@@ -814,13 +814,13 @@ def test_this_cpu_is_certified_on_all_photos(certifier, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("backend", ["openvino", "torch"])
 def test_a_lower_instruction_set_limits_the_engine(certifier, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     flags_of(monkeypatch, "sse4_1", "avx2", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni")
-    assert isa_target("vnni", backend).place == NATIVE
+    assert isa_target("vnni", RunConfig(backend)).place == NATIVE
     for name, word in (("sse41", "SSE41"), ("avx2", "AVX2"), ("avx512", "AVX512_CORE")):
-        target = isa_target(name, backend)
+        target = isa_target(name, RunConfig(backend))
         assert target.reason == "" and target.place.env["ONEDNN_MAX_CPU_ISA"] == word
     monkeypatch.undo()
     if backend == "openvino" and class_here().machine == "x86_64":
-        found = certifier(backend).certify(isa_target("sse41", backend)).certificate
+        found = certifier(backend).certify(isa_target("sse41", RunConfig(backend))).certificate
         assert (found.cpu_class, found.place, found.basis) == ("sse41", "limited to sse41", "whole")
 
 
@@ -837,32 +837,32 @@ def test_what_this_cpu_or_engine_cannot_do_is_a_reason(
     certifier, monkeypatch: pytest.MonkeyPatch, name: str, backend: str, said: str
 ) -> None:
     flags_of(monkeypatch, "sse4_1", "avx2")
-    outcome = certifier(backend).certify(isa_target(name, backend))
+    outcome = certifier(backend).certify(isa_target(name, RunConfig(backend)))
     assert outcome.certificate is None and re.search(said, outcome.reason)
 
 
 @pytest.mark.parametrize(("name", "kind"), [("avx3", "class"), ("cortex-a9", "CPU")])
 def test_unknown_words_for_cpus_are_refused(name: str, kind: str) -> None:
     with pytest.raises(BadInput, match=f"unknown .*{name}.*"):
-        isa_target(name, "openvino") if kind == "class" else emulated_target(name, "openvino")
+        isa_target(name, RunConfig("openvino")) if kind == "class" else emulated_target(name, RunConfig("openvino"))
 
 
 def test_without_qemu_the_reason_is_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    assert "apt-get install qemu-user-static" in emulated_target("haswell", "onnxruntime").reason
+    assert "apt-get install qemu-user-static" in emulated_target("haswell", RunConfig("onnxruntime")).reason
 
 
 def test_an_old_qemu_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = script(tmp_path / "qemu-x86_64-static", "echo qemu-x86_64 version 5.2.0")
     monkeypatch.setenv("PATH", str(Path(place.python).parent))
-    assert "QEMU 5.2.0" in emulated_target("haswell", "onnxruntime").reason
+    assert "QEMU 5.2.0" in emulated_target("haswell", RunConfig("onnxruntime")).reason
 
 
 def test_a_cpu_that_is_not_set_up_says_how(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     need_qemu("cortex-a72")
     monkeypatch.setenv("TIFFIN_CACHE", str(tmp_path))
-    assert "tiffin emulate setup cortex-a72" in emulated_target("cortex-a72", "onnxruntime").reason
-    assert "no wheel of torch" in emulated_target("cortex-a72", "torch").reason
+    assert "tiffin emulate setup cortex-a72" in emulated_target("cortex-a72", RunConfig("onnxruntime")).reason
+    assert "no wheel of torch" in emulated_target("cortex-a72", RunConfig("torch")).reason
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
@@ -870,7 +870,7 @@ def test_an_emulated_haswell_is_certified_by_identity_or_by_sample(certifier, ba
     """Tens of photos on a CPU that is not here: the emulated run of CI."""
     need_qemu("haswell")
     made = certifier(backend, identity_photos=16, sample_photos=24, alarm_photos=4)
-    found = made.certify(emulated_target("haswell", backend)).certificate
+    found = made.certify(emulated_target("haswell", RunConfig(backend))).certificate
     assert (found.cpu_class, found.place) == ("avx2", "emulated haswell") and found.emulator.startswith("QEMU ")
     evidence = check_certificate(made.candidate.artifact, found)
     if found.basis == "identity":
@@ -886,7 +886,7 @@ def test_an_emulated_cortex_a76_answers_with_onnxruntimes_own_wheel(
     monkeypatch.setenv("TIFFIN_CACHE", str(sysroots))
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")  # of this machine: it must not reach that one
     made = certifier(identity_photos=16, sample_photos=32, alarm_photos=8)
-    outcome = made.certify(emulated_target("cortex-a76", "onnxruntime"))
+    outcome = made.certify(emulated_target("cortex-a76", RunConfig("onnxruntime")))
     assert outcome.reason == "" and outcome.certificate.cpu_class == "dotprod"
     assert outcome.certificate.engine_version == machine.versions(("onnxruntime",))["onnxruntime"]
     assert outcome.certificate.agreement > 0.7
@@ -916,7 +916,7 @@ def test_an_emulated_crash_is_a_reason_not_an_end(certifier, tmp_path: Path) -> 
 
 def test_an_interrupted_certification_goes_on(certifier, asked, monkeypatch: pytest.MonkeyPatch) -> None:
     flags_of(monkeypatch, "sse4_1", "avx2")
-    made, target = certifier(), isa_target("avx2", "onnxruntime")
+    made, target = certifier(), isa_target("avx2", RunConfig("onnxruntime"))
     asked.clear()
 
     def stop(done: int) -> None:
@@ -925,7 +925,7 @@ def test_an_interrupted_certification_goes_on(certifier, asked, monkeypatch: pyt
     made._bar = lambda name, total: stop
     with pytest.raises(KeyboardInterrupt):
         made.certify(target)
-    assert asked == [(0, 1)] and read_certificate(made.candidate.artifact, "avx2", "onnxruntime") is None
+    assert asked == [(0, 1)] and certificates_for(made.candidate.artifact, "avx2", "onnxruntime") == []
     assert certifier().certify(target).certificate.n == 48 and asked[1] == (1, 2) and len(asked) == 48
 
 
@@ -934,7 +934,7 @@ def test_an_artifact_that_cannot_be_written_is_an_error(certifier, monkeypatch: 
     made = certifier()
     (made.candidate.artifact.folder / "claims").write_text("in the way")
     with pytest.raises(BadInput, match="cannot write"):
-        made.certify(isa_target("avx2", "onnxruntime"))
+        made.certify(isa_target("avx2", RunConfig("onnxruntime")))
 
 
 @given(st.integers(1, 60), st.integers(0, 60), st.integers(1, 20), st.integers(0, 9))

@@ -891,6 +891,8 @@ def test_nothing_that_can_be_certified_is_an_error_with_its_record(
         (("--cpu", "cortex-a9"), "unknown CPU 'cortex-a9'"),
         (("--margin", "0"), "margin 0"),
         (("--role", "holiday"), "holiday"),
+        (("--role", "train"), "role 'train' to certify on"),
+        (("--reference", "int8"), "a reference of precision int8"),
     ],
 )
 def test_wrong_words_for_certify(refused: Run, int8: Path, avx2: None, photo_folder: Path, words, said: str) -> None:

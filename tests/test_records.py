@@ -27,7 +27,7 @@ from scipy import stats
 import tiffin
 from tiffin import machine
 from tiffin.artifact import Artifact, Producer, RunConfig, TensorSpec
-from tiffin.artifact.certificate import Certificate, evidence_path, read_certificate, read_certificates
+from tiffin.artifact.certificate import Certificate, certificates_for, evidence_path, read_certificates
 from tiffin.artifact.manifest import Manifest
 from tiffin.artifact.store import save
 from tiffin.errors import BadArtifact, BadInput
@@ -1755,7 +1755,7 @@ def certificate_of(evidence: Evidence, basis: str = "whole", **changed: object) 
             "margin": 0.01,
             "native_class": "vnni" if basis == "identity" else "",
             "reference": "ab" * 32,
-            "tiffin": "0.1",
+            "tiffin": tiffin.__version__,
             "created": "2026-01-01T00:00:00+00:00",
             **figures(evidence, basis, 0.01),
             **changed,
@@ -1766,7 +1766,7 @@ def certificate_of(evidence: Evidence, basis: str = "whole", **changed: object) 
 def written(artifact: Artifact, evidence: Evidence, basis: str = "whole", **changed: object) -> Certificate:
     """Written beside an artifact and read again."""
     write_certificate(artifact, certificate_of(evidence, basis, **changed), evidence)
-    found = read_certificate(artifact, "avx2", "onnxruntime")
+    found = certificates_for(artifact, "avx2", "onnxruntime")[0]
     assert found is not None
     return found
 
@@ -1775,7 +1775,7 @@ def edit_json(artifact: Artifact, **fields: object) -> Certificate:
     """The certificate with some fields written over by hand, as it is read."""
     path = artifact.folder / "claims/certificate-avx2-onnxruntime.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
-    found = read_certificate(artifact, "avx2", "onnxruntime")
+    found = certificates_for(artifact, "avx2", "onnxruntime")[0]
     assert found is not None
     return found
 
@@ -1957,8 +1957,7 @@ def test_a_certificate_under_another_classs_name_is_refused(certified: Artifact,
     path = evidence_path(artifact, written(artifact, evidence_of(FEW_FLIPS)))
     for ending in (".npz", ".json"):
         path.with_suffix(ending).rename(path.parent / f"certificate-vnni-onnxruntime{ending}")
-    assert read_certificate(artifact, "avx2", "onnxruntime") is None
-    for read in (lambda: read_certificate(artifact, "vnni", "onnxruntime"), lambda: read_certificates(artifact)):
+    for read in (lambda: certificates_for(artifact, "vnni", "onnxruntime"), lambda: read_certificates(artifact)):
         with pytest.raises(BadArtifact, match="vnni-onnxruntime.json: says certificate-avx2-onnxruntime"):
             read()
 
@@ -1968,7 +1967,7 @@ def test_another_artifacts_certificate_is_refused(certified: Artifact, tmp_path:
     other = save(tmp_path / "a", replace(certified.manifest, temperature=2.0), {"model.bin": b"model"})
     shutil.copytree(certified.folder / "claims", other.folder / "claims")
     with pytest.raises(BadArtifact, match=f"about artifact {certified.digest[:12]}"):
-        read_certificate(other, "avx2", "onnxruntime")
+        certificates_for(other, "avx2", "onnxruntime")[0]
 
 
 def test_a_certificate_that_lacks_a_field_is_refused(certified: Artifact) -> None:
@@ -1977,16 +1976,16 @@ def test_a_certificate_that_lacks_a_field_is_refused(certified: Artifact) -> Non
     for name in ("verdict", "flip_rate", "cpu_class", "created"):
         path.write_text(json.dumps({key: value for key, value in whole.items() if key != name}))
         with pytest.raises(BadArtifact, match=f"no certificate.*{name}"):
-            read_certificate(certified, "avx2", "onnxruntime")
+            certificates_for(certified, "avx2", "onnxruntime")[0]
     for wrong in ({"flip_rate": 0.5}, {"alarm": 3}):
         path.write_text(json.dumps({**whole, **wrong}))
         with pytest.raises(BadArtifact, match="no certificate"):
-            read_certificate(certified, "avx2", "onnxruntime")
+            certificates_for(certified, "avx2", "onnxruntime")[0]
 
 
 def test_an_artifact_lists_its_certificates(certified: Artifact, tmp_path: Path) -> None:
     artifact = save(tmp_path / "a", certified.manifest, {"model.bin": b"model"})
-    assert read_certificates(artifact) == [] and read_certificate(artifact, "avx2", "onnxruntime") is None
+    assert read_certificates(artifact) == [] and certificates_for(artifact, "avx2", "onnxruntime") == []
     evidence = evidence_of(FEW_FLIPS)
     made = [
         certificate_of(evidence, cpu_class=cpu, backend=backend)

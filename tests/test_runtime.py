@@ -896,7 +896,7 @@ def test_int8_that_is_not_certified_opens_with_one_line(
         assert session.run({"photos": photos[:2]})["logits"].shape == (2, 4)
     (line,) = logged(avx2)
     assert "CPU class avx2" in line and "on onnxruntime" in line and "not certified" in line and "\n" not in line
-    assert line.endswith(f"tiffin certify {artifact.folder}")
+    assert line.endswith(f"tiffin certify {artifact.folder}@onnxruntime")
 
 
 def test_int8_that_is_certified_here_opens_silently(
@@ -929,6 +929,22 @@ def test_what_a_certificate_does_not_say_of_this_run_is_one_line(
     assert resolve(artifact)[0] is artifact
     (line,) = logged(avx2)
     assert said in line and "CPU class avx2" in line and "\n" not in line
+
+
+def test_a_file_that_is_certified_with_vnni_only_is_refused_without_it(
+    avx2: pytest.LogCaptureFixture, onnx_artifact: Artifact, tmp_path: Path
+) -> None:
+    portable = quantized(onnx_artifact, tmp_path / "portable")
+    full = save(tmp_path / "full", dataclasses.replace(portable.manifest, scheme="cpu-vnni", temperature=2.0),
+                {"model.onnx": portable.model_path})  # fmt: skip
+    assert resolve(full)[0] is full  # nothing is known of it: one line
+    certify(full, cpu_class="vnni")
+    certify(portable)
+    with pytest.raises(NotCertified, match="certified on vnni with onnxruntime alone, .* needs VNNI") as caught:
+        resolve(full)
+    assert caught.value.fix.startswith(f"load {portable.folder} on onnxruntime")
+    assert resolve(full, allow_uncertified=True)[0] is full
+    assert resolve(portable)[0] is portable
 
 
 def test_a_cpu_of_no_class_has_no_certificate(

@@ -50,7 +50,8 @@ def unpack_debian(root: Path, scratch: Path, architecture: str, say: Say) -> dic
     """
     for program in ("apt-get", "dpkg-deb"):
         if shutil.which(program) is None:
-            raise EngineMissing(f"no {program} here", "Debian's package tools: a Debian system or container", "")
+            raise EngineMissing(f"no {program} here", "Debian's package tools",
+                                "do it on a Debian machine or in a container")  # fmt: skip
     environment = {"APT_CONFIG": str(_apt_config(scratch, architecture))}
     say(f"fetching Debian's list of {architecture} packages")
     _run(["apt-get", "-q", "update"], environment, f"apt cannot read its lists of {architecture} packages")
@@ -150,4 +151,5 @@ def _run(command: list[str], environment: dict[str, str], what: str) -> None:
         words = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
         errors = [line for line in words if line.startswith(("E:", "ERROR:"))] or words or ["it said nothing"]
         raise BadInput(f"{what}: {errors[-1].strip()[:300]}", "a package registry that answers, and room on the disk",
-                       "check the network and the disk, then do it again")  # fmt: skip
+                       "check network and disk, then do it again; Ubuntu's usual sources have no arm64 packages, "
+                       "Debian's have")  # fmt: skip

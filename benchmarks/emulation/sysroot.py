@@ -17,7 +17,7 @@ from ... import __name__ as package
 from ...artifact.files import replaced_folder
 from ...errors import BadInput, EngineMissing
 from ...machine import cache_folder, usable_cores, utc_now, versions
-from ..workers.place import Place
+from ..workers.place import KERNEL_SWITCHES, Place
 from . import packages
 from .cpus import EmulatedCpu
 from .qemu import find_qemu
@@ -28,8 +28,10 @@ _RECIPE = 1  # raised when what a sysroot holds changes
 _ABOUT = "sysroot.json"
 _START_TIMEOUT_S = 1200.0  # an emulated engine compiles a model a hundred times slower
 _NEEDED_BYTES = 700_000_000  # packages, wheels and what they unpack to
-# Of this machine's environment, what would mislead a Python or a BLAS of another CPU.
-_UNSET = ("PYTHONHOME", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "LD_PRELOAD", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+# Of this machine's environment, what would choose kernels for another CPU than the emulated one.
+_KERNELS = (*KERNEL_SWITCHES, "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+# And what would mislead a Python of another system.
+_UNSET = (*_KERNELS, "PYTHONHOME", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "LD_PRELOAD")
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,12 @@ def wheels_wanted(engines: Sequence[str] = ENGINES) -> tuple[str, ...]:
 
 def folder_of(cpu: EmulatedCpu, wheels: Sequence[str]) -> Path:
     """Named by the digest of all that decides its content, the day's Debian packages aside: its record has those."""
-    recipe = [_RECIPE, cpu.name, cpu.model, dict(cpu.cpuinfo), cpu.midr, list(packages.PACKAGES), sorted(wheels)]
-    digest = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:12]
+    digest = hashlib.sha256(json.dumps([_recipe(cpu), sorted(wheels)]).encode()).hexdigest()[:12]
     return _sysroots() / f"{cpu.name}-{digest}"
+
+
+def _recipe(cpu: EmulatedCpu) -> list[object]:
+    return [_RECIPE, cpu.name, cpu.model, dict(cpu.cpuinfo), cpu.midr, list(packages.PACKAGES)]
 
 
 def find(cpu: EmulatedCpu, engine: str) -> Sysroot | None:
@@ -83,7 +88,7 @@ def find(cpu: EmulatedCpu, engine: str) -> Sysroot | None:
     here = versions((engine,)).get(engine)
     for folder in sorted(_sysroots().glob(f"{cpu.name}-*"), key=lambda path: path.stat().st_mtime, reverse=True):
         found = _complete(folder)
-        if found and found.version(engine) == here:
+        if here and found and found.about["recipe"] == _recipe(cpu) and found.version(engine) == here:
             return found
     return None
 
@@ -113,8 +118,9 @@ def remove(cpu: EmulatedCpu) -> int:
 
 def _complete(folder: Path) -> Sysroot | None:
     try:
-        return Sysroot(folder, json.loads((folder / _ABOUT).read_text()))
-    except (OSError, ValueError):
+        about = json.loads((folder / _ABOUT).read_text())
+        return Sysroot(folder, about) if {"recipe", "wheels", "debian"} <= about.keys() else None
+    except (OSError, ValueError, AttributeError):
         return None
 
 
@@ -135,7 +141,9 @@ def set_up(cpu: EmulatedCpu, wheels: Sequence[str], say: packages.Say) -> Sysroo
             python = packages.python_of(draft).name.removeprefix("python")
             installed = packages.install_wheels(draft / "site", wheels, python, tags, say)
             write_kernel_files(draft, cpu, usable_cores())
-            about = {"cpu": cpu.name, "created": utc_now(), "debian": debs, "wheels": installed}
+            # What is not in the sysroot is looked up on this machine: its packages must not be found.
+            (draft / f"usr/local/lib/python{python}/dist-packages").mkdir(parents=True)
+            about = {"cpu": cpu.name, "recipe": _recipe(cpu), "created": utc_now(), "debian": debs, "wheels": installed}
             (draft / _ABOUT).write_text(json.dumps(about, indent=1))
         found = _complete(folder)
     assert found is not None
@@ -174,31 +182,36 @@ def emulated(cpu: EmulatedCpu, engine: str) -> Place:
     Raises:
         EngineMissing: QEMU, the engine's wheel or the sysroot is missing.
     """
-    program, _ = find_qemu(cpu)
+    program, version = find_qemu(cpu)
     name, model = f"emulated {cpu.name}", (program, "-cpu", cpu.model)
     if not cpu.debian and platform.machine() != cpu.machine:
         raise EngineMissing(f"{cpu.name} is emulated with this machine's own Python", f"a machine of {cpu.machine}")
     if not cpu.debian:
-        return Place(name, model, start_timeout_s=_START_TIMEOUT_S)
+        return Place(name, model, dict.fromkeys(_KERNELS), start_timeout_s=_START_TIMEOUT_S, identity=version)
     if engine not in ENGINES:
         raise EngineMissing(f"no wheel of {engine} for {cpu.name}", f"one of {', '.join(ENGINES)}")
     sysroot = find(cpu, engine)
     if sysroot is None:
         raise EngineMissing(f"no sysroot of {cpu.name} with {engine} {versions((engine,)).get(engine)}", "one set up",
                             f"set it up: `tiffin emulate setup {cpu.name}`")  # fmt: skip
-    environment = {**dict.fromkeys(_UNSET), "PYTHONDONTWRITEBYTECODE": "1",
+    environment = {**dict.fromkeys(_UNSET), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONNOUSERSITE": "1",
                    "PYTHONPATH": f"{sysroot.root / 'site'}{os.pathsep}{_code(sysroot)}"}  # fmt: skip
     prefix = (*model, "-L", str(sysroot.root))
-    return Place(name, prefix, environment, str(sysroot.python), start_timeout_s=_START_TIMEOUT_S)
+    content = hashlib.sha256(json.dumps(sysroot.about, sort_keys=True).encode()).hexdigest()[:16]
+    return Place(name, prefix, environment, str(sysroot.python), start_timeout_s=_START_TIMEOUT_S,
+                 identity=f"{version} {content}")  # fmt: skip
 
 
 def _code(sysroot: Sysroot) -> Path:
     """A folder in the sysroot through which its Python finds this package, and no other package of this machine."""
-    folder, here = sysroot.root / "code", Path(__file__).parents[2]
+    here = Path(__file__).parents[2]
+    folder = sysroot.root / "code" / hashlib.sha256(str(here).encode()).hexdigest()[:12]
     link = folder / package.split(".")[0]
-    if not (link.is_symlink() and link.readlink() == here):
-        folder.mkdir(exist_ok=True)
-        fresh = Path(tempfile.mktemp(dir=folder))  # noqa: S306  a name for a link, renamed over the old one
-        fresh.symlink_to(here)
-        fresh.replace(link)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            link.symlink_to(here)
+    except OSError as error:
+        raise EngineMissing(f"cannot write {folder} ({error.strerror})", "a sysroot of one's own",
+                            "set $TIFFIN_CACHE to a writable folder and set it up there") from error  # fmt: skip
     return folder

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ...artifact.cpu_class import ONEDNN_SWITCH, CpuClass, class_named
+from ...artifact.cpu_class import ONEDNN_SWITCHES, CpuClass, class_named
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Place:
         delay: each call is prolonged by this part of its own duration, spinning: a known truth for studies of the
             harness itself.
         start_timeout_s: how long it may take to start, and to open an artifact.
+        identity: what else answers there depend on, such as an emulator's version and a sysroot's content.
     """
 
     name: str = "native"
@@ -31,16 +32,19 @@ class Place:
     cpus: tuple[int, ...] | None = None
     delay: float = 0.0
     start_timeout_s: float = 120.0
+    identity: str = ""
 
 
 # What limits torch's own kernels, which are not oneDNN's, beside oneDNN's switch (ATen's CPU dispatch).
 _ATEN_SWITCH = "ATEN_CPU_CAPABILITY"
+# All that makes an engine take other kernels than the CPU has: answers belong to their values.
+KERNEL_SWITCHES = (*ONEDNN_SWITCHES, _ATEN_SWITCH, "FBGEMM_ENABLE_INSTRUCTIONS")
 
 
 def limited_to(cpu: CpuClass) -> Place:
     """Natively, with oneDNN's kernels limited to a class of CPU: their int8 answers are those of such a CPU."""
     aten = "default" if cpu.name == "sse41" else "avx512" if "avx512f" in cpu.features else "avx2"
-    return Place(f"limited to {cpu.name}", env={ONEDNN_SWITCH: cpu.onednn, _ATEN_SWITCH: aten})
+    return Place(f"limited to {cpu.name}", env={ONEDNN_SWITCHES[0]: cpu.onednn, _ATEN_SWITCH: aten})
 
 
 NATIVE = Place()
