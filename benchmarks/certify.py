@@ -106,7 +106,8 @@ def isa_target(name: str, run: RunConfig) -> Target:
     if own == cpu:
         return Target(name, cpu)
     if own is None or cpu.machine != own.machine or not cpu.features <= machine.cpu_flags():
-        return Target(name, cpu, reason=f"this CPU ({own.words if own else 'of no known class'}) has no {cpu.words}")
+        here = f"{own.name} ({own.words})" if own else "of no known class"
+        return Target(name, cpu, reason=f"needs a CPU of class {cpu.name} ({cpu.words}); this one is {here}")
     if run.backend not in SWITCHED_BACKENDS:
         return Target(name, cpu, reason=f"{run.backend} has no switch for the instruction set: emulate one with --cpu")
     return Target(name, cpu, limited_to(cpu))

@@ -63,10 +63,19 @@ def as_text(record: Record, markdown: bool = False) -> str:
     """Table and notes of a record of kind "certify"."""
     rows = [(name.rpartition(" on ")[0], body) for name, body in record.options["certificates"].items()]
     said = [*notes.data_notes(record), *_notes(rows)]
-    said += [f"not certified: {subject.name}: {subject.reason}" for subject in record.subjects if subject.reason]
+    said += _missing(record)
     if markdown:
         return _markdown(rows) + "\n\n" + "\n".join(f"- {line}" for line in said)
     return "\n\n".join(part for part in (_tables(rows), render.wrapped(_verdict_notes(rows) + said)) if part)
+
+
+def _missing(record: Record) -> list[str]:
+    """Rows without a certificate, by their reason."""
+    names: dict[str, list[str]] = {}
+    for subject in record.subjects:
+        if subject.reason:
+            names.setdefault(subject.reason, []).append(subject.name.rpartition(" on ")[0])
+    return [f"not certified: {', '.join(which)}: {reason}" for reason, which in names.items()]
 
 
 def list_text(rows: Sequence[Row], named: str) -> str:
@@ -132,8 +141,10 @@ def _where(body: Mapping[str, Any]) -> str:
 
 
 def _power(body: Mapping[str, Any]) -> str:
-    chance = body["power"]
-    return "" if chance is None else f"; one as good as fp32 would pass {chance:.0%} of the time".replace("%", " %")
+    """Where nothing was decided: could it have been?"""
+    if body["verdict"] != "INCONCLUSIVE" or body["power"] is None:
+        return ""
+    return f"; with so many photos one as good as fp32 passes {body['power'] * 100:.0f} % of the time"
 
 
 def box_text(path: Path, variants: Sequence[Variant], about: Mapping[str, Any]) -> str:

@@ -65,7 +65,15 @@ class OpenVinoLane:
             results = self._request.infer(feeds, share_inputs=True)
         except Exception as error:
             raise EngineFailed(f"openvino failed: {_last_line(error)}") from error
-        return deliver({name: results[index] for index, name in enumerate(self._outputs)}, out)
+        # 2026.4.1 does so where a CPU lacks an instruction: u8u8 limited to SSE4.1, int8 on a Cortex-A72.
+        answers = {name: results[index] for index, name in enumerate(self._outputs)}
+        if not all(array.size for array in answers.values()):
+            raise EngineFailed(
+                f"openvino {self.applied.version} gave an empty answer without an error",
+                "one for each photo",
+                "this CPU lacks what the graph needs there: take another scheme, or backend onnxruntime",
+            )
+        return deliver(answers, out)
 
     def close(self) -> None:
         """Drop the request and with it the compiled model."""
