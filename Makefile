@@ -82,8 +82,8 @@ cpus: $(VENV)/installed  ## regenerate the records of docs/cpus.md (QEMU; three 
 	$(BIN)/tiffin certify $(CPUS)/int8-cpu@openvino $(CPUS)/int8-cpu-vnni@openvino $(CPUS)/int8-tensorrt@openvino \
 	  $(CPUS)/int8-cpu-u8@openvino --isa sse41,avx2,avx512,vnni,bf16,amx --cpu haswell --threads 1 \
 	  --out $(CPUS)/cpus-openvino.json
-	$(BIN)/tiffin certify $(CPUS)/int8-cpu $(CPUS)/int8-cpu-vnni $(CPUS)/int8-tensorrt --isa avx2,vnni \
-	  --cpu haswell,nehalem,cortex-a76,cortex-a72 --threads 1 --out $(CPUS)/cpus-onnxruntime.json
+	$(BIN)/tiffin certify $(CPUS)/int8-cpu $(CPUS)/int8-cpu-vnni --isa avx2,vnni \
+	  --cpu haswell,nehalem,cortex-a76 --threads 1 --out $(CPUS)/cpus-onnxruntime.json
 	$(BIN)/tiffin certify $(CPUS)/int8-cpu --cpu cortex-a76,cortex-a72 --all --threads 1 --out $(CPUS)/cpus-arm.json
 	for name in openvino onnxruntime arm; do for ending in json npz; do \
 	  cp $(CPUS)/cpus-$$name.$$ending $(RESULTS)/; done; \

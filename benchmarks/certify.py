@@ -9,6 +9,7 @@ No latency is ever taken in an emulator.
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ import numpy as np
 
 from .. import __version__, machine
 from ..artifact import Artifact, RunConfig
-from ..artifact.certificate import IDENTITY, SAMPLE, WHOLE, Certificate
+from ..artifact.certificate import IDENTITY, SAMPLE, WHOLE, Certificate, read_certificates
 from ..artifact.cpu_class import SWITCHED_BACKENDS, CpuClass, class_here, class_named
 from ..data.prepared import PreparedPhotos
 from ..errors import BadInput, Overlap, TiffinError
@@ -35,6 +36,8 @@ from .workers.place import NATIVE, Place, limited_to
 # One photo a call, as a device has it: float kernels may round the same photo another way in another batch, and bits
 # are compared here.
 BATCH = 1
+
+_log = logging.getLogger(__name__)
 
 _ELSEWHERE = "it runs on device {}: what is certified here is the CPU"
 
@@ -193,7 +196,11 @@ class Certifier:
             raise BadInput(f"cannot write to {self._cache} ({error.strerror})", "a writable folder with room",
                            "choose another --out: answers are kept beside it") from error  # fmt: skip
         certificate = certificate_of(target, basis, evidence, applied, self._context)
-        write_certificate(self._artifact, certificate, evidence)
+        if stronger := self._stronger(certificate):
+            _log.warning("%s: the certificate over %d photos is kept, not replaced by one over %d",
+                         self.candidate.name, stronger.n, certificate.n)  # fmt: skip
+        else:
+            write_certificate(self._artifact, certificate, evidence)
         return Outcome(target, certificate, evidence, applied, took_s=round(time.monotonic() - began, 1))
 
     def _evidence(self, target: Target) -> tuple[str, Evidence, Mapping[str, Any]]:
@@ -202,6 +209,14 @@ class Certifier:
             return self._emulated(target)
         answers, applied = self._answer(target, self.photos)
         return WHOLE, Evidence.of(answers, self.reference), applied
+
+    def _stronger(self, made: Certificate) -> Certificate | None:
+        """A certificate of the same run that is over more photos: a small sample must not undo it."""
+        same = ("kind", "engine_version", "place", "margin", "reference")
+        for held in read_certificates(self._artifact):
+            if held.n > made.n and all(getattr(held, name) == getattr(made, name) for name in same):
+                return held
+        return None
 
     @property
     def _artifact(self) -> Artifact:

@@ -819,6 +819,22 @@ def test_what_is_no_box_is_refused(tmp_path: Path) -> None:
     refused_box(path, r"no box.*box\.json")
 
 
+@pytest.mark.parametrize(
+    ("content", "method"), [(b"\0" * 5_000_000, zipfile.ZIP_DEFLATED), (b"model", zipfile.ZIP_LZMA)]
+)
+def test_a_box_that_unpacks_to_more_than_it_says_is_refused(tmp_path: Path, content: bytes, method: int) -> None:
+    path = box_of(tmp_path / "m.tiffin", saved(tmp_path / "a"))
+    with zipfile.ZipFile(path) as box:
+        kept = {name: box.read(name) for name in box.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as box:
+        for name, held in kept.items():
+            inside = name.startswith("files/")
+            box.writestr(name, content if inside else held, method if inside else zipfile.ZIP_DEFLATED)
+    with pytest.raises(BadArtifact, match="at most|stored or deflated"):
+        open_box(path, tmp_path / "cache")
+    assert not list((tmp_path / "cache").iterdir())
+
+
 def test_a_box_with_a_changed_byte_is_the_same_or_refused(tmp_path: Path) -> None:
     path = box_of(tmp_path / "m.tiffin", saved(tmp_path / "a"))
     digest, whole, refused = Artifact.load(tmp_path / "a").digest, path.read_bytes(), 0

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 import tiffin
 from tiffin import machine
 from tiffin.artifact import Artifact, RunConfig
-from tiffin.artifact.certificate import certificates_for
+from tiffin.artifact.certificate import certificates_for, read_certificates
 from tiffin.artifact.cpu_class import class_here, class_named, class_of
 from tiffin.artifact.store import save
 from tiffin.benchmarks import accuracy, loadgen, rounds
@@ -908,6 +908,17 @@ def test_other_bits_are_certified_by_sample_with_an_alarm_apart(certifier, onnx_
     assert (everything.basis, everything.n, everything.alarm) == ("whole", 48, None)
 
 
+def test_a_sample_does_not_undo_a_certificate_over_all_photos(certifier, onnx_artifact: Artifact, caplog) -> None:
+    if class_here().machine != "x86_64":
+        pytest.skip("oneDNN's switch limits x86-64 CPUs")
+    other = Target("elsewhere", class_named("sse41"), limited_to(class_named("sse41")), "a test")
+    made = certifier("openvino", onnx_artifact.folder, everything=True)
+    whole = made.certify(other).certificate
+    fewer = certifier("openvino", onnx_artifact.folder, identity_photos=8, sample_photos=20)
+    assert fewer.certify(other).certificate.n < whole.n and "is kept" in caplog.text
+    assert read_certificates(made.candidate.artifact) == [whole]
+
+
 def test_an_empty_answer_of_an_engine_is_a_reason(certifier, onnx_artifact: Artifact, photos, tmp_path: Path) -> None:
     """OpenVINO 2026.4.1, u8u8 without AVX2: shape (0, classes), and no error."""
     if class_here().machine != "x86_64":
@@ -917,6 +928,30 @@ def test_an_empty_answer_of_an_engine_is_a_reason(certifier, onnx_artifact: Arti
     outcome = certifier("openvino", u8.folder).certify(isa_target("sse41", RunConfig("openvino")))
     assert outcome.certificate is not None or "empty answer" in outcome.reason
     assert outcome.certificate is None or outcome.certificate.n == 48
+
+
+def test_answers_belong_to_the_kernels_that_the_environment_chose(
+    ort: Candidate, prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, value in enumerate(("AVX2", "SSE41", "AVX2"), 1):
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", value)
+        score(ort, prepared, tmp_path, batch=1)
+        assert len(list(tmp_path.glob("logits-*.npy"))) == min(number, 2)
+    score(dataclasses.replace(ort, place=dataclasses.replace(NATIVE, identity="QEMU 9")), prepared, tmp_path, batch=1)
+    assert len(list(tmp_path.glob("logits-*.npy"))) == 3
+
+
+def test_no_switch_of_this_machine_reaches_an_emulated_cpu() -> None:
+    need_qemu("haswell")
+    place = emulated_target("haswell", RunConfig("openvino")).place
+    switches = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "OPENBLAS_CORETYPE")
+    assert all(place.env[name] is None for name in switches) and place.identity
+
+
+@pytest.mark.parametrize("make", [isa_target, emulated_target])
+def test_what_runs_on_a_gpu_is_not_certified_for_a_cpu(make: Callable[..., Target]) -> None:
+    name = "avx2" if make is isa_target else "haswell"
+    assert "device gpu" in make(name, RunConfig("openvino", device="gpu")).reason
 
 
 def test_an_emulated_crash_is_a_reason_not_an_end(certifier, tmp_path: Path) -> None:
