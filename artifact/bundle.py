@@ -163,12 +163,11 @@ def open_box(path: Path, cache: Path | None = None) -> Box:
 def _unpack(path: Path, draft: Path) -> None:
     try:
         with zipfile.ZipFile(path) as box:
-            for name in dict.fromkeys(
-                entry["name"] for entry in _entries(path, json.loads(_content(box, _BOX, _MOST_BYTES)))
-            ):
+            index = _content(box, _BOX, _MOST_BYTES)
+            for name in dict.fromkeys(entry["name"] for entry in _entries(path, json.loads(index))):
                 _unpack_artifact(box, name, draft)
             shutil.rmtree(draft / _KEPT, ignore_errors=True)
-            (draft / _BOX).write_bytes(_content(box, _BOX, _MOST_BYTES))
+            (draft / _BOX).write_bytes(index)
     except _DAMAGED as error:
         raise BadArtifact(f"{path}: no box ({error})", f"a {SUFFIX} file written by `tiffin pack`") from error
 

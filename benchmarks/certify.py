@@ -8,6 +8,7 @@ No latency is ever taken in an emulator.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import time
@@ -23,7 +24,7 @@ from ..artifact import Artifact, RunConfig
 from ..artifact.certificate import IDENTITY, SAMPLE, WHOLE, Certificate, read_certificates
 from ..artifact.cpu_class import SWITCHED_BACKENDS, CpuClass, class_here, class_named
 from ..data.prepared import PreparedPhotos
-from ..errors import BadInput, Overlap, TiffinError
+from ..errors import BadArtifact, BadInput, Overlap, TiffinError
 from ..records import Predictions
 from ..records.certification import Evidence, figures, same_bits, write_certificate
 from .accuracy import score
@@ -213,9 +214,10 @@ class Certifier:
     def _stronger(self, made: Certificate) -> Certificate | None:
         """A certificate of the same run that is over more photos: a small sample must not undo it."""
         same = ("kind", "engine_version", "place", "margin", "reference")
-        for held in read_certificates(self._artifact):
-            if held.n > made.n and all(getattr(held, name) == getattr(made, name) for name in same):
-                return held
+        with contextlib.suppress(BadArtifact):  # what cannot be read is replaced
+            for held in read_certificates(self._artifact):
+                if held.n > made.n and all(getattr(held, name) == getattr(made, name) for name in same):
+                    return held
         return None
 
     @property
