@@ -50,7 +50,12 @@ class Variant:
     @property
     def name(self) -> str:
         """Such as "int8@openvino"."""
-        return f"{self.artifact.folder.name}@{self.run.backend}"
+        return f"{self.folder_name}@{self.run.backend}"
+
+    @property
+    def folder_name(self) -> str:
+        """Such as "int8", also where the folder was named by a dot."""
+        return self.artifact.folder.resolve().name
 
 
 @dataclass(frozen=True)
@@ -105,14 +110,11 @@ def _check_alike(variants: Sequence[Variant]) -> None:
 
 def _artifacts(variants: Sequence[Variant]) -> dict[str, Artifact]:
     """By the name of the folder: one artifact may be run on several engines."""
-    return {variant.artifact.folder.name: variant.artifact for variant in variants}
+    return {variant.folder_name: variant.artifact for variant in variants}
 
 
 def _write(box: zipfile.ZipFile, variants: Sequence[Variant], about: Mapping[str, Any]) -> None:
-    listed = [
-        {"name": v.artifact.folder.name, "digest": v.artifact.digest, "run": dataclasses.asdict(v.run)}
-        for v in variants
-    ]
+    listed = [{"name": v.folder_name, "digest": v.artifact.digest, "run": dataclasses.asdict(v.run)} for v in variants]
     _put(box, _BOX, json.dumps({"version": BOX_VERSION, "variants": listed, "about": about}, indent=1).encode())
     for name, artifact in _artifacts(variants).items():
         _put(box, f"variants/{name}/{MANIFEST}", artifact.manifest.to_json().encode())

@@ -152,17 +152,15 @@ def box_text(path: Path, variants: Sequence[Variant], about: Mapping[str, Any]) 
     from ..artifact.certificate import read_certificates
 
     times: Mapping[str, float] = about.get("times_of_the_first", {})
-    rows = []
+    rows, said = [], []
     for variant in variants:
-        certified = [f"{c.cpu_class} {c.verdict}" for c in read_certificates(variant.artifact)
-                     if c.backend == variant.run.backend]  # fmt: skip
-        name = variant.artifact.folder.name
-        time = times.get(variant.name)
-        rows.append([name, variant.run.backend, "; ".join(certified) or "–",
-                     f"{variant.artifact.size_bytes / 1e6:.2f}", "" if time is None else f"{time:.2f}"])  # fmt: skip
-    table = render.Table(("variant", "backend", "certified for", "MB", "× time"), rows, left=3).compact()
-    alone = variants[0].artifact.size_bytes
-    size = path.stat().st_size
+        time = f"{times[variant.name]:.2f}" if variant.name in times else ""
+        rows.append([variant.name, f"{variant.artifact.size_bytes / 1e6:.2f}", time])
+        held = [each for each in read_certificates(variant.artifact) if each.backend == variant.run.backend]
+        verdicts = ", ".join(f"{each.cpu_class} {each.verdict}{' (emulated)' * bool(each.emulator)}" for each in held)
+        said.append(f"{variant.name}: {verdicts or 'nothing is certified'}")
+    table = render.Table(("variant", "MB", "× time"), rows).compact()
     order = f"ordered by time on {about['cpu']}" if times else "in the order given"
-    said = [f"{path}: {size / 1e6:.2f} MB, {size / alone:.2f} × the first variant's files; {order}"]
+    size, alone = path.stat().st_size, variants[0].artifact.size_bytes
+    said.append(f"{path}: {size / 1e6:.2f} MB, {size / alone:.2f} × the first variant's files; {order}")
     return f"{table.text()}\n\n{render.wrapped(said)}"
