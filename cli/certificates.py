@@ -70,12 +70,13 @@ def as_text(record: Record, markdown: bool = False) -> str:
 
 
 def _missing(record: Record) -> list[str]:
-    """Rows without a certificate, by their reason."""
-    names: dict[str, list[str]] = {}
+    """Rows without a certificate, by target and reason."""
+    names: dict[tuple[str, str], list[str]] = {}
     for subject in record.subjects:
         if subject.reason:
-            names.setdefault(subject.reason, []).append(subject.name.rpartition(" on ")[0])
-    return [f"not certified: {', '.join(which)}: {reason}" for reason, which in names.items()]
+            name, _, target = subject.name.rpartition(" on ")
+            names.setdefault((target, subject.reason), []).append(name)
+    return [f"not certified on {target}: {', '.join(which)}: {why}" for (target, why), which in names.items()]
 
 
 def list_text(rows: Sequence[Row], named: str) -> str:
