@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__
+from .. import machine
 from ..artifact import Artifact
 from ..artifact.certificate import IDENTITY, SAMPLE, WHOLE, Certificate, evidence_path
 from ..artifact.claims import claim_text
@@ -171,7 +171,7 @@ def check_certificate(artifact: Artifact, certificate: Certificate) -> Evidence:
     try:
         found = figures(evidence, certificate.basis, certificate.margin)
         # Words and the power's arithmetic may change with a release: they are held to by the release that wrote them.
-        later = () if certificate.tiffin == __version__ else ("reason", "power")
+        later = () if certificate.tiffin == machine.versions(("tiffin",)).get("tiffin") else ("reason", "power")
         wrong = sorted(name for name, value in found.items() if not _equal(getattr(certificate, name), value))
         wrong = [name for name in wrong if name not in later]
         wrong += [] if _is_based(certificate, evidence) else ["basis"]

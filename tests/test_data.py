@@ -326,7 +326,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     folder = tmp_path.with_name(tmp_path.name + "-home")
     monkeypatch.setattr(room, "SYNTHESIZED", synthesized_set(folder / "synthesized"))
-    monkeypatch.setattr(room, "_cache_folder", lambda: folder / "cache")
+    monkeypatch.setenv("TIFFIN_CACHE", str(folder / "cache"))
     return folder
 
 

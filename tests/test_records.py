@@ -1689,7 +1689,8 @@ def test_two_samples_laws(one: list[float], other: list[float]) -> None:
         if trim == 0 and max(len(before), len(after)) >= 6:
             return  # scipy trims both or none
         wanted = stats.ttest_ind(before, after, equal_var=False, trim=trim).pvalue
-        assert yuen_p(before, after) >= wanted - 1e-9
+        # scipy divides zero by zero where only the trimmed values differ
+        assert np.isnan(wanted) or yuen_p(before, after) >= wanted - 1e-9
 
 
 def test_yuen_as_scipy_for_many_launches() -> None:
