@@ -85,6 +85,10 @@ cpus: $(VENV)/installed  ## regenerate the records of docs/cpus.md (QEMU; three 
 	$(BIN)/tiffin certify $(CPUS)/int8-cpu $(CPUS)/int8-cpu-vnni --isa avx2,vnni \
 	  --cpu haswell,nehalem,cortex-a76 --threads 1 --out $(CPUS)/cpus-onnxruntime.json
 	$(BIN)/tiffin certify $(CPUS)/int8-cpu --cpu cortex-a76,cortex-a72 --all --threads 1 --out $(CPUS)/cpus-arm.json
+	$(BIN)/tiffin bench $(CPUS)/int8-cpu-vnni@onnxruntime $(CPUS)/int8-cpu@onnxruntime \
+	  $(CPUS)/int8-cpu-vnni@openvino $(CPUS)/int8-cpu@openvino $(CPUS)/fp32@onnxruntime --time-limit-s 200 \
+	  --out $(CPUS)/cpus-speed.json
+	cp $(CPUS)/cpus-speed.json $(CPUS)/cpus-speed.npz $(RESULTS)/
 	for name in openvino onnxruntime arm; do for ending in json npz; do \
 	  cp $(CPUS)/cpus-$$name.$$ending $(RESULTS)/; done; \
 	  $(BIN)/python $(STUDIES)/readme.py docs/cpus.md $(RESULTS)/cpus-$$name.json; done
