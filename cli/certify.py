@@ -156,7 +156,7 @@ def certificates(
     for each in held:
         for found in read_certificates(each):
             check_certificate(each, found)
-            rows.append((each.folder.name, asdict(found)))
+            rows.append((f"{each.folder.resolve().name}@{found.backend}", asdict(found)))
     render.show(tables.list_json(rows) if as_json else tables.list_text(rows, str(artifact)))
 
 
