@@ -30,7 +30,7 @@ lint: $(VENV)/installed  ## style, types, floors, Python 3.10 on the device room
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/vermin -q --no-tips --violations -t=3.10- --eval-annotations \
 	  __init__.py errors.py machine.py artifact records runtime data cli optimize/proof.py \
-	  benchmarks/*.py benchmarks/workers
+	  benchmarks/*.py benchmarks/workers benchmarks/emulation
 
 RESULTS := benchmarks/results
 STUDIES := benchmarks/studies
