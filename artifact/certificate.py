@@ -80,16 +80,12 @@ class Certificate:
     def kind(self) -> str:
         """The claim's name: one certificate a class, backend and precision, and one more from an emulator."""
         precision = "" if self.execution_precision == "fp32" else f"-{self.execution_precision}"
-        return f"{_prefix(self.cpu_class, self.backend)}{precision}" + ("-emulated" if self.emulator else "")
+        return f"{_PREFIX}{self.cpu_class}-{self.backend}{precision}" + ("-emulated" if self.emulator else "")
 
 
 def evidence_path(artifact: Artifact, certificate: Certificate) -> Path:
     """The .npz of predictions that the figures are derived from."""
     return artifact.folder / CLAIMS / f"{certificate.kind}.npz"
-
-
-def _prefix(cpu_class: str, backend: str) -> str:
-    return f"{_PREFIX}{cpu_class}-{backend}"
 
 
 def certificates_for(artifact: Artifact, cpu_class: str, backend: str) -> list[Certificate]:
@@ -118,18 +114,17 @@ def _parse(artifact: Artifact, kind: str) -> Certificate | None:
     body = read_claim(artifact, kind)
     if body is None:
         return None
+    path = artifact.folder / CLAIMS / f"{kind}.json"
     names = {field.name for field in dataclasses.fields(Certificate)}
     if isinstance(body.get("version"), int) and body["version"] > CERTIFICATE_VERSION:
-        raise BadArtifact(f"{kind}: certificate version {body['version']}", f"at most {CERTIFICATE_VERSION}",
+        raise BadArtifact(f"{path}: certificate version {body['version']}", f"at most {CERTIFICATE_VERSION}",
                           "upgrade tiffin")  # fmt: skip
     try:
         found = Certificate(**{name: body[name] for name in names})
         rate, alarm = tuple(found.flip_rate), found.alarm and tuple(found.alarm)
     except (KeyError, TypeError) as error:
-        path = artifact.folder / CLAIMS / f"{kind}.json"
         raise BadArtifact(f"{path}: no certificate ({error})", "one written by `tiffin certify`",
                           f"delete {path}") from error  # fmt: skip
     if found.kind != kind:
-        path = artifact.folder / CLAIMS / f"{kind}.json"
         raise BadArtifact(f"{path}: says {found.kind}", f"a certificate under its own name, {kind}", f"delete {path}")
     return dataclasses.replace(found, flip_rate=rate, alarm=alarm)  # type: ignore[arg-type]

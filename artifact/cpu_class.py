@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from .. import machine
 from ..errors import BadInput
 
-ONEDNN_SWITCHES = (
-    "ONEDNN_MAX_CPU_ISA",
-    "DNNL_MAX_CPU_ISA",
-)  # the second is its old name, read where the first is not set
+# The second is the old name, read where the first is not set.
+ONEDNN_SWITCHES = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 
 
 @dataclass(frozen=True)

@@ -103,12 +103,13 @@ def require(artifact: Artifact, run: RunConfig, allow_uncertified: bool) -> None
         BadArtifact: a certificate is not what its predictions give.
     """
     known, why = standing(artifact, run)
+    if not why:  # the usual case: start-up pays for nothing more
+        return
     line = _line(artifact, run, known, why)
     if known is Standing.FAILED and not allow_uncertified:
         fix = f"quantize with scheme cpu (`tiffin quantize`) and certify that, or {_ANYWAY}"
         raise NotCertified(line, "an artifact that is certified here", _variant_that_passes(artifact, run) or fix)
-    if why:
-        _log.warning(line)
+    _log.warning(line)
 
 
 def _variant_that_passes(artifact: Artifact, run: RunConfig) -> str:
@@ -117,15 +118,10 @@ def _variant_that_passes(artifact: Artifact, run: RunConfig) -> str:
     for other in variants_of(artifact):
         with contextlib.suppress(BadArtifact):  # a broken certificate of a neighbour is not what was asked about
             for found in read_certificates(other):
-                certified = standing(other, as_certified(run, found))[0] is Standing.CERTIFIED
-                if certified and _has_engine(found.backend):
+                as_found = replace(run, backend=found.backend, execution_precision=found.execution_precision)
+                if standing(other, as_found)[0] is Standing.CERTIFIED and _has_engine(found.backend):
                     passing[f"{other.folder} on {found.backend}"] = found
     return f"load {' or '.join(passing)}, certified here" if passing else ""
-
-
-def as_certified(run: RunConfig, found: Certificate) -> RunConfig:
-    """The run that a certificate is about, else as asked."""
-    return replace(run, backend=found.backend, execution_precision=found.execution_precision)
 
 
 def choose(path: Path, variants: Sequence[Variant], allow_uncertified: bool) -> Variant:
