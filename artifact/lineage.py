@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 from ..errors import BadArtifact, BadInput
 from .store import MANIFEST, Artifact
+
+SOURCE = "source.onnx"  # travels in a compiled engine
 
 
 def neighbours(artifact: Artifact) -> Iterator[Artifact]:
@@ -42,3 +45,28 @@ def reference_of(artifact: Artifact) -> Artifact:
             "name it with --reference",
         )
     return found
+
+
+def source_of(engine: Artifact) -> Artifact:
+    """The ONNX model that a compiled engine was built from, as it travels in the engine's folder.
+
+    It is that folder seen as an ONNX artifact: its digest is none of an artifact on disk; `parent` still names the one
+    that was compiled.
+
+    Raises:
+        BadArtifact: no source travels in it.
+    """
+    held = [file for file in engine.manifest.files if file.name == SOURCE]
+    if not held:
+        raise BadArtifact(
+            f"{engine.folder}: no {SOURCE} in it ({engine.manifest.format})",
+            "an engine that `tiffin compile` wrote",
+            "compile the ONNX artifact: `tiffin compile ONNX_ARTIFACT`",
+        )
+    manifest = dataclasses.replace(engine.manifest, format="onnx", files=tuple(held), built_for={}, run=None)
+    return Artifact(engine.folder, manifest)
+
+
+def is_source(artifact: Artifact) -> bool:
+    """True for what `source_of` gives."""
+    return artifact.manifest.format == "onnx" and artifact.manifest.files[0].name == SOURCE

@@ -57,7 +57,8 @@ class Tally:
         self.memory.append(memory)
         pss = float(memory.pss_bytes) if memory.pss_bytes is not None else np.nan
         ours = {"wall_s": block.wall_s, "cpu_s": block.cpu_s, "pss_bytes": pss, "started_as": float(self.started_as)}
-        self.sensors.append({**ours, **told})
+        device = {"kernels_ms": block.kernels_ms} if block.kernels_ms is not None else {}
+        self.sensors.append({**ours, **device, **told})
 
     def rounds(self, options: RoundOptions) -> Rounds:
         """All blocks so far."""
@@ -81,8 +82,16 @@ class Tally:
             "peak_bytes": _greatest(self.memory, "peak_rss_bytes"),
             "rss_bytes": _greatest(self.memory, "rss_bytes"),
             "steady_bytes": _median(self.memory, "pss_bytes"),
+            "device_bytes": self._device_bytes(),
             "reason": self.reason,
         }
+
+    def _device_bytes(self) -> int | None:
+        """The engine, which lanes share, and each lane's own; the lanes are alike."""
+        told = self.applied.get("details", {})
+        if "device_bytes_engine" not in told:
+            return None
+        return int(told["device_bytes_engine"]) + self.applied["lanes"] * int(told["device_bytes_lane"])
 
 
 def _values(memory: list[Memory], name: str) -> list[int]:

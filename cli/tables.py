@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from .render import Table
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
-    from ..records import Record, Subject
+    from ..records import Record, Rounds, Subject
     from ..records.latency import Latency
     from ..records.speed import Comparison
 
@@ -112,6 +112,8 @@ def detail_table(record: Record, reference: str) -> Table:
     from ..records.latency import tail
 
     header = ["candidate", "p95 ms", "p99≤ ms", "img/s", "CPU ms", "PSS/peak", "MB", "start s"]
+    on_device = any("kernels_ms" in rounds.sensors for rounds in record.rounds.values())
+    header += ["kernels ms"] if on_device else []
     rows = []
     for subject in _ran(record):
         rounds = record.rounds.get(subject.name)
@@ -130,9 +132,16 @@ def detail_table(record: Record, reference: str) -> Table:
                 f"{_mb(subject.steady_bytes)}/{_mb(subject.peak_bytes)}",
                 f"{subject.size_bytes / 1e6:.1f}",
                 _median_s(subject.cold_start_s),
+                *([_kernels_ms(rounds)] if on_device else []),
             ]
         )
     return Table(header, rows)
+
+
+def _kernels_ms(rounds: Rounds) -> str:
+    """What the device itself says of a call, without copies; empty where it does not."""
+    told = [value for value in rounds.sensor("kernels_ms") if value == value]
+    return ms(sorted(told)[len(told) // 2] / 1e3) if told else ""
 
 
 def _scored_details(record: Record, reference: str) -> Table:

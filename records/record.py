@@ -67,7 +67,7 @@ class Record:
     """Everything of one run. Estimates and verdicts are derived from it, never stored in it.
 
     Args:
-        kind: "bench", "score" or "overhead".
+        kind: "bench", "score", "selftest" or "overhead".
         environment: `machine.environment()` as the run began.
         options: of the command, as applied.
         data: what was scored: name, role, kind, count; empty where nothing was.

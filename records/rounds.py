@@ -25,8 +25,8 @@ class Rounds:
         regime: one of `REGIMES`; two that differ are never compared.
         lanes: requests in flight.
         sensors: name → float64, one value a block, NaN where it was not told. Units stand in the names (`wall_s`,
-            `span_s`, `cpu_s`, `pss_bytes`, `started_as`, `steal_s`, `temperature_c`, `clock_mhz`, `energy_cpu_j`,
-            `throttled`); docs/sensors.md says of each what it is.
+            `span_s`, `cpu_s`, `pss_bytes`, `kernels_ms`, `started_as`, `steal_s`, `temperature_c`, `clock_mhz`,
+            `energy_cpu_j`, `throttled`); docs/sensors.md says of each what it is.
         ended: why measuring stopped: "converged", "noisy", "time limit", "fixed" (as many launches as asked) or
             "interrupted".
     """

@@ -12,6 +12,7 @@ from ..artifact import Artifact, RunConfig
 from ..errors import BadInput
 from . import backends
 from .backends import Applied, Feeds, Lane
+from .device_array import is_device_array, read
 from .dispatch import Dispatcher
 
 
@@ -20,6 +21,8 @@ class Session:
 
     `run` uses the first lane in the caller's thread; `submit` spreads over all lanes behind one bounded queue.
     Once something was submitted, the lanes belong to the queue's threads and `run` waits in the queue too.
+    Where a backend takes them, feeds may also hold arrays that lie on its GPU: objects with `__cuda_array_interface__`
+    or DLPack. They are read where they lie, so leave them unchanged until the answer is there.
     """
 
     def __init__(self, artifact: Artifact, run: RunConfig) -> None:
@@ -67,19 +70,26 @@ class Session:
         for name, accepted in self._accepted.items():
             array = feeds.get(name)
             if not isinstance(array, np.ndarray):
-                raise self._mismatch(feeds)
-            if (array.dtype, array.shape) != accepted:  # like the last call's: the usual case costs a microsecond
-                self._accept(name, array, feeds)
+                self._accept_on_device(name, array, feeds)
+            elif (array.dtype, array.shape) != accepted:  # like the last call's: the usual case costs a microsecond
+                self._accept(name, array.dtype, array.shape, feeds)
+                self._accepted[name] = (array.dtype, array.shape)
 
-    def _accept(self, name: str, array: np.ndarray, feeds: Feeds) -> None:
-        """Remember a dtype and shape that the manifest allows."""
-        dtype, shape = self._specs[name]
-        if array.dtype != dtype or len(array.shape) != len(shape):
+    def _accept_on_device(self, name: str, array: object, feeds: Feeds) -> None:
+        """An array on a GPU, where the backend takes such."""
+        if not getattr(self._lanes[0], "takes_device_arrays", False) or not is_device_array(array):
             raise self._mismatch(feeds)
-        for size, wanted in zip(array.shape, shape, strict=True):
+        found = read(array)
+        self._accept(name, found.dtype, found.shape, feeds)
+
+    def _accept(self, name: str, dtype: np.dtype, shape: tuple[int, ...], feeds: Feeds) -> None:
+        """A dtype and shape that the manifest allows."""
+        wanted_dtype, wanted_shape = self._specs[name]
+        if dtype != wanted_dtype or len(shape) != len(wanted_shape):
+            raise self._mismatch(feeds)
+        for size, wanted in zip(shape, wanted_shape, strict=True):
             if size != wanted and wanted is not None or size == 0:
                 raise self._mismatch(feeds)
-        self._accepted[name] = (array.dtype, array.shape)
 
     def submit(self, feeds: Feeds) -> Future[dict[str, np.ndarray]]:
         """Queue one run; blocks while the queue is full.
@@ -92,6 +102,19 @@ class Session:
             if self._dispatcher is None:
                 self._dispatcher = Dispatcher([lane.run for lane in self._lanes])
         return self._dispatcher.submit(feeds)
+
+    def device_ns(self, feeds: Feeds) -> int | None:
+        """Run once more and say what the kernels alone took on the device.
+
+        Returns:
+            Nanoseconds without any copy, by the device's own clock; None where the backend does not tell.
+
+        Raises:
+            BadInput, EngineFailed: as `run` does.
+        """
+        self._check(feeds)
+        measure = getattr(self._lanes[0], "device_ns", None)
+        return measure(feeds) if measure else None
 
     def close(self) -> None:
         """Wait for what was submitted, then free the engine; a second call does nothing."""
@@ -121,4 +144,7 @@ class Session:
 
 
 def _shown(array: object) -> str:
-    return f"{array.dtype}{array.shape}" if isinstance(array, np.ndarray) else f"of type {type(array).__name__}"
+    if isinstance(array, np.ndarray):
+        return f"{array.dtype}{array.shape}"
+    found = read(array) if is_device_array(array) else None
+    return f"{found.dtype}{found.shape} on a GPU" if found else f"of type {type(array).__name__}"

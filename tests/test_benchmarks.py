@@ -450,6 +450,18 @@ for number, line in enumerate(sys.stdin, 1):
 """
 
 
+def test_what_the_device_tells_after_a_block_is_kept(null, tmp_path: Path) -> None:
+    details = {"device_bytes_engine": "1000", "device_bytes_lane": "10", "cuda_graph": "on: 1 recorded"}
+    told = f'"kernels_ns": [3000000, 1000000, 2000000], "details": {json.dumps(details)}, "wall_s"'
+    opened = '"applied": {"lanes": 1, "details": {"cuda_graph": "on"}}'
+    script_of = fake(0).replace('"wall_s"', told).replace('"applied": {}', opened)
+    place = script(tmp_path / "worker", script_of, sys.executable)
+    subjects, found = measure([null("on a GPU", place), null("on a CPU")], ONCE)
+    assert (found["on a GPU"].sensor("kernels_ms") == 2.0).all() and subjects[0].device_bytes == 1010
+    assert subjects[0].applied["details"] == details
+    assert "kernels_ms" not in found["on a CPU"].sensors and subjects[1].device_bytes is None
+
+
 # open, warm-up, two blocks
 @pytest.mark.parametrize("die_at", [1, 2, 3, 4])
 def test_a_worker_that_dies_is_a_row_with_its_last_words(null, tmp_path: Path, die_at: int) -> None:

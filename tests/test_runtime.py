@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
+import gc
+import inspect
 import io
 import itertools
 import json
@@ -12,6 +15,8 @@ import subprocess
 import sys
 import threading
 import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +35,13 @@ from tiffin.errors import BadArtifact, BadInput, EngineFailed, EngineMissing, No
 from tiffin.machine import usable_cores
 from tiffin.records import Predictions
 from tiffin.records.certification import Evidence, figures, write_certificate
-from tiffin.runtime import Classifier, Session, backends, certified, default_run, load, resolve
+from tiffin.runtime import Classifier, Session, backends, certified, default_run, device_array, load, resolve
 from tiffin.runtime.backends._cuda import driver_problem
-from tiffin.runtime.backends.tensorrt import _check_stamp
 from tiffin.runtime.decode import decode
 from tiffin.runtime.dispatch import Dispatcher
 from tiffin.runtime.preprocess import golden_hashes, prepare, prepare_batch, with_golden
+from tiffin.tests import simulated_cuda
+from tiffin.tests.simulated_cuda import EngineValidity, Status, World
 
 # Every backend of the registry with the fixture that it opens; None where building one needs what is not here.
 PAIRS = [
@@ -455,7 +461,7 @@ def test_tensorrt_without_a_driver_says_so(tmp_path: Path) -> None:
         pytest.skip(f"tensorrt_rtx: {probe.reason}")
     assert not probe.runs and "driver" in probe.reason and "built here" in probe.reason
     assert probe.devices == ()
-    artifact = engine(tmp_path, "tensorrt_rtx", engine_version=probe.version, compute_capabilities=["8.9"])
+    artifact = engine(tmp_path, "tensorrt_rtx", library="tensorrt_rtx", engine_version=probe.version)
     with pytest.raises(EngineMissing, match="driver") as caught:
         load(artifact)
     assert "driver" in caught.value.expected
@@ -467,18 +473,6 @@ def test_tensorrt_runs_on_no_cpu(tmp_path: Path) -> None:
         pytest.skip(f"tensorrt_rtx: {probe.reason}")
     with pytest.raises(BadInput, match="'cpu'"):
         load(engine(tmp_path, "tensorrt_rtx"), RunConfig("tensorrt_rtx"))
-
-
-@pytest.mark.parametrize("form", ["tensorrt", "tensorrt_rtx"])
-def test_an_engine_of_another_version_or_gpu_is_refused(tmp_path: Path, form: str) -> None:
-    artifact = engine(tmp_path, form, engine_version="1.7.1", compute_capabilities=["8.6", "8.9"])
-    _check_stamp(artifact, "1.7.1", "8.9")
-    for version, capability, said in (("1.8.0", "8.9", "1.8.0"), ("1.7.1", "9.0", "capability 8.6, 8.9")):
-        with pytest.raises(BadArtifact, match=said) as caught:
-            _check_stamp(artifact, version, capability)
-        assert f"--backend {form}" in caught.value.fix
-    with pytest.raises(BadArtifact):
-        _check_stamp(engine(tmp_path, form), "1.7.1", "8.9")
 
 
 # The queue
@@ -1213,3 +1207,618 @@ def test_a_certificate_in_a_box_that_was_edited_is_found_out(boxed, variants) ->
     path.write_text(json.dumps({**json.loads(path.read_text()), "verdict": "PASS"}))
     with pytest.raises(BadArtifact, match="verdict"):
         load(boxed((variants["fast"], "onnxruntime")), allow_uncertified=True)
+
+
+# TensorRT on a simulated GPU: the backend's own code, without one
+
+
+@pytest.fixture(params=[False, True], ids=["tensorrt", "tensorrt_rtx"])
+def world(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """A GPU and a library; afterwards nothing is left on the device."""
+    found = simulated_cuda.install(monkeypatch, rtx=request.param, gpus=2)
+    yield found
+    assert nothing_left(found)
+
+
+def nothing_left(world: World) -> bool:
+    """Most goes when its last reference does; a collection takes a second here."""
+    if world.cuda.left():
+        gc.collect()
+    return not world.cuda.left()
+
+
+@pytest.fixture
+def compiled(world: World, tmp_path: Path, onnx_artifact: Artifact) -> Artifact:
+    """An engine for batches 1 to 16 and 17 to 64."""
+    return world.engine(tmp_path / "engine", onnx_artifact, profiles=((1, 1, 16), (17, 32, 64)))
+
+
+def on_gpu(world: World, **run: object) -> RunConfig:
+    return RunConfig(world.backend, **{"device": "gpu", **run})
+
+
+def logits(session: Session, photos: object) -> np.ndarray:
+    return session.run({"photos": photos})["logits"]
+
+
+class OnDevice:
+    """An array of another library: `interface` says what it tells, `dlpack` makes it tell DLPack instead."""
+
+    def __init__(
+        self, world: World, array: np.ndarray, dlpack: bool = False, gpu: int = 0, **interface: object
+    ) -> None:
+        self.address = world.cuda.device_array(array, gpu)
+        self._world, self._array, self._gpu = world, array, gpu
+        self.streams: list[int] = []
+        if not dlpack:
+            data = {"shape": array.shape, "typestr": array.dtype.str, "data": (self.address, False), "version": 3}
+            self.__cuda_array_interface__ = {**data, **interface}
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, self._gpu
+
+    def __dlpack__(self, stream: int) -> object:
+        self.streams.append(stream)
+        shape = (ctypes.c_int64 * self._array.ndim)(*self._array.shape)
+        self._held = device_array._Tensor(self.address, 2, self._gpu, self._array.ndim, 1, 8, 1, shape, None, 0)
+        make = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
+        return make(("PyCapsule_New", ctypes.pythonapi))(ctypes.addressof(self._held), b"dltensor", None)
+
+    def free(self) -> None:
+        self._world.cuda.cudaFree(self.address)
+
+
+def test_every_cuda_function_is_one_of_the_bindings() -> None:
+    runtime = pytest.importorskip("cuda.bindings.runtime", reason="cuda-bindings is not installed")
+    for name, count in simulated_cuda.cuda_functions().items():
+        assert len(inspect.signature(getattr(runtime, name)).parameters) == count, name
+    for kind in (simulated_cuda.cudaMemcpyKind, simulated_cuda.cudaStreamCaptureMode):
+        real = getattr(runtime, kind.__name__)
+        assert {name: int(getattr(real, name)) for name in kind.__members__} == dict(kind.__members__)
+    assert all(int(getattr(runtime.cudaError_t, status.name)) == status for status in Status)
+    assert (runtime.cudaStreamNonBlocking, runtime.cudaEventDefault) == (1, 0)
+
+
+def test_every_member_of_tensorrt_is_one_of_the_bindings() -> None:
+    rtx = pytest.importorskip("tensorrt_rtx_bindings", reason="tensorrt_rtx_bindings is not installed")
+    for owner, name in simulated_cuda.trt_members():
+        found = getattr(rtx, owner) if owner else rtx
+        assert not name or hasattr(found, name), (owner, name)
+    for kind in (simulated_cuda.EngineInvalidityDiagnostics, EngineValidity):
+        assert {word: int(getattr(getattr(rtx, kind.__name__), word)) for word in kind.__members__} == dict(
+            kind.__members__
+        )
+
+
+def test_an_engine_answers_as_its_source_at_every_batch(
+    world: World, compiled: Artifact, photos: np.ndarray, truth: np.ndarray
+) -> None:
+    with load(compiled, on_gpu(world)) as session:
+        for count in (1, 3, 16, 1, 64, 3, 1, 17, 64, 3, 64, 1):
+            assert_close(logits(session, photos[:count]), truth[:count])
+        assert_close(logits(session, photos[30::-2]), truth[30::-2])
+
+
+def test_graphs_are_recorded_at_the_second_call_and_replayed(
+    world: World, compiled: Artifact, photos: np.ndarray, truth: np.ndarray
+) -> None:
+    with load(compiled, on_gpu(world)) as session:
+        assert session.applied.details["cuda_graph"] == "on: recorded at the second call of each shape"
+        for n in range(6):
+            assert_close(logits(session, photos[n : n + 2]), truth[n : n + 2])
+        assert world.cuda.calls["cudaGraphLaunch"] == 4
+        assert world.trt.executed == 3  # two runs and the recording
+        assert session.applied.details["cuda_graph"] == "on: 1 recorded"
+        world.cuda.calls.clear()
+        assert_close(logits(session, photos[:2]), truth[:2])
+        assert sum(world.cuda.calls.values()) == 4  # get and set the device, launch, wait
+
+
+def test_graphs_are_bounded_and_a_dropped_one_is_recorded_again(
+    world: World, compiled: Artifact, photos: np.ndarray, truth: np.ndarray
+) -> None:
+    with load(compiled, on_gpu(world)) as session:
+        for _ in range(2):
+            for count in range(16, 0, -1):
+                for _ in range(3):
+                    assert_close(logits(session, photos[:count]), truth[:count])
+                assert len(world.cuda.executables) <= 8
+        assert session.applied.details["cuda_graph"] == "on: 8 recorded"
+
+
+def test_larger_batches_move_the_buffers_and_record_anew(
+    world: World, compiled: Artifact, photos: np.ndarray, truth: np.ndarray
+) -> None:
+    with load(compiled, on_gpu(world)) as session:
+        for count in (1, 1, 1, 5, 1, 1, 1, 16, 5, 1):
+            assert_close(logits(session, photos[:count]), truth[:count])
+
+
+def test_the_profile_of_the_nearest_optimum_is_taken(
+    world: World, tmp_path: Path, onnx_artifact: Artifact, photos: np.ndarray, truth: np.ndarray
+) -> None:
+    made = world.engine(tmp_path / "engine", onnx_artifact, profiles=((1, 1, 8), (1, 8, 32), (1, 32, 64)))
+    with load(made, on_gpu(world)) as session:
+        for count, profile in ((1, None), (4, None), (6, 1), (24, 2), (64, 2), (6, None), (24, None)):
+            world.trt.profiles_set.clear()
+            assert_close(logits(session, photos[:count]), truth[:count])
+            assert world.trt.profiles_set == ([profile] if profile else [])
+
+
+def test_a_batch_outside_all_profiles_is_refused_before_the_gpu(
+    world: World, tmp_path: Path, onnx_artifact: Artifact, photos: np.ndarray, truth: np.ndarray
+) -> None:
+    made = world.engine(tmp_path / "engine", onnx_artifact, profiles=((2, 4, 8), (16, 16, 32)))
+    with load(made, on_gpu(world)) as session:
+        world.cuda.calls.clear()
+        for count in (1, 12, 64):
+            with pytest.raises(BadInput, match=f"batch of {count};.* 2 to 8, 16 to 32") as caught:
+                logits(session, photos[:count])
+            assert f"--backend {world.backend} --batch" in caught.value.fix
+        assert not world.cuda.calls
+        assert_close(logits(session, photos[:8]), truth[:8])
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 3])
+def test_lanes_answer_from_threads_and_share_one_engine(
+    world: World, compiled: Artifact, photos: np.ndarray, truth: np.ndarray, lanes: int
+) -> None:
+    with load(compiled, on_gpu(world, lanes=lanes)) as one, load(compiled, on_gpu(world)) as other:
+        futures = [one.submit({"photos": photos[n : n + 3]}) for n in range(0, 60, 3)]
+        assert_close(logits(other, photos[:5]), truth[:5])
+        found = np.concatenate([future.result()["logits"] for future in futures])
+        assert world.trt.deserialized == 1
+    assert_close(found, truth[:60])
+    with load(compiled, on_gpu(world)) as again:
+        assert_close(logits(again, photos[:5]), truth[:5])
+    with load(compiled, on_gpu(world, device="gpu:1")) as elsewhere:
+        assert_close(logits(elsewhere, photos[:5]), truth[:5])
+
+
+def test_two_threads_may_call_one_session(
+    world: World, compiled: Artifact, photos: np.ndarray, truth: np.ndarray
+) -> None:
+    with load(compiled, on_gpu(world)) as session, ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda n: logits(session, photos[n : n + 1]), range(64)))
+    assert_close(np.concatenate(found), truth)
+
+
+def test_a_thread_keeps_its_own_device(world: World, compiled: Artifact, photos: np.ndarray) -> None:
+    world.cuda.cudaSetDevice(0)
+    with load(compiled, on_gpu(world, device="gpu:1")) as session:
+        logits(session, photos[:1])
+        assert world.cuda.cudaGetDevice()[1] == 0
+    assert world.cuda.cudaGetDevice()[1] == 0
+
+
+def test_answers_are_copies_and_out_is_honoured(
+    world: World, compiled: Artifact, photos: np.ndarray, truth: np.ndarray
+) -> None:
+    with load(compiled, on_gpu(world)) as session:
+        found = [logits(session, photos[n : n + 2]) for n in range(0, 8, 2)]
+        out = {"logits": np.empty((2, 4), np.float32)}
+        assert session.run({"photos": photos[8:10]}, out) is out
+        with pytest.raises(BadInput, match="out"):
+            session.run({"photos": photos[:3]}, out)
+    assert_close(np.concatenate([*found, out["logits"]]), truth[:10])
+
+
+def test_where_no_graph_can_be_had_the_lane_runs_and_says_so(
+    world: World, compiled: Artifact, photos: np.ndarray, truth: np.ndarray
+) -> None:
+    world.cuda.failures["cudaStreamEndCapture", 1] = Status.cudaErrorStreamCaptureInvalidated
+    with load(compiled, on_gpu(world)) as session:
+        for count in (2, 2, 2, 3, 3, 3):
+            assert_close(logits(session, photos[:count]), truth[:count])
+        told = session.applied.details["cuda_graph"]
+        assert told == "off: cannot be recorded: CUDA error 901 (cudaErrorStreamCaptureInvalidated)"
+        assert session.device_ns({"photos": photos[:2]}) > 0
+    assert world.cuda.calls["cudaGraphLaunch"] == 0
+
+
+def test_rtx_says_which_engines_cannot_be_recorded(
+    world: World, compiled: Artifact, photos: np.ndarray, truth: np.ndarray
+) -> None:
+    world.trt.capturable = False
+    with load(compiled, on_gpu(world)) as session:
+        for _ in range(3):
+            assert_close(logits(session, photos[:2]), truth[:2])
+        assert session.applied.details["cuda_graph"].startswith("off" if world.backend == "tensorrt_rtx" else "on")
+
+
+def test_sizes_on_the_device_are_told(world: World, compiled: Artifact, photos: np.ndarray) -> None:
+    with load(compiled, on_gpu(world, lanes=2)) as session:
+        logits(session, photos[:2])
+        told = session.applied.details
+        assert int(told["device_bytes_engine"]) == compiled.folder.joinpath("source.onnx").stat().st_size
+        assert int(told["device_bytes_lane"]) == 4096 + 2 * (32 * 32 * 3 + 4 * 4)
+        assert told["device_bytes_scratch"] == "4096" and told["gpu"] == simulated_cuda.GPU_NAME
+    assert session.applied.details == told
+
+
+def test_kernels_are_timed_on_the_device(
+    world: World, compiled: Artifact, photos: np.ndarray, truth: np.ndarray, onnx_artifact: Artifact
+) -> None:
+    with load(compiled, on_gpu(world)) as session:
+        assert all(session.device_ns({"photos": photos[:2]}) > 0 for _ in range(3))
+        assert_close(logits(session, photos[:2]), truth[:2])
+    with load(onnx_artifact, "onnxruntime") as session:
+        assert session.device_ns({"photos": photos[:2]}) is None
+
+
+# Arrays on the device
+
+
+@pytest.mark.parametrize("dlpack", [False, True], ids=["interface", "dlpack"])
+def test_an_array_on_the_gpu_is_read_where_it_lies(
+    world: World, compiled: Artifact, photos: np.ndarray, truth: np.ndarray, dlpack: bool
+) -> None:
+    held = [OnDevice(world, photos[n : n + 3], dlpack) for n in range(0, 12, 3)]
+    with load(compiled, on_gpu(world)) as session:
+        logits(session, photos[:3])
+        world.cuda.calls.clear()
+        for _ in range(3):
+            for n, array in enumerate(held):
+                assert_close(logits(session, array), truth[3 * n : 3 * n + 3])
+        assert world.cuda.calls["cudaMemcpyAsync"] == 4 * 3  # two runs and the recording: logits, and nothing else
+        assert_close(logits(session, photos[:3]), truth[:3])
+        assert_close(session.submit({"photos": held[1]}).result()["logits"], truth[3:6])
+        assert session.device_ns({"photos": held[0]}) > 0
+        if dlpack:  # asked without waiting for its shape, then in the stream of the lane
+            assert set(held[0].streams) == {-1, *world.cuda.streams}
+    for array in held:
+        array.free()
+
+
+def test_arrays_at_ever_new_addresses_drive_out_no_graph_of_host_arrays(
+    world: World, compiled: Artifact, photos: np.ndarray, truth: np.ndarray
+) -> None:
+    with load(compiled, on_gpu(world)) as session:
+        for _ in range(3):
+            logits(session, photos[:2])
+        for n in range(20):
+            array = OnDevice(world, photos[n : n + 2])
+            assert_close(logits(session, array), truth[n : n + 2])
+            array.free()
+        assert session.applied.details["cuda_graph"] == "on: 1 recorded"
+
+
+def test_an_array_that_is_not_aligned_is_copied_on_the_device(
+    world: World, compiled: Artifact, photos: np.ndarray, truth: np.ndarray
+) -> None:
+    array = OnDevice(world, photos[:3])
+    told = dict(array.__cuda_array_interface__, shape=(2, 32, 32, 3), data=(array.address + 32 * 32 * 3, False))
+    array.__cuda_array_interface__ = told
+    shifted = world.cuda.device_array(np.concatenate([np.zeros(8, np.uint8), photos[:2].ravel()]))
+    with load(compiled, on_gpu(world)) as session:
+        for _ in range(3):
+            assert_close(logits(session, array), truth[1:3])
+        array.__cuda_array_interface__ = dict(told, data=(shifted + 8, False))
+        for _ in range(4):
+            assert_close(logits(session, array), truth[:2])
+    array.free()
+    world.cuda.cudaFree(shifted)
+
+
+def test_what_the_producer_still_writes_is_waited_for(
+    world: World, compiled: Artifact, photos: np.ndarray, truth: np.ndarray
+) -> None:
+    world.cuda.cudaSetDevice(0)
+    stream = world.cuda.cudaStreamCreateWithFlags(1)[1]
+    array = OnDevice(world, np.zeros_like(photos[:2]), stream=stream)
+    memory = world.cuda.array_at(array.address, photos.dtype, (2, 32, 32, 3))
+    with load(compiled, on_gpu(world)) as session:
+        for n in range(4):
+            world.cuda.enqueue(stream, lambda n=n: memory.__setitem__(..., photos[n : n + 2]))
+            assert_close(logits(session, array), truth[n : n + 2])
+    array.free()
+    world.cuda.cudaStreamDestroy(stream)
+
+
+@pytest.mark.parametrize("wrong", ["dtype", "shape", "strides", "mask", "gpu", "host", "nowhere"])
+def test_an_array_on_the_gpu_that_does_not_fit_is_refused(
+    world: World, compiled: Artifact, photos: np.ndarray, truth: np.ndarray, wrong: str
+) -> None:
+    host = world.cuda.cudaMallocHost(4096)[1]
+    interface = {
+        "dtype": {"typestr": "<f4"},
+        "shape": {"shape": (2, 32, 31, 3)},
+        "strides": {"strides": (3072, 3, 96, 1)},
+        "mask": {"mask": object()},
+        "gpu": {},
+        "host": {"data": (host, False), "shape": (1, 32, 32, 3)},
+        "nowhere": {"data": (4096, False)},
+    }[wrong]
+    array = OnDevice(world, photos[:2], gpu=int(wrong == "gpu"), **interface)
+    said = {"dtype": "on a GPU", "shape": "on a GPU", "strides": "C-contiguous", "mask": "masked", "gpu": "on GPU 1",
+            "host": "in host memory", "nowhere": "in host memory"}  # fmt: skip
+    with load(compiled, on_gpu(world)) as session:
+        with pytest.raises(BadInput, match=said[wrong]):
+            logits(session, array)
+        assert_close(logits(session, photos[:2]), truth[:2])
+    array.free()
+    world.cuda.cudaFreeHost(host)
+
+
+def test_other_backends_refuse_arrays_on_the_gpu(world: World, onnx_artifact: Artifact, photos: np.ndarray) -> None:
+    array = OnDevice(world, photos[:2])
+    with load(onnx_artifact, "onnxruntime") as session:
+        for entry in (session.run, session.submit):
+            with pytest.raises(BadInput, match=r"fed photos uint8\(2, 32, 32, 3\) on a GPU") as caught:
+                entry({"photos": array})
+            assert caught.value.expected == "photos uint8(N, 32, 32, 3)"
+    array.free()
+
+
+# What goes wrong
+
+
+STALE = {
+    "version": ({"engine_version": "0.0.1"}, "0.0.1, here is"),
+    "capability": ({"compute_capabilities": ("7.5", "8.6")}, "compute capability 7.5, 8.6, here is 8.9"),
+    "library": ({"library": "other"}, "built for other"),
+}
+
+
+@pytest.mark.parametrize("stale", STALE)
+def test_an_engine_for_another_place_is_refused_unread(
+    world: World, tmp_path: Path, onnx_artifact: Artifact, stale: str
+) -> None:
+    stamp, said = STALE[stale]
+    made = world.engine(tmp_path / "engine", onnx_artifact, **stamp)
+    with pytest.raises(BadArtifact, match=said) as caught:
+        load(made, on_gpu(world))
+    assert caught.value.fix == f"compile it here: `tiffin compile {made.folder} --rebuild-for-this-device`"
+    assert world.trt.deserialized == 0
+
+
+def test_an_engine_without_a_stamp_is_refused_unread(world: World, compiled: Artifact) -> None:
+    bare = Artifact(compiled.folder, dataclasses.replace(compiled.manifest, built_for={}))
+    with pytest.raises(BadArtifact, match="does not say"):
+        load(bare, on_gpu(world))
+    assert world.trt.deserialized == 0
+
+
+def test_rtx_is_asked_before_it_reads(world: World, compiled: Artifact) -> None:
+    world.trt.validity = EngineValidity.INVALID, 4 | 32
+    if world.backend == "tensorrt":
+        load(compiled, on_gpu(world)).close()
+        return
+    with pytest.raises(BadArtifact, match="driver is too old for it; it is no engine, or a damaged one"):
+        load(compiled, on_gpu(world))
+    assert world.trt.deserialized == 0
+
+
+def test_what_tensorrt_says_is_in_the_error(world: World, compiled: Artifact, photos: np.ndarray) -> None:
+    world.trt.refuses_engines = True
+    with pytest.raises(EngineFailed, match="cannot read .*magicTag does not match"):
+        load(compiled, on_gpu(world))
+    world.trt.refuses_engines = False
+    with load(compiled, on_gpu(world)) as session:
+        world.trt.fails_to_run = True
+        with pytest.raises(EngineFailed, match="failed to run the engine: .*Cask"):
+            logits(session, photos[:1])
+        world.trt.fails_to_run = False
+        world.trt.output_shape = (-1, 4)
+        with pytest.raises(EngineFailed, match="depends on the data"):
+            logits(session, photos[:2])
+
+
+def test_a_stripped_engine_gets_its_weights_back(
+    world: World, tmp_path: Path, onnx_artifact: Artifact, photos: np.ndarray, truth: np.ndarray
+) -> None:
+    made = world.engine(tmp_path / "engine", onnx_artifact, stripped=True)
+    with load(made, on_gpu(world)) as session:
+        assert_close(logits(session, photos[:2]), truth[:2])
+    (made.folder / "source.onnx").write_bytes(b"")
+    with pytest.raises(EngineFailed, match=r"source.onnx: 2 weights are missing \(conv1.weight, conv2.weight\)"):
+        load(made, on_gpu(world))
+
+
+def test_the_stamp_sets_up_the_runtime(world: World, tmp_path: Path, onnx_artifact: Artifact) -> None:
+    made = world.engine(tmp_path / "engine", onnx_artifact, version_compatible=True, dla_core=1)
+    load(made, on_gpu(world)).close()
+    assert world.trt.runtimes == [(True, 1)]
+    load(world.engine(tmp_path / "known", onnx_artifact, plugins=("::Known::1",)), on_gpu(world)).close()
+    with pytest.raises(EngineMissing, match="plugin us::Unknown::2"):
+        load(world.engine(tmp_path / "unknown", onnx_artifact, plugins=("us::Unknown::2",)), on_gpu(world))
+
+
+def test_compiled_kernels_are_kept_between_processes(
+    world: World, compiled: Artifact, tmp_path: Path, photos: np.ndarray, truth: np.ndarray
+) -> None:
+    cache = tmp_path / "cache"
+    for _ in range(2):
+        with load(compiled, on_gpu(world, cache=str(cache))) as session:
+            assert_close(logits(session, photos[:2]), truth[:2])
+    assert world.trt.compiled == (1 if world.backend == "tensorrt_rtx" else 0)
+    for kept in cache.glob("*"):
+        kept.write_bytes(b"of another driver")
+    with load(compiled, on_gpu(world, cache=str(cache))) as session:
+        assert_close(logits(session, photos[:2]), truth[:2])
+
+
+def test_an_old_driver_and_a_missing_gpu_are_named(world: World, compiled: Artifact) -> None:
+    with pytest.raises(EngineMissing, match="no GPU 2 here") as caught:
+        load(compiled, on_gpu(world, device="gpu:2"))
+    assert caught.value.expected == "gpu:0 to gpu:1"
+    with pytest.raises(BadInput, match="'gpu:x'"):
+        load(compiled, on_gpu(world, device="gpu:x"))
+    world.cuda.driver_too_old = True
+    with pytest.raises(EngineMissing, match="too old: it serves CUDA 12.6") as caught:
+        load(compiled, on_gpu(world))
+    assert caught.value.expected == "a driver that serves CUDA 13.0" and "cuda-bindings==12.*" in caught.value.fix
+
+
+def test_no_memory_names_what_was_asked_and_what_is_free(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, onnx_artifact: Artifact, photos: np.ndarray, truth: np.ndarray
+) -> None:
+    world = simulated_cuda.install(monkeypatch, capacity=40_000 + onnx_artifact.size_bytes)
+    made = world.engine(tmp_path / "engine", onnx_artifact)
+    with load(made, on_gpu(world)) as session:
+        assert_close(logits(session, photos[:2]), truth[:2])
+        with pytest.raises(EngineFailed, match="GPU 0 is out of memory: 0.05 MB of device memory asked, 0.0") as caught:
+            logits(session, photos[:16])
+        assert "smaller batch" in caught.value.fix
+        del caught  # and with it the frames that hold a context
+        assert_close(logits(session, photos[:2]), truth[:2])
+    assert nothing_left(world)
+
+
+ALLOCATIONS = ["cudaMalloc", "cudaMallocHost", "cudaStreamCreateWithFlags", "cudaEventCreateWithFlags"]
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3, 4])
+@pytest.mark.parametrize("name", ALLOCATIONS)
+def test_whatever_allocation_fails_nothing_is_left(
+    world: World, compiled: Artifact, photos: np.ndarray, truth: np.ndarray, name: str, nth: int
+) -> None:
+    world.cuda.failures[name, nth] = Status.cudaErrorMemoryAllocation
+    failed = 0
+    for _ in range(4):
+        try:
+            with load(compiled, on_gpu(world)) as session:
+                assert_close(logits(session, photos[:2]), truth[:2])
+        except EngineFailed:
+            failed += 1
+        assert nothing_left(world)
+    assert failed == (world.cuda.calls[name] >= nth)
+
+
+STEPS = ["cudaMemcpyAsync", "cudaStreamSynchronize", "cudaGraphLaunch", "cudaGraphInstantiate",
+         "cudaStreamBeginCapture"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_step_that_fails_is_one_error_and_the_session_goes_on(
+    world: World, compiled: Artifact, photos: np.ndarray, truth: np.ndarray, name: str
+) -> None:
+    world.cuda.failures[name, 1] = Status.cudaErrorIllegalAddress
+    with load(compiled, on_gpu(world)) as session:
+        for _ in range(5):
+            try:
+                found = logits(session, photos[:2])
+            except EngineFailed as error:
+                assert "CUDA error 700 (cudaErrorIllegalAddress)" in str(error)
+            else:
+                assert_close(found, truth[:2])
+
+
+def test_a_context_that_is_not_made_is_an_error_and_the_earlier_lane_goes(world: World, compiled: Artifact) -> None:
+    world.trt.contexts_left = 1
+    with pytest.raises(EngineFailed, match="out of memory: .*execution context"):
+        load(compiled, on_gpu(world, lanes=2))
+
+
+def test_a_session_that_is_not_closed_frees_when_it_goes(world: World, compiled: Artifact, photos: np.ndarray) -> None:
+    session = load(compiled, on_gpu(world))
+    logits(session, photos[:2])
+    del session
+    assert nothing_left(world)
+
+
+# TensorRT on a real GPU
+
+
+@pytest.fixture(scope="module", params=["tensorrt", "tensorrt_rtx"])
+def built(
+    request: pytest.FixtureRequest, onnx_artifact: Artifact, tmp_path_factory: pytest.TempPathFactory
+) -> Artifact:
+    """An fp32 engine for this GPU, without TF32, for batches 1 to 16 and 17 to 64."""
+    from tiffin.export.engine_options import EngineOptions
+    from tiffin.export.to_tensorrt import to_tensorrt
+
+    probe = backends.probe(request.param)
+    if not probe.runs:
+        pytest.skip(f"{request.param}: {probe.reason}")
+    options = EngineOptions(profiles=((1, 1, 16), (17, 32, 64)), tf32=False)
+    return to_tensorrt(onnx_artifact, tmp_path_factory.mktemp("built") / "engine", request.param, options)
+
+
+def on_real_gpu(built: Artifact, **run: object) -> RunConfig:
+    return RunConfig(built.manifest.format, device="gpu", **run)
+
+
+class RealArray:
+    """Photos in device memory that cuda.bindings gave out."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        from cuda.bindings import runtime
+
+        self._runtime = runtime
+        _, self.address = runtime.cudaMalloc(array.nbytes)
+        kind = runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
+        (status,) = runtime.cudaMemcpy(self.address, array.ctypes.data, array.nbytes, kind)
+        assert int(status) == 0
+        self.__cuda_array_interface__ = {
+            "shape": array.shape, "typestr": array.dtype.str, "data": (self.address, False), "version": 3,
+        }  # fmt: skip
+
+    def free(self) -> None:
+        self._runtime.cudaFree(self.address)
+
+
+@pytest.mark.gpu
+def test_gpu_answers_are_those_of_onnxruntime(built: Artifact, onnx_artifact: Artifact, photos: np.ndarray) -> None:
+    with load(onnx_artifact, "onnxruntime") as reference, load(built, on_real_gpu(built)) as session:
+        for count in (1, 3, 16, 1, 64, 3, 1, 17, 64, 3, 64, 1):
+            found, wanted = logits(session, photos[:count]), logits(reference, photos[:count])
+            assert np.abs(found - wanted).max() <= 1e-3 * np.abs(wanted).max()
+
+
+@pytest.mark.gpu
+def test_gpu_graphs_answer_as_the_first_call_does(built: Artifact, photos: np.ndarray) -> None:
+    with load(built, on_real_gpu(built)) as session:
+        first = [logits(session, photos[n : n + 2]) for n in range(0, 32, 2)]
+        again = [logits(session, photos[n : n + 2]) for n in range(0, 32, 2)]
+        told = session.applied.details
+        assert 0 < session.device_ns({"photos": photos[:2]}) < 1e9
+    assert told["cuda_graph"] == "on: 1 recorded", told
+    assert int(told["device_bytes_engine"]) > 0 and int(told["device_bytes_lane"]) > 0
+    assert np.abs(np.concatenate(first) - np.concatenate(again)).max() <= 1e-4
+
+
+@pytest.mark.gpu
+def test_gpu_lanes_and_sessions_beside_each_other(built: Artifact, photos: np.ndarray) -> None:
+    with load(built, on_real_gpu(built, lanes=2)) as one, load(built, on_real_gpu(built)) as other:
+        futures = [one.submit({"photos": photos[n : n + 4]}) for n in range(0, 64, 4)]
+        wanted = np.concatenate([logits(other, photos[n : n + 4]) for n in range(0, 64, 4)])
+        found = np.concatenate([future.result()["logits"] for future in futures])
+    assert np.abs(found - wanted).max() <= 1e-4 * np.abs(wanted).max()
+
+
+@pytest.mark.gpu
+def test_gpu_arrays_are_read_where_they_lie(built: Artifact, photos: np.ndarray) -> None:
+    array = RealArray(photos[:8])
+    with load(built, on_real_gpu(built)) as session:
+        wanted = logits(session, photos[:8])
+        for _ in range(4):
+            assert np.abs(logits(session, array) - wanted).max() <= 1e-4 * np.abs(wanted).max()
+    array.free()
+
+
+@pytest.mark.gpu
+def test_gpu_memory_is_given_back(built: Artifact, photos: np.ndarray) -> None:
+    from cuda.bindings import runtime
+
+    def used() -> int:
+        gc.collect()
+        _, free, total = runtime.cudaMemGetInfo()
+        return total - free
+
+    before = []
+    for _ in range(4):
+        with load(built, on_real_gpu(built, lanes=2)) as session:
+            for count in (1, 1, 1, 32, 32, 32):
+                logits(session, photos[:count])
+        before.append(used())
+    assert before[-1] <= before[0] + (1 << 20)  # what CUDA loads once stays
+
+
+@pytest.mark.gpu
+def test_gpu_refuses_a_stale_engine(built: Artifact, tmp_path: Path) -> None:
+    stale = {**built.manifest.built_for, "engine_version": "0.0.1"}
+    manifest = dataclasses.replace(built.manifest, built_for=stale)
+    made = save(tmp_path / "stale", manifest, {file.name: built.folder / file.name for file in manifest.files})
+    with pytest.raises(BadArtifact, match="0.0.1, here is"):
+        load(made, on_real_gpu(built))

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 
-from .worker import die_with_parent
+from ... import machine
 
 
 @contextlib.contextmanager
@@ -26,7 +26,7 @@ def burners(count: int, cpus: Sequence[int] | None = None) -> Iterator[None]:
 
 def main() -> None:
     """Spin."""
-    die_with_parent()
+    machine.die_with_parent()
     if sys.argv[1:]:
         os.sched_setaffinity(0, [int(word) for word in sys.argv[1:]])
     while True:

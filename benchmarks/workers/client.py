@@ -20,18 +20,23 @@ import numpy as np
 
 from ... import errors
 from ...artifact import Artifact, RunConfig
+from ...artifact.lineage import is_source
 from ...errors import TiffinError, WorkerFailed
 from .place import Place
 
 
 @dataclass(frozen=True)
 class Block:
-    """One block of timed calls: int64 nanoseconds a call, those of the calls before it, and what the block took."""
+    """One block of timed calls: int64 nanoseconds a call, those of the calls before it, and what the block took.
+
+    `kernels_ms` is what the device itself says of a few calls after the block, median; None where it does not.
+    """
 
     ns: np.ndarray
     warm: np.ndarray
     wall_s: float
     cpu_s: float
+    kernels_ms: float | None = None
 
 
 class WorkerClient:
@@ -56,6 +61,7 @@ class WorkerClient:
                 "open",
                 place.start_timeout_s,
                 artifact=str(artifact.folder),
+                source=is_source(artifact),
                 run=vars(run),
                 feeds={name: self._store(name, array) for name, array in feeds.items()},
             )
@@ -107,7 +113,10 @@ class WorkerClient:
         answer = self.ask("time", timeout_s, seconds=seconds, min_calls=min_calls, regime=regime, fps=fps,
                           rewarm=rewarm)  # fmt: skip
         ns, warm = (np.array(answer[name], np.int64) for name in ("ns", "warm"))
-        return Block(ns, warm, answer["wall_s"], answer["cpu_s"])
+        if "details" in answer:  # such as graphs, which are recorded only after the first calls
+            self.applied["details"] = answer["details"]
+        kernels = answer.get("kernels_ns")
+        return Block(ns, warm, answer["wall_s"], answer["cpu_s"], float(np.median(kernels)) / 1e6 if kernels else None)
 
     def stages(self, photos: Sequence[Path]) -> tuple[tuple[str, ...], list[list[int]]]:
         """Photo to label, split: the stages' names, and nanoseconds of each photo by stage."""

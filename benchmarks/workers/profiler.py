@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 
+from ... import machine
 from ...artifact import Artifact, RunConfig
 from ...errors import EngineMissing, TiffinError
 from ...runtime.backends import onnxruntime as onnxruntime_backend
 from ...runtime.backends import openvino as openvino_backend
-from .worker import die_with_parent
 
 Feeds = dict[str, np.ndarray]
 Tensors = list[tuple[str, list[int]]]  # type and shape of each
@@ -159,7 +159,7 @@ def multiply(size: int, seconds: float) -> dict[str, Any]:
 
 def main() -> None:
     """Do one task."""
-    die_with_parent()
+    machine.die_with_parent()
     reply = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # engines that print must not garble the answer
     asked = json.loads(sys.argv[1])

@@ -8,11 +8,9 @@ use, and `delay` by which each call is prolonged (see `Place`).
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,13 +19,16 @@ from typing import Any
 
 import numpy as np
 
+from ... import machine
 from ...artifact import Artifact, RunConfig
+from ...artifact.lineage import source_of
 from ...errors import TiffinError
 from ...runtime import backends
 from ...runtime.session import Session
 from . import timing
 
 Answer = dict[str, Any]
+_KERNEL_RUNS = 5  # after a block, by the device's own clock
 
 
 class Worker:
@@ -44,12 +45,19 @@ class Worker:
         assert self._session is not None
         return self._session
 
-    def open(self, artifact: str, run: Mapping[str, Any], feeds: Mapping[str, str]) -> Answer:
-        """Load, run once, and say what was applied. `feeds`: input name → .npy file."""
+    def open(self, artifact: str, source: bool, run: Mapping[str, Any], feeds: Mapping[str, str]) -> Answer:
+        """Load, run once, and say what was applied.
+
+        Args:
+            artifact: its folder.
+            source: open the ONNX model that the engine in it was compiled from.
+            feeds: input name → .npy file.
+        """
         began = perf_counter_ns()
         _import_engine(str(run["backend"]))
         imported = perf_counter_ns()
-        self._session = Session(Artifact.load(artifact), RunConfig(**run))
+        held = Artifact.load(artifact)
+        self._session = Session(source_of(held) if source else held, RunConfig(**run))
         loaded = perf_counter_ns()
         self._feeds = {name: np.load(path) for name, path in feeds.items()}
         ready = perf_counter_ns()
@@ -75,7 +83,10 @@ class Worker:
         else:
             taken = timing.back_to_back(call, self._feeds, seconds, min_calls)
         wall, cpu = perf_counter_ns() - wall, process_time_ns() - cpu
-        return {"ns": taken, "warm": warm, "wall_s": wall / 1e9, "cpu_s": cpu / 1e9}
+        told = [self.session.device_ns(self._feeds) for _ in range(_KERNEL_RUNS)]
+        kernels = [ns for ns in told if ns is not None]
+        return {"ns": taken, "warm": warm, "wall_s": wall / 1e9, "cpu_s": cpu / 1e9, "kernels_ns": kernels,
+                "details": dict(self.session.applied.details)}  # fmt: skip
 
     def stages(self, photos: list[str]) -> Answer:
         """Photo to label, split, for each file: nanoseconds by stage."""
@@ -108,12 +119,6 @@ def _import_engine(backend: str) -> None:
             importlib.import_module(engine)
 
 
-def die_with_parent() -> None:
-    """A stopped worker cannot see that its harness was killed: Linux kills it (prctl PR_SET_PDEATHSIG)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
-
-
 def _keep_to(cpus: list[int]) -> None:
     """All threads, those too that numpy's BLAS started when it was imported; later ones inherit it."""
     tasks = Path("/proc/self/task")
@@ -123,7 +128,7 @@ def _keep_to(cpus: list[int]) -> None:
 
 def main() -> None:
     """Serve until standard input ends."""
-    die_with_parent()
+    machine.die_with_parent()
     asked = json.loads(sys.argv[1])
     if asked["cpus"] is not None:
         _keep_to(asked["cpus"])

@@ -11,6 +11,8 @@ and a `Lane` (one request in flight, never locking):
     run(feeds, out=None) -> dict          named numpy arrays in and out
     applied                               Applied: the values that took effect
     close()
+    takes_device_arrays = True            optional: feeds may hold arrays that lie on its GPU (`runtime.device_array`)
+    device_ns(feeds) -> int               optional: run once, nanoseconds of the kernels alone by the device's clock
 
 To add an engine: add a file here, an extra in pyproject.toml, and `export/to_X.py` if it must be compiled for.
 """

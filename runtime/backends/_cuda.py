@@ -1,13 +1,20 @@
-"""What the TensorRT backend needs of CUDA: is there a driver, which compute capability, device buffers."""
+"""What the TensorRT backend asks of CUDA's driver, and the calls of CUDA's runtime that it makes on one GPU.
+
+`cuda.bindings.runtime` of cuda-bindings 12.6 (JetPack 6) and 13 answers (code, value...). Every call that the backend
+makes is here, so that a test can hold them against the installed bindings.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import importlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
+from ...errors import BadInput, EngineFailed, EngineMissing
 
-from ...errors import EngineFailed, EngineMissing
+_OUT_OF_MEMORY, _OLD_DRIVER = 2, 35  # cudaErrorMemoryAllocation, cudaErrorInsufficientDriver
 
 
 def driver_problem() -> str:
@@ -30,52 +37,49 @@ def compute_capability(index: int = 0) -> str:
     Raises:
         EngineMissing: no driver or no such GPU.
     """
-    problem = driver_problem()
-    if problem:
-        raise EngineMissing(problem, "an NVIDIA GPU and its driver")
-    cuda = ctypes.CDLL("libcuda.so.1")
-    device, values = ctypes.c_int(), (ctypes.c_int(), ctypes.c_int())
-    code = cuda.cuDeviceGet(ctypes.byref(device), index)
-    for value, attribute in zip(values, (75, 76), strict=True):  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_{MAJOR,MINOR}
-        code = code or cuda.cuDeviceGetAttribute(ctypes.byref(value), attribute, device)
-    if code:
-        raise EngineMissing(f"GPU {index} does not answer (CUDA error {code})", "a GPU with that index")
+    values = (ctypes.c_int(), ctypes.c_int())
+
+    def ask(cuda: Any, device: ctypes.c_int) -> int:
+        code = 0
+        for value, attribute in zip(values, (75, 76), strict=True):  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_…
+            code = code or cuda.cuDeviceGetAttribute(ctypes.byref(value), attribute, device)
+        return code
+
+    _ask_driver(index, ask)
     return f"{values[0].value}.{values[1].value}"
 
 
-class DeviceBuffer:
-    """Device memory that grows when a larger array comes."""
+def device_name(index: int = 0) -> str:
+    """Name of one GPU as its driver has it, such as "NVIDIA GeForce RTX 4090".
 
-    def __init__(self, cudart: Any) -> None:
-        self._cudart = cudart
-        self._size = 0
-        self.address = 0
+    Raises:
+        EngineMissing: no driver or no such GPU.
+    """
+    name = ctypes.create_string_buffer(256)
+    _ask_driver(index, lambda cuda, device: cuda.cuDeviceGetName(name, len(name), device))
+    return name.value.decode(errors="replace")
 
-    def reserve(self, size_bytes: int) -> int:
-        """Make room; returns the device address."""
-        if size_bytes > self._size:
-            self.free()
-            self.address = int(check(self._cudart.cudaMalloc(size_bytes)))
-            self._size = size_bytes
-        return self.address
 
-    def upload(self, array: np.ndarray, stream: Any) -> int:
-        """Copy a host array to the device; returns the device address."""
-        address = self.reserve(array.nbytes)
-        kind = self._cudart.cudaMemcpyKind.cudaMemcpyHostToDevice
-        check(self._cudart.cudaMemcpyAsync(address, array.ctypes.data, array.nbytes, kind, stream))
-        return address
+def _ask_driver(index: int, ask: Callable[[Any, ctypes.c_int], int]) -> None:
+    problem = driver_problem()
+    if problem:
+        raise EngineMissing(problem, "an NVIDIA GPU and its driver")
+    cuda, device = ctypes.CDLL("libcuda.so.1"), ctypes.c_int()
+    code = cuda.cuDeviceGet(ctypes.byref(device), index) or ask(cuda, device)
+    if code:
+        raise EngineMissing(f"GPU {index} does not answer (CUDA error {code})", "a GPU with that index")
 
-    def download(self, array: np.ndarray, stream: Any) -> None:
-        """Copy from the device into a host array."""
-        kind = self._cudart.cudaMemcpyKind.cudaMemcpyDeviceToHost
-        check(self._cudart.cudaMemcpyAsync(array.ctypes.data, self.address, array.nbytes, kind, stream))
 
-    def free(self) -> None:
-        """Give the memory back."""
-        if self.address:
-            check(self._cudart.cudaFree(self.address))
-        self.address = self._size = 0
+def cuda_runtime(install: str) -> Any:
+    """The module `cuda.bindings.runtime`.
+
+    Raises:
+        EngineMissing: the package is not installed.
+    """
+    try:
+        return importlib.import_module("cuda.bindings.runtime")
+    except ImportError as error:
+        raise EngineMissing("cuda.bindings is not installed", "the package cuda-bindings", install) from error
 
 
 def check(answer: Any) -> Any:
@@ -86,5 +90,138 @@ def check(answer: Any) -> Any:
     """
     code, *values = answer
     if int(code):
-        raise EngineFailed(f"CUDA error {code!s}")
-    return values[0] if values else None
+        raise EngineFailed(f"CUDA error {int(code)} ({getattr(code, 'name', code)})")
+    return values[0] if len(values) == 1 else tuple(values) or None
+
+
+class Gpu:
+    """One GPU through CUDA's runtime.
+
+    Args:
+        runtime: module `cuda.bindings.runtime`.
+        index: in the driver's order.
+
+    Raises:
+        EngineMissing: the driver is older than the runtime needs, or there is no such GPU.
+    """
+
+    def __init__(self, runtime: Any, index: int) -> None:
+        self.runtime, self.index = runtime, index
+        code, count = runtime.cudaGetDeviceCount()
+        if int(code) == _OLD_DRIVER:
+            raise _too_old(_version(check(runtime.cudaDriverGetVersion())),
+                           _version(check(runtime.cudaRuntimeGetVersion())))  # fmt: skip
+        if index >= check((code, count)):
+            raise EngineMissing(f"no GPU {index} here", f"gpu:0 to gpu:{count - 1}" if count > 1 else "gpu")
+
+    @contextlib.contextmanager
+    def current(self) -> Iterator[None]:
+        """Make it this thread's device, and give the thread its own back: torch beside us may use another GPU."""
+        before = check(self.runtime.cudaGetDevice())
+        check(self.runtime.cudaSetDevice(self.index))  # also where it is the same: it binds the context to the thread
+        try:
+            yield
+        finally:
+            if before != self.index:
+                self.runtime.cudaSetDevice(before)
+
+    def free_bytes(self) -> int:
+        """Device memory that is free now."""
+        return check(self.runtime.cudaMemGetInfo())[0]
+
+    def allocate(self, size_bytes: int) -> int:
+        """Device memory; its address.
+
+        Raises:
+            EngineFailed: there is not so much, with what is free.
+        """
+        return self._allocated(self.runtime.cudaMalloc(size_bytes), "device", size_bytes)
+
+    def allocate_pinned(self, size_bytes: int) -> int:
+        """Host memory that the device reads and writes by itself; its address."""
+        return self._allocated(self.runtime.cudaMallocHost(size_bytes), "pinned host", size_bytes)
+
+    def _allocated(self, answer: Any, kind: str, size_bytes: int) -> int:
+        if int(answer[0]) == _OUT_OF_MEMORY:
+            self.runtime.cudaGetLastError()  # else TensorRT finds it and takes it for its own
+            raise out_of_memory(self, f"{size_bytes / 1e6:.2f} MB of {kind} memory asked")
+        return int(check(answer))
+
+    def memory_of(self, address: int) -> tuple[bool, int]:
+        """Whether it lies where a kernel reads it at full speed, and on which GPU."""
+        told = check(self.runtime.cudaPointerGetAttributes(address))
+        return int(told.type) in (2, 3), int(told.device)  # cudaMemoryTypeDevice, cudaMemoryTypeManaged
+
+    def copy(self, target: int, source: int, size_bytes: int, stream: int) -> None:
+        """Queue a copy; unified addresses say in which direction."""
+        kind = self.runtime.cudaMemcpyKind.cudaMemcpyDefault
+        check(self.runtime.cudaMemcpyAsync(target, source, size_bytes, kind, stream))
+
+    def wait_for(self, producer: int, stream: int, event: int) -> None:
+        """Let `stream` wait for all that `producer` holds now."""
+        check(self.runtime.cudaEventRecord(event, producer))
+        check(self.runtime.cudaStreamWaitEvent(stream, event, 0))
+
+    @contextlib.contextmanager
+    def idle_after_errors(self, stream: int) -> Iterator[None]:
+        """Leave nothing in flight that would still read or write buffers."""
+        try:
+            yield
+        except BaseException:
+            self.runtime.cudaStreamSynchronize(stream)
+            raise
+
+    def record(self, stream: int, enqueue: Callable[[], None]) -> Any:
+        """Record what `enqueue` puts on the stream as an executable graph; nothing runs.
+
+        Raises:
+            EngineFailed: it cannot be recorded; the stream is usable again.
+        """
+        mode = self.runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal  # other threads may allocate
+        check(self.runtime.cudaStreamBeginCapture(stream, mode))
+        try:
+            enqueue()
+        except BaseException:
+            self._drop(self.runtime.cudaStreamEndCapture(stream))
+            raise
+        ended = self.runtime.cudaStreamEndCapture(stream)
+        try:
+            return check(self.runtime.cudaGraphInstantiate(check(ended), 0))
+        finally:
+            self._drop(ended)
+
+    def _drop(self, ended: tuple[Any, Any]) -> None:
+        code, graph = ended
+        if int(code) == 0:
+            self.runtime.cudaGraphDestroy(graph)
+        self.runtime.cudaGetLastError()  # what a failed capture left behind
+
+
+def _too_old(has: str, needs: str) -> EngineMissing:
+    package = f"cuda-bindings=={has.partition('.')[0]}.*"
+    return EngineMissing(f"the NVIDIA driver is too old: it serves CUDA {has}", f"a driver that serves CUDA {needs}",
+                         f"update the driver, or pip install '{package}'")  # fmt: skip
+
+
+def out_of_memory(gpu: Gpu, what: str) -> EngineFailed:
+    """The error, with what is free."""
+    free, total = check(gpu.runtime.cudaMemGetInfo())
+    return EngineFailed(f"GPU {gpu.index} is out of memory: {what}, {free / 1e6:.2f} of {total / 1e6:.2f} MB free",
+                        "more free memory", "a smaller batch, fewer lanes, or end what else uses this GPU")  # fmt: skip
+
+
+def gpu_index(device: str) -> int:
+    """Index of "gpu" or "gpu:K".
+
+    Raises:
+        BadInput: another device.
+    """
+    kind, _, index = device.partition(":")
+    if kind != "gpu" or not (index or "0").isdigit():
+        raise BadInput(f"TensorRT has no device {device!r}", "gpu or gpu:K")
+    return int(index or 0)
+
+
+def _version(number: int) -> str:
+    """CUDA's 12060 → "12.6"."""
+    return f"{number // 1000}.{number % 1000 // 10}"
