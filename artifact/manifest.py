@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import BadArtifact, BadInput
 
 MANIFEST_VERSION = 1
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
 FORMATS = ("onnx", "openvino", "tensorrt", "tensorrt_rtx", "pt2", "null")
 
 

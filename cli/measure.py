@@ -105,7 +105,7 @@ def _first_that_ran(subjects) -> str:  # type: ignore[no-untyped-def]
 
 
 def score(
-    artifacts: options.Subjects,
+    artifacts: options.Scored,
     reference: Annotated[
         str | None, typer.Option(help="Artifact that flips count against. Default: the first.")
     ] = None,
@@ -127,7 +127,7 @@ def score(
     from ..records import Record
 
     words = [reference, *(word for word in artifacts if word != reference)] if reference else artifacts
-    candidates = options.candidates(words, backend, threads, precision)
+    candidates = options.candidates(words, backend, threads, precision, only_scored=True)
     host = options.one_preprocess(candidates)
     dataset = find_dataset(data, progress=sys.stderr.isatty())
     drawn = dataset.role(role) if photos is None else sample(dataset.role(role), photos, seed)
@@ -138,6 +138,9 @@ def score(
     progress = render.TerminalProgress()
     subjects, answers = [], {}
     for candidate in candidates:
+        if candidate.reason:
+            subjects.append(candidate.subject())
+            continue
         answers[candidate.name], applied = answer(
             candidate, prepared, cache, progress.bar(f"scoring {candidate.name}", len(prepared))
         )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
 def record_notes(record: Record, reference: str, marks: Mapping[str, str]) -> list[str]:
     """What the reader must know: the data, the machine, what did not run and why, what is not worth it."""
     notes = [_data_note(record.data, reference)] if record.data else []
-    notes += setting_notes(record)
+    notes += setting_notes(record) + simulation_notes(record)
     if marks:
         ratios = "; ".join(f"{name} {why}" for name, why in marks.items())
         notes.append(f"* not proven faster than its engine's best float; time (95 %): {ratios}")
@@ -40,6 +40,14 @@ def data_notes(record: Record) -> list[str]:
         f"{data['count']} {what} ({data['role']}) of {data['name']}",
         f"machine: {env['cpu']}, {', '.join(_words(env)) or 'no vector extensions'}",
     ]
+
+
+def simulation_notes(record: Record) -> list[str]:
+    """Which rows are no answers of an engine."""
+    from ..benchmarks.simulation import SIMULATED, is_simulated
+
+    names = [subject.name for subject in record.subjects if is_simulated(subject) and not subject.reason]
+    return [f"{', '.join(names)}: {SIMULATED.name}"] if names else []
 
 
 def cut_notes(record: Record) -> list[str]:
@@ -117,14 +125,14 @@ def legend(record: Record) -> str:
 
 
 def verdict_lines(record: Record, reference: str, margin: float) -> list[str]:
-    """Non-inferiority of every int8 row that was scored on photos."""
+    """Non-inferiority of every int8 and fp8 row that was scored on photos."""
     from ..records.paired import non_inferior
 
     base = record.predictions.get(reference)
     lines = []
     for subject in record.subjects:
         found: Predictions | None = record.predictions.get(subject.name)
-        if base and found and found.kind == "photos" and subject.precision == "int8":
+        if base and found and found.kind == "photos" and subject.precision in ("int8", "fp8"):
             lines.append(verdict_line(subject.name, non_inferior(found, base, margin), margin))
     return lines
 

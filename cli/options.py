@@ -17,6 +17,13 @@ if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
 Subjects = Annotated[
     list[str], typer.Argument(help="Artifacts; FOLDER@BACKEND runs one on another engine.", show_default=False)
 ]
+Scored = Annotated[
+    list[str],
+    typer.Argument(
+        help="Artifacts; FOLDER@BACKEND runs one on another engine, FOLDER@simulated simulates TensorRT's in float.",
+        show_default=False,
+    ),
+]
 
 Data = Annotated[
     Path | None,
@@ -40,8 +47,12 @@ def candidates(
     precision: str | None,
     lanes: int = 1,
     cpus: tuple[int, ...] | None = None,
+    only_scored: bool = False,
 ) -> list[Candidate]:
     """One candidate a word: an artifact's folder, with `@BACKEND` where it runs on another engine.
+
+    Args:
+        only_scored: `@simulated` may be named too.
 
     Raises:
         BadArtifact, BadInput: no artifact, no such backend, or one named twice.
@@ -49,6 +60,7 @@ def candidates(
     from dataclasses import replace
 
     from ..artifact import Artifact
+    from ..benchmarks import simulation
     from ..benchmarks.candidate import Candidate
     from ..runtime import backends, default_run
 
@@ -56,6 +68,10 @@ def candidates(
     for word in words:
         folder, _, named = word.partition("@")
         artifact = Artifact.load(folder)
+        if named == simulation.WORD:
+            simulation.require_scoring(word, only_scored)
+            found.append(simulation.simulated(word, artifact, threads, precision))
+            continue
         run = default_run(artifact)
         chosen = named or backend or run.backend
         backends.backend(chosen)  # an unknown word is refused now, not a row that cannot run

@@ -76,6 +76,7 @@ def finish(record: Record, out: Path, as_json: bool, reference: str) -> None:
 
 def print_record(record: Record, reference: str, as_json: bool, markdown: bool = False, details: bool = False) -> None:
     """Tables and notes, or JSON."""
+    from ..benchmarks.simulation import is_simulated
     from ..optimize.proof import not_faster, vnni_notes
 
     if as_json:
@@ -84,7 +85,7 @@ def print_record(record: Record, reference: str, as_json: bool, markdown: bool =
     if record.predictions:
         marks = not_faster(record)
         main, said = tables.main_table(record, reference, marks), notes.record_notes(record, reference, marks)
-        if any(subject.precision == "int8" for subject in record.subjects):
+        if any(subject.precision == "int8" and not is_simulated(subject) for subject in record.subjects):
             said += vnni_notes(record.environment)
         said += notes.verdict_lines(record, reference, MARGIN)
     else:

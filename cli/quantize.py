@@ -1,4 +1,4 @@
-"""The command that makes 16-bit and int8 artifacts."""
+"""The command that makes 16-bit, int8 and fp8 artifacts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # onnx and numpy, which `tiffin --help` does without
     from ..quantize.calibration import CalibrationSet
     from ..quantize.options import PtqOptions
 
-_PRECISIONS, _METHODS, _SOURCES = ("int8", "fp16", "bf16"), ("ptq", "qat"), ("photos", "data-free")
+_PRECISIONS, _METHODS, _SOURCES = ("int8", "fp8", "fp16", "bf16"), ("ptq", "qat"), ("photos", "data-free")
 
 
 def register(app: typer.Typer) -> None:
@@ -31,8 +31,10 @@ def register(app: typer.Typer) -> None:
 
 def quantize(
     artifact: Annotated[Path, typer.Argument(help="The fp32 ONNX artifact.")],
-    precision: Annotated[str, typer.Option(help="int8, fp16 or bf16.")] = "int8",
-    scheme: Annotated[str, typer.Option(help="int8 dialect: cpu, cpu-vnni, cpu-u8 or tensorrt.")] = "cpu",
+    precision: Annotated[str, typer.Option(help="int8, fp8, fp16 or bf16.")] = "int8",
+    scheme: Annotated[
+        str | None, typer.Option(help="int8 dialect: cpu, cpu-vnni, cpu-u8 or tensorrt. Default: cpu; fp8: tensorrt.")
+    ] = None,
     quantizer: Annotated[str | None, typer.Option(help="nncf or ort. Default: by scheme.")] = None,
     bias_correction: Annotated[
         str | None, typer.Option(help="none, fast, full or empirical. Default: fast by nncf, none by ort.")
@@ -49,6 +51,9 @@ def quantize(
     float_node: Annotated[
         list[str] | None, typer.Option(help="Name of an ONNX node that stays in float, may repeat.")
     ] = None,
+    floats: Annotated[
+        str, typer.Option(help="Type of what is not quantized: fp32; or fp16, with --scheme tensorrt.")
+    ] = "fp32",
     method: Annotated[
         str, typer.Option(help="ptq, or qat: trained on the train photos to answer as fp32 does.")
     ] = "ptq",
@@ -65,7 +70,7 @@ def quantize(
     per_class: Annotated[int, typer.Option(min=1, help="Calibration photos of each class.")] = 3,
     seed: options.Seed = 0,
 ) -> None:
-    """fp32 ONNX to fp16, bf16 or int8 ONNX."""
+    """fp32 ONNX to fp16, bf16, int8 or fp8 ONNX."""
     need_build()
     source = Artifact.load(artifact)
     asked = {"precision": (precision, _PRECISIONS), "method": (method, _METHODS), "calibrate": (calibrate, _SOURCES)}
@@ -74,18 +79,25 @@ def quantize(
             raise BadInput(f"unknown {what} {word!r}", f"one of {', '.join(words)}")
     if method == "ptq" and (epochs or learning_rate):
         raise BadInput("--epochs and --learning-rate are of training", "--method qat", "add it, or leave them out")
-    if precision != "int8":
+    other = "--method qat" if method == "qat" else f"--floats {floats}" if floats != "fp32" else None
+    if precision != "int8" and other:
+        raise BadInput(f"{other} with --precision {precision}", "--precision int8", "leave one of them out")
+    if precision in ("fp16", "bf16"):
         made = _half(source, precision, out or beside(artifact, precision))
     else:
-        from ..quantize.options import PtqOptions
+        from ..quantize.options import FP8_SCHEME, PtqOptions, fp8_options
 
-        suffix = f"int8-{scheme}" + ("-qat" if method == "qat" else "")
-        chosen = PtqOptions(scheme, quantizer, bias_correction, ranges, preset, smooth, compensate,
-                            tuple(float_node or ())).applied()  # fmt: skip
+        fp8 = precision == "fp8"
+        scheme = scheme or (FP8_SCHEME if fp8 else "cpu")
+        wish = PtqOptions(scheme, quantizer, bias_correction, ranges, preset, smooth, compensate,
+                          tuple(float_node or ()), floats)  # fmt: skip
+        chosen = fp8_options(wish) if fp8 else wish.applied()
+        endings = [f"-{floats}"] * (floats != "fp32") + ["-qat"] * (method == "qat")
+        suffix = "fp8" if fp8 else f"int8-{scheme}{''.join(endings)}"
         fitting = {"epochs": epochs, "learning_rate": learning_rate, "seed": seed} if method == "qat" else None
         place = out or beside(artifact, suffix)
         dataset = _made_from(source, checkpoint, place, seed) if calibrate == "data-free" else _dataset_of(data)
-        made = _int8(source, chosen, place, dataset, per_class, seed, fitting)
+        made = _calibrated(source, precision, chosen, place, dataset, per_class, seed, fitting)
     done(made)
     backend = "tensorrt_rtx" if scheme == "tensorrt" else "openvino"
     render.next_command(f"tiffin compile {shlex.quote(str(made.folder))} --backend {backend}")
@@ -112,8 +124,9 @@ def _made_from(source: Artifact, checkpoint: Path | None, out: Path, seed: int) 
     return data_free(source, checkpoint, out.parent / "cache", seed, progress)
 
 
-def _int8(
+def _calibrated(
     source: Artifact,
+    precision: str,
     chosen: PtqOptions,
     out: Path,
     dataset: Dataset,
@@ -124,7 +137,7 @@ def _int8(
     from ..data import balanced
     from ..data.prepared import prepare_photos
     from ..quantize.calibration import CalibrationSet
-    from ..quantize.quantize import quantize_int8
+    from ..quantize.quantize import quantize_fp8, quantize_int8
 
     preprocess = source.preprocess
     drawn = balanced(dataset.role("calibrate"), per_class, seed)
@@ -132,7 +145,8 @@ def _int8(
     with tempfile.TemporaryDirectory() as scratch:
         photos = CalibrationSet.of(prepare_photos(drawn, preprocess, Path(scratch), dataset.kind), dataset.name)
         if fitting is None:
-            return quantize_int8(source, chosen, photos, out)
+            make = quantize_fp8 if precision == "fp8" else quantize_int8
+            return make(source, chosen, photos, out)
         return _trained(source, chosen, photos, out, dataset, fitting)
 
 

@@ -41,8 +41,8 @@ def correct(
     """
     corrected = onnx.ModelProto()
     corrected.CopyFrom(quantized)
-    wanted, found = Walk(parent, photos), Walk(quantized, photos)
-    layers = {node.name for node in parent.graph.node if node.op_type in _LAYERS}
+    layers = {node.name: None for node in parent.graph.node if node.op_type in _LAYERS}
+    wanted, found = Walk(parent, photos), Walk(in_order(quantized, list(layers)), photos)
     walk = iter(wanted)
     editor = _Editor(corrected)
     for node in found:
@@ -55,6 +55,32 @@ def correct(
         editor.fold(node, line)
         found.put(node.output[0], _applied(line, output))
     return corrected
+
+
+def in_order(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
+    """A copy whose nodes of these names run in this order: a quantizer may have sorted branches anew.
+
+    Args:
+        names: in an order that the graph allows.
+    """
+    made_by = {name: node for node in model.graph.node for name in node.output}
+    named = {node.name: node for node in model.graph.node}
+    sorted_nodes: dict[str, onnx.NodeProto] = {}  # by first output
+    waiting = [*model.graph.node[::-1], *(named[name] for name in names[::-1] if name in named)]
+    while waiting:
+        node = waiting[-1]
+        before = [
+            made_by[name] for name in node.input if name in made_by and made_by[name].output[0] not in sorted_nodes
+        ]
+        if before:
+            waiting += before
+            continue
+        sorted_nodes.setdefault(node.output[0], waiting.pop())
+    ordered = onnx.ModelProto()
+    ordered.CopyFrom(model)
+    ordered.graph.ClearField("node")
+    ordered.graph.node.extend(sorted_nodes.values())
+    return ordered
 
 
 def fit_line(quantized: np.ndarray, wanted: np.ndarray, with_slope: bool) -> Line:

@@ -26,6 +26,11 @@ OFFERED: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     },
 }
 
+# Of what an int8 graph does not quantize.
+FLOATS = ("fp32", "fp16")
+# In whose places and ranges fp8 rounds: symmetric, float biases.
+FP8_SCHEME = "tensorrt"
+
 
 def default_quantizer(scheme: Scheme) -> str:
     """The scheme's first. Compensated, both are as near to fp32; ORT's graph is the one that ORT itself runs fast."""
@@ -51,6 +56,7 @@ class PtqOptions:
         compensate: a scale and a shift for each output channel, folded in at the end (`corrections`); the one technique
             that took the answers nearer to fp32's with both quantizers (docs/int8.md).
         float_nodes: names of ONNX nodes that stay in float.
+        floats: type of what is not quantized: "fp32", or "fp16" where TensorRT reads the scheme.
     """
 
     scheme: str = "cpu"
@@ -61,6 +67,7 @@ class PtqOptions:
     smooth: bool = False
     compensate: bool = True
     float_nodes: tuple[str, ...] = ()
+    floats: str = FLOATS[0]
 
     def applied(self) -> PtqOptions:
         """The same with every None filled in.
@@ -69,6 +76,7 @@ class PtqOptions:
             BadInput: no such scheme or quantizer, or one that does not offer an option.
         """
         scheme = scheme_named(self.scheme)
+        _check_floats(self.floats, scheme)
         quantizer = self.quantizer or default_quantizer(scheme)
         if quantizer not in OFFERED:
             raise BadInput(f"unknown quantizer {quantizer!r}", f"one of {', '.join(OFFERED)}")
@@ -83,7 +91,38 @@ class PtqOptions:
 
     def plain(self) -> dict[str, Any]:
         """As JSON has it, for a manifest."""
-        return {**dataclasses.asdict(self), "float_nodes": list(self.float_nodes)}
+        said = {**dataclasses.asdict(self), "float_nodes": list(self.float_nodes)}
+        if self.floats == FLOATS[0]:  # artifacts keep the digest that they had before there was a choice
+            del said["floats"]
+        return said
+
+
+def fp8_options(options: PtqOptions) -> PtqOptions:
+    """What `quantize_fp8` takes, as applied.
+
+    Raises:
+        BadInput: an option that fp8 does not have.
+    """
+    applied = options.applied()
+    unfit = {
+        f"--scheme {applied.scheme}": applied.scheme != FP8_SCHEME,
+        f"--floats {applied.floats}": applied.floats != FLOATS[0],
+    }
+    found = next((word for word, wrong in unfit.items() if wrong), None)
+    if found:
+        raise BadInput(f"fp8 has no {found}", f"scheme {FP8_SCHEME}, the rest in {FLOATS[0]}", "leave it out")
+    return applied
+
+
+def _check_floats(floats: str, scheme: Scheme) -> None:
+    if floats not in FLOATS:
+        raise BadInput(f"unknown float type {floats!r}", f"one of {', '.join(FLOATS)}")
+    if floats != FLOATS[0] and "tensorrt" not in scheme.engines:
+        raise BadInput(
+            f"--floats {floats} with scheme {scheme.name!r}, whose engines keep them in fp32",
+            "a scheme that TensorRT reads",
+            "use --scheme tensorrt",
+        )
 
 
 def _choice(options: PtqOptions, name: str, quantizer: str) -> Any:

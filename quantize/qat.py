@@ -23,6 +23,7 @@ from ..artifact.claims import write_claim
 from ..artifact.manifest import Manifest
 from ..artifact.store import save
 from ..data.prepared import PreparedPhotos
+from ..errors import BadInput
 from ..export.graph.to_torch import TorchGraph
 from ..export.parity import TOLERANCE, Parity, require_parity
 from ..machine import versions
@@ -30,7 +31,7 @@ from ..runtime.session import Session
 from ..train.augment import Augmentation
 from ..train.fit import FitOptions, Progress, Student, fit
 from .calibration import CalibrationSet
-from .options import PtqOptions
+from .options import FLOATS, PtqOptions
 from .quantize import quantize_int8
 
 # A low rate and no decay: weights move by parts of a step. Views close to what is scored, since answers to those count.
@@ -64,6 +65,8 @@ def quantize_qat(
         BadInput: as `quantize_int8` and `fit`, or an operator that cannot be trained.
         ParityFailed: the graph in torch does not answer as it does in ONNX Runtime; nothing is saved.
     """
+    if start.floats != FLOATS[0]:
+        raise BadInput(f"training with floats {start.floats}", f"floats {FLOATS[0]}", "leave --floats out")
     host = parent.preprocess
     with tempfile.TemporaryDirectory() as scratch:
         first = quantize_int8(parent, start, calibration, Path(scratch) / "start")

@@ -1,4 +1,4 @@
-"""fp32 ONNX artifact → fp16, bf16 or int8 ONNX artifact."""
+"""fp32 ONNX artifact → fp16, bf16, int8 or fp8 ONNX artifact."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from ..artifact.scheme import Scheme, scheme_named
 from ..artifact.store import save
 from ..errors import BadInput, EngineFailed
 from ..export.graph.dialect import check_for_tensorrt, read_dialect
+from ..export.graph.fp8 import to_fp8
 from ..export.graph.precision import to_half
 from ..machine import versions
 from .calibration import CalibrationSet
 from .corrections import correct
-from .options import PtqOptions
+from .options import FLOATS, PtqOptions, fp8_options
 from .ptq_nncf import quantize_nncf
 from .ptq_ort import quantize_ort
 
@@ -54,15 +55,9 @@ def quantize_int8(artifact: Artifact, options: PtqOptions, calibration: Calibrat
     _check_nodes(source, options.float_nodes)
     calibration = calibration.usable(artifact.manifest)
     model = _quantized(source, scheme, calibration, options)
+    if options.floats != FLOATS[0]:
+        model = to_half(model, options.floats)
     _check_dialect(model, scheme, str(options.quantizer))
-    about = {
-        **options.plain(),
-        "weight_bits": scheme.weight_bits,
-        "calibration_photos": len(calibration),
-        "photos_taken": calibration.taken,
-        "calibration_source": calibration.source,
-        "calibration_sha256": calibration.digest(),
-    }
     return _save(
         artifact,
         source,
@@ -70,9 +65,39 @@ def quantize_int8(artifact: Artifact, options: PtqOptions, calibration: Calibrat
         out,
         precision="int8",
         scheme=scheme.name,
-        options=about,
+        options={**options.plain(), "weight_bits": scheme.weight_bits, **_about(calibration)},
         calibration=calibration.hashes,
     )
+
+
+def quantize_fp8(artifact: Artifact, options: PtqOptions, calibration: CalibrationSet, out: Path) -> Artifact:
+    """fp8 (E4M3FN) QDQ ONNX: in the places and ranges of int8 for TensorRT. No int8 dialect, so no scheme.
+
+    Raises:
+        BadInput: as `quantize_int8`, or an option that fp8 does not have.
+    """
+    options = fp8_options(options)
+    source = _source(artifact)
+    _check_nodes(source, options.float_nodes)
+    calibration = calibration.usable(artifact.manifest)
+    int8 = QUANTIZERS[str(options.quantizer)](copy.deepcopy(source), scheme_named(options.scheme), calibration, options)
+    model = _corrected(source, to_fp8(source, int8), calibration, options)
+    check_for_tensorrt(model, "what was written")
+    about = {"format": "e4m3fn", "ranges_of": options.scheme, **options.plain(), **_about(calibration)}
+    del about["scheme"]
+    return _save(
+        artifact, source, model, out, precision="fp8", scheme=None, options=about, calibration=calibration.hashes
+    )
+
+
+def _about(calibration: CalibrationSet) -> dict[str, Any]:
+    """What a manifest says of the photos."""
+    return {
+        "calibration_photos": len(calibration),
+        "photos_taken": calibration.taken,
+        "calibration_source": calibration.source,
+        "calibration_sha256": calibration.digest(),
+    }
 
 
 def _quantized(
@@ -81,6 +106,12 @@ def _quantized(
     """The quantizer, then corrections of what it wrote."""
     # A copy: both quantizers change what they are given.
     model = QUANTIZERS[str(options.quantizer)](copy.deepcopy(source), scheme, calibration, options)
+    return _corrected(source, model, calibration, options)
+
+
+def _corrected(
+    source: onnx.ModelProto, model: onnx.ModelProto, calibration: CalibrationSet, options: PtqOptions
+) -> onnx.ModelProto:
     if options.compensate or options.bias_correction == "empirical":
         model = correct(source, model, calibration.some(WALKED_PHOTOS), options.compensate)
     return model

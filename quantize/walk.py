@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+import ml_dtypes
 import numpy as np
 import onnx
 import onnxruntime as ort
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 
 class Walk:
@@ -54,6 +55,7 @@ class Walk:
 
     def _run(self, node: onnx.NodeProto) -> dict[str, np.ndarray]:
         feeds = {name: self.get(name) for name in node.input if name}
+        given = {name: _ort_value(value) for name, value in feeds.items()}
         inputs = [
             helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
             for name, value in feeds.items()
@@ -63,10 +65,27 @@ class Walk:
             helper.make_graph([node], "node", inputs, outputs), opset_imports=self._opsets, ir_version=10
         )
         session = ort.InferenceSession(model.SerializeToString(), self._settings, providers=["CPUExecutionProvider"])
-        return dict(zip(node.output, session.run(None, feeds), strict=True))
+        found = session.run_with_ort_values(list(node.output), given)
+        return {name: _array(value) for name, value in zip(node.output, found, strict=True)}
 
     def _drop(self, node: onnx.NodeProto) -> None:
         for name in node.input:
             self._readers[name] -= 1
             if self._readers[name] <= 0:
                 self._alive.pop(name, None)
+
+
+# ONNX Runtime hands 8-bit floats over as their bytes.
+_FP8 = np.dtype(ml_dtypes.float8_e4m3fn)
+
+
+def _ort_value(value: np.ndarray) -> ort.OrtValue:
+    if value.dtype != _FP8:
+        return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value))
+    held = np.ascontiguousarray(value).view(np.uint8)
+    return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(held, TensorProto.FLOAT8E4M3FN)
+
+
+def _array(value: ort.OrtValue) -> np.ndarray:
+    found = value.numpy()
+    return found.view(_FP8) if value.element_type() == TensorProto.FLOAT8E4M3FN else found

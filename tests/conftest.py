@@ -123,3 +123,73 @@ def openvino_artifact(onnx_artifact: Artifact, tmp_path_factory: pytest.TempPath
     from tiffin.export.to_openvino import to_openvino
 
     return to_openvino(onnx_artifact, tmp_path_factory.mktemp("openvino") / "model")
+
+
+@pytest.fixture(scope="session")
+def classifier_artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """The shipped checkpoint, EfficientNet-Lite0 at 224×224, as an fp32 ONNX artifact."""
+    from tiffin.export.to_onnx import to_onnx
+    from tiffin.train import DEFAULT_CHECKPOINT, load_checkpoint
+
+    shown = np.random.default_rng(3).integers(0, 256, (4, 224, 224, 3), dtype=np.uint8)
+    return to_onnx(load_checkpoint(DEFAULT_CHECKPOINT), tmp_path_factory.mktemp("classifier") / "model", shown)[0]
+
+
+@pytest.fixture(scope="session")
+def resnet50_photos() -> np.ndarray:
+    """Drawn photos uint8 `(8, 64, 64, 3)`."""
+    rng = np.random.default_rng(4)
+    return np.stack([draw(index % len(LABELS), rng, 64, 64) for index in range(8)])
+
+
+@pytest.fixture(scope="session")
+def resnet50_artifact(resnet50_photos: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """ResNet-50 of ten classes at 64×64, untrained, as an fp32 ONNX artifact."""
+    from tiffin.artifact import Preprocess
+    from tiffin.export.to_onnx import to_onnx
+    from tiffin.runtime.preprocess import with_golden
+    from tiffin.train import Checkpoint
+
+    host = with_golden(Preprocess(64, 64, crop_fraction=0.875, mean=(127.0,) * 3, std=(128.0,) * 3))
+    labels = tuple(f"class {index}" for index in range(10))
+    checkpoint = Checkpoint(_resnet50(len(labels), resnet50_photos), "resnet50", labels, host, sha256="0" * 64)
+    return to_onnx(checkpoint, tmp_path_factory.mktemp("resnet50") / "model", resnet50_photos)[0]
+
+
+def _resnet50(classes: int, photos: np.ndarray):  # type: ignore[no-untyped-def]
+    """He et al. 2015, arXiv 1512.03385, table 1; stride in the 3×3 convolution (v1.5). Weights drawn with one seed.
+
+    BatchNorm's statistics are those of `photos`, so that activations neither vanish nor grow.
+    """
+    import torch
+    from torch import nn
+
+    from tiffin.train.network import GlobalMean
+
+    def convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> list[nn.Module]:
+        weights = nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False)
+        return [weights, nn.BatchNorm2d(outputs, momentum=1.0)]
+
+    class Bottleneck(nn.Module):
+        def __init__(self, inputs: int, width: int, stride: int) -> None:
+            super().__init__()
+            self.body = nn.Sequential(
+                *convolution(inputs, width, 1), nn.ReLU(), *convolution(width, width, 3, stride), nn.ReLU(),
+                *convolution(width, 4 * width, 1),
+            )  # fmt: skip
+            same = stride == 1 and inputs == 4 * width
+            self.shortcut = nn.Identity() if same else nn.Sequential(*convolution(inputs, 4 * width, 1, stride))
+
+        def forward(self, features: torch.Tensor) -> torch.Tensor:
+            return torch.relu(self.body(features) + self.shortcut(features))
+
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        layers, inputs = [*convolution(3, 64, 7, 2), nn.ReLU(), nn.MaxPool2d(3, 2, 1)], 64
+        for width, count, stride in ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)):
+            for index in range(count):
+                layers.append(Bottleneck(inputs, width, stride if index == 0 else 1))
+                inputs = 4 * width
+        network = nn.Sequential(*layers, GlobalMean(), nn.Flatten(), nn.Linear(inputs, classes)).train()
+        network(torch.from_numpy(photos).float().permute(0, 3, 1, 2).sub(127).div(128))
+    return network.eval()

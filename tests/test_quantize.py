@@ -9,11 +9,16 @@ import hashlib
 import json
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 import torch
-from onnx import TensorProto, numpy_helper
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays as hypothesis_arrays
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 import tiffin
@@ -26,13 +31,15 @@ from tiffin.data.prepared import prepare_photos
 from tiffin.errors import BadInput
 from tiffin.export.graph.canonical import PROLOGUE
 from tiffin.export.graph.dialect import read_dialect
+from tiffin.export.graph.fp8 import round_to_fp8
+from tiffin.export.graph.precision import regrid, to_half
 from tiffin.machine import has_vnni
 from tiffin.quantize.calibration import CalibrationSet
-from tiffin.quantize.corrections import correct, fit_line
+from tiffin.quantize.corrections import correct, fit_line, in_order
 from tiffin.quantize.data_free import data_free, made_from
 from tiffin.quantize.options import PtqOptions, default_quantizer
 from tiffin.quantize.ptq_ort import quantize_ort
-from tiffin.quantize.quantize import quantize_half, quantize_int8
+from tiffin.quantize.quantize import quantize_fp8, quantize_half, quantize_int8
 from tiffin.quantize.synthesis import SynthesisOptions, synthesize
 from tiffin.quantize.walk import Walk
 from tiffin.train import DEFAULT_CHECKPOINT
@@ -481,3 +488,206 @@ def test_a_network_without_batch_norm_has_nothing_to_make_images_from(checkpoint
     with pytest.raises(BadInput, match="no batch norm"):
         synthesize(bare, tmp_path / "set", SynthesisOptions())
     assert list(tmp_path.iterdir()) == []
+
+
+# fp8, and int8 whose floats are 16-bit
+
+
+@pytest.fixture(scope="module")
+def eight_bits(onnx_artifact: Artifact, photos: np.ndarray, tmp_path_factory: pytest.TempPathFactory):
+    """ "fp8", and "mixed": int8 for TensorRT with the first convolution and all else in fp16."""
+    folder = tmp_path_factory.mktemp("eight")
+    first = next(node.name for node in graph(onnx_artifact).node if node.op_type == "Conv")
+    mixed = PtqOptions("tensorrt", float_nodes=(first,), floats="fp16")
+    return {
+        "fp8": quantize_fp8(
+            onnx_artifact, PtqOptions("tensorrt"), CalibrationSet(photos[:24], "drawn", HASHES), folder / "fp8"
+        ),
+        "mixed": quantize_int8(onnx_artifact, mixed, CalibrationSet(photos[:24], "drawn", HASHES), folder / "mixed"),
+    }
+
+
+def simulated_answers(artifact: Artifact, photos: np.ndarray) -> np.ndarray:
+    with tiffin.load(artifact, RunConfig("onnxruntime", graph_level="none")) as session:
+        return session.run({"photos": photos})["logits"]
+
+
+def test_fp8_is_no_int8_dialect_and_says_what_it_is(eight_bits, onnx_artifact: Artifact) -> None:
+    manifest = eight_bits["fp8"].manifest
+    assert (manifest.precision, manifest.scheme, manifest.parent) == ("fp8", None, onnx_artifact.digest)
+    assert manifest.calibration == tuple(digest[:16] for digest in HASHES)
+    options = manifest.producer.options
+    assert (options["format"], options["ranges_of"], options["compensate"]) == ("e4m3fn", "tensorrt", True)
+    dialect = read_dialect(onnx.load(eight_bits["fp8"].model_path))
+    assert (dialect.zero_points, dialect.symmetric, dialect.quantized_bias) == (("float8e4m3fn",), True, False)
+    onnx.checker.check_model(onnx.load(eight_bits["fp8"].model_path), full_check=True)
+
+
+@pytest.mark.parametrize("asked", [{"bias_correction": "empirical", "compensate": False}, {}], ids=str)
+def test_corrections_take_the_mean_error_of_fp8_off(onnx_artifact, photos, tmp_path: Path, asked) -> None:
+    plain, corrected = (
+        quantize_fp8(onnx_artifact, PtqOptions("tensorrt", **options), CalibrationSet(photos[:24], "drawn"), place)
+        for options, place in (({"compensate": False}, tmp_path / "plain"), (asked, tmp_path / "corrected"))
+    )
+    errors = (sum(mean_errors(onnx_artifact, made, photos[:24])) for made in (plain, corrected))
+    before, after = errors
+    assert after < before / 4
+
+
+def test_fp8_rounds_where_int8_does_over_the_same_ranges(onnx_artifact, photos, tmp_path: Path) -> None:
+    uncorrected = PtqOptions("tensorrt", compensate=False)
+    int8, fp8 = (
+        make(onnx_artifact, uncorrected, CalibrationSet(photos[:24], "drawn"), tmp_path / make.__name__)
+        for make in (quantize_int8, quantize_fp8)
+    )
+    ours, theirs = graph(fp8), graph(int8)
+    assert [node.name for node in ours.node] == [node.name for node in theirs.node]
+    ranges = {
+        name: (numpy_helper.to_array(tensor) * 448, arrays(theirs)[name] * 127)
+        for tensor in ours.initializer
+        for name in [tensor.name]
+        if name.endswith("_scale")
+    }
+    assert len(ranges) > 10
+    for found, wanted in ranges.values():
+        np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+@given(
+    weights=hypothesis_arrays(np.float32, (3, 5), elements=st.floats(-1e4, 1e4, width=32)),
+    axis=st.sampled_from([None, 0, 1]),
+)
+def test_fp8_weights_are_the_nearest_that_e4m3_holds(weights: np.ndarray, axis: int | None) -> None:
+    values, scale = round_to_fp8(weights, axis)
+    assert scale.shape == (() if axis is None else (weights.shape[axis],)) and (scale > 0).all()
+    spread = scale.reshape(-1, 1) if axis == 0 else scale
+    found = values.astype(np.float64) * spread
+    # Three bits of mantissa, and below 2⁻⁶ steps of 2⁻⁹.
+    bound = np.maximum(np.abs(weights.astype(np.float64)) * 2.0**-4, spread * 2.0**-10)
+    assert (np.abs(found - weights) <= bound * (1 + 1e-5)).all()
+
+
+@given(values=hypothesis_arrays(np.float32, 16, elements=st.floats(-1e3, 1e3, width=32)))
+def test_the_simulation_rounds_to_e4m3_as_the_format_says(values: np.ndarray) -> None:
+    scale = np.float32(0.5)
+    held = [numpy_helper.from_array(np.asarray(scale), "s"),
+            numpy_helper.from_array(np.zeros((), ml_dtypes.float8_e4m3fn), "z")]  # fmt: skip
+    nodes = [helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+             helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"])]  # fmt: skip
+    given_, found = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [16]) for name in "xy")
+    whole = helper.make_graph(nodes, "round", [given_], [found], held)
+    model = helper.make_model(whole, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    settings = ort.SessionOptions()
+    settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
+    wanted = np.clip(values / scale, -448, 448).astype(ml_dtypes.float8_e4m3fn).astype(np.float32) * scale
+    np.testing.assert_array_equal(session.run(None, {"x": values})[0], wanted)
+
+
+@pytest.mark.parametrize("name", ["fp8", "mixed"])
+def test_eight_bits_agree_with_fp32_where_they_are_simulated(eight_bits, onnx_artifact, photos, name: str) -> None:
+    wanted, found = answers(onnx_artifact, photos).argmax(1), simulated_answers(eight_bits[name], photos).argmax(1)
+    assert (wanted == found).mean() >= 0.9
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (PtqOptions("cpu"), "--scheme cpu"),
+        (PtqOptions("tensorrt", floats="fp16"), "--floats fp16"),
+    ],
+)
+def test_what_fp8_does_not_have_is_refused(onnx_artifact, photos, tmp_path: Path, asked: PtqOptions, said: str) -> None:
+    with pytest.raises(BadInput, match=f"fp8 has no {said}"):
+        quantize_fp8(onnx_artifact, asked, CalibrationSet(photos, "drawn"), tmp_path / "fp8")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_not_quantized_is_fp16_and_scales_too(eight_bits, onnx_artifact: Artifact) -> None:
+    made = eight_bits["mixed"]
+    assert (made.manifest.precision, made.manifest.scheme) == ("int8", "tensorrt")
+    assert made.manifest.producer.options["floats"] == "fp16"
+    model = onnx.load(made.model_path)
+    onnx.checker.check_model(model, full_check=True)
+    held = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    prologue = {name for node in model.graph.node if node.name in PROLOGUE for name in node.input}
+    assert {held[name] for name in held if name in prologue} <= {TensorProto.FLOAT, TensorProto.INT64}
+    assert TensorProto.FLOAT not in {kind for name, kind in held.items() if name not in prologue}
+    first = next(node for node in model.graph.node if node.op_type == "Conv")
+    assert held[first.input[1]] == TensorProto.FLOAT16
+    scales = [name for node in model.graph.node if "Linear" in node.op_type for name in node.input[1:2]]
+    assert {held[name] for name in scales} == {TensorProto.FLOAT16}
+
+
+def test_artifacts_of_fp32_floats_say_nothing_of_them(quantized) -> None:
+    assert "floats" not in quantized["tensorrt", "ort"].manifest.producer.options
+
+
+@given(
+    whole=hypothesis_arrays(np.int8, (4, 3), elements=st.integers(-127, 127)),
+    exponents=hypothesis_arrays(np.float64, 4, elements=st.floats(-12, 3)),
+)
+def test_weights_stay_within_half_a_step_of_an_fp16_scale(whole: np.ndarray, exponents: np.ndarray) -> None:
+    scale = (10**exponents).astype(np.float32)  # from far below what fp16 holds
+    rounded = np.maximum(scale.astype(np.float16), np.float16(2**-24))
+    found, chosen = regrid(whole, scale, rounded, axis=0)
+    assert found.dtype == np.int8 and (chosen > 0).all() and np.isfinite(chosen).all()
+    meant, step = whole * scale[:, None].astype(np.float64), chosen[:, None].astype(np.float64)
+    assert (np.abs(found * step - meant) <= step / 2 * (1 + 1e-9)).all()
+    plain = scale > 1e-4  # where fp16 has all its bits
+    assert np.array_equal(found[plain], whole[plain])
+
+
+def test_a_scale_that_fp16_does_not_hold_is_no_zero(quantized, onnx_artifact: Artifact) -> None:
+    model = onnx.load(quantized["tensorrt", "ort"].model_path)
+    held = {tensor.name: tensor for tensor in model.graph.initializer}
+    node = next(node for node in model.graph.node if node.op_type == "DequantizeLinear" and node.input[0] in held)
+    scale = numpy_helper.to_array(held[node.input[1]]).copy()
+    scale[0] = 1e-10
+    held[node.input[1]].CopyFrom(numpy_helper.from_array(scale, node.input[1]))
+    made = {tensor.name: numpy_helper.to_array(tensor) for tensor in to_half(model, "fp16").graph.initializer}
+    assert made[node.input[1]][0] == np.float16(2**-24)
+    assert not made[node.input[0]][0].any()  # 127 × 10⁻¹⁰ is nearer to 0 than to one such step
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [(PtqOptions("cpu", floats="fp16"), "keep them in fp32"), (PtqOptions("tensorrt", floats="fp64"), "fp64")],
+)
+def test_other_floats_are_refused(asked: PtqOptions, said: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        asked.applied()
+
+
+def test_the_command_makes_fp8_and_mixed(onnx_artifact, photo_folder: Path, tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from tiffin.cli.app import app
+
+    words = ["quantize", str(onnx_artifact.folder), "--data", str(photo_folder), "--out"]
+    for out, more in (("fp8", ["--precision", "fp8"]), ("mixed", ["--scheme", "tensorrt", "--floats", "fp16"])):
+        done = CliRunner().invoke(app, [*words, str(tmp_path / out), *more], catch_exceptions=False)
+        assert done.exit_code == 0 and "--backend tensorrt_rtx" in done.output
+    assert Artifact.load(tmp_path / "fp8").manifest.precision == "fp8"
+    assert Artifact.load(tmp_path / "mixed").manifest.producer.options["floats"] == "fp16"
+    for wrong in (["--precision", "fp8", "--method", "qat"], ["--precision", "fp16", "--floats", "fp16"]):
+        with pytest.raises(BadInput, match="--precision"):
+            CliRunner().invoke(app, [*words, str(tmp_path / "x"), *wrong], catch_exceptions=False)
+
+
+def test_layers_are_corrected_in_the_parents_order() -> None:
+    """Two branches that the quantizer wrote the other way round."""
+    rng = np.random.default_rng(7)
+    held = [numpy_helper.from_array(rng.normal(size=(3, 2, 1, 1)).astype(np.float32), name) for name in ("v", "w")]
+    nodes = [helper.make_node("Conv", ["x", "v"], ["a"], "one"), helper.make_node("Conv", ["x", "w"], ["b"], "other"),
+             helper.make_node("Add", ["a", "b"], ["y"], "sum")]  # fmt: skip
+    given_, found = (helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in "xy")
+    parent, swapped = (
+        helper.make_model(helper.make_graph(order, "branches", [given_], [found], held), ir_version=10,
+                          opset_imports=[helper.make_opsetid("", 20)])
+        for order in (nodes, [nodes[1], nodes[0], nodes[2]])
+    )  # fmt: skip
+    assert [node.name for node in in_order(swapped, ["one", "other"]).graph.node] == ["one", "other", "sum"]
+    corrected = correct(parent, swapped, rng.normal(size=(4, 2, 3, 3)).astype(np.float32), with_slope=False)
+    shifts = [arrays(corrected.graph)[f"{name}_bias"] for name in ("one", "other")]
+    np.testing.assert_allclose(shifts, 0, atol=1e-6)

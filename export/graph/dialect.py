@@ -1,12 +1,13 @@
 """Which int8 dialect a QDQ graph is written in, and whether an engine reads it exactly.
 
-Measured with TensorRT-RTX 1.7's parser: an int32 DequantizeLinear (a quantized bias) is refused by it; a uint8
-zero point is only warned about («Defaulting to INT8 instead») and the engine that it builds is silently wrong.
+What TensorRT does with the dialects of others is in `qdq_checks`.
 """
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -14,7 +15,7 @@ from onnx import TensorProto, numpy_helper
 
 from ...errors import BadDialect
 
-_QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
+QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,14 @@ def read_dialect(model: onnx.ModelProto) -> Dialect:
     types: set[str] = set()
     symmetric, bias = True, False
     for node in model.graph.node:
-        if node.op_type not in _QUANTIZERS:
+        if node.op_type not in QUANTIZERS:
             continue
         quantized = constants.get(node.input[0])
         if quantized is not None and quantized.data_type == TensorProto.INT32:
             bias = True
             continue
         zero = constants.get(node.input[2]) if len(node.input) > 2 and node.input[2] else None
-        kind = _quantized_type(node, zero, quantized)
+        kind = quantized_type(node, zero, quantized)
         types |= {TensorProto.DataType.Name(kind).lower()} if kind else set()
         symmetric = symmetric and (zero is None or not np.any(numpy_helper.to_array(zero)))
     return Dialect(tuple(sorted(types)), symmetric, bias)
@@ -60,7 +61,7 @@ def constants_of(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
     return held | {tensor.name: tensor for tensor in graph.initializer}
 
 
-def _quantized_type(
+def quantized_type(
     node: onnx.NodeProto, zero: onnx.TensorProto | None, quantized: onnx.TensorProto | None
 ) -> int | None:
     """ONNX type of the quantized side, None where another node's says it: a zero point may be left out."""
@@ -73,26 +74,26 @@ def _quantized_type(
 
 
 def check_for_tensorrt(model: onnx.ModelProto, name: str) -> Dialect:
-    """Refuse a graph that TensorRT would read wrongly.
+    """Refuse a graph that TensorRT would read wrongly: `preflight`'s errors about quantizers, as one error.
+
+    Args:
+        name: the artifact's folder, or what the graph is.
 
     Raises:
-        BadDialect: uint8 or asymmetric activations, or quantized biases.
+        BadDialect: uint8 or shifted quantizers, int32 biases, bad scales, stray quantized constants.
     """
-    dialect = read_dialect(model)
-    wrong = []
-    if "uint8" in dialect.zero_points:
-        wrong.append("uint8 zero points, which TensorRT reads as int8 and answers wrongly")
-    elif not dialect.symmetric:
-        wrong.append("zero points other than 0")
-    if dialect.quantized_bias:
-        wrong.append("biases as int32 DequantizeLinear, which TensorRT refuses")
-    if wrong:
+    from .preflight import dialect_errors, summary  # which reads dialects with this file
+
+    errors = dialect_errors(model)
+    if errors:
+        folder = shlex.quote(name) if Path(name, "manifest.json").is_file() else "ARTIFACT"
         raise BadDialect(
-            f"{name}: this int8 graph has {' and '.join(wrong)}",
-            "symmetric int8 activations and float biases",
-            "quantize the fp32 artifact again: `tiffin quantize FP32_ARTIFACT --precision int8 --scheme tensorrt`",
+            f"{name}: this int8 graph has {' and '.join(summary(errors))}",
+            "symmetric int8 activations, float biases, finite scales above 0",
+            f"rewrite it: `tiffin doctor {folder} --backend tensorrt_rtx --fix`; better, quantize the fp32 artifact "
+            "for TensorRT: `tiffin quantize FP32_ARTIFACT --precision int8 --scheme tensorrt`",
         )
-    return dialect
+    return read_dialect(model)
 
 
 def axis_of(node: onnx.NodeProto) -> int:

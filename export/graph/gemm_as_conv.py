@@ -1,0 +1,190 @@
+"""Gemm → Reshape, 1×1 Conv, Reshape: the same sums by an operator that every engine compiles.
+
+TensorRT-RTX 1.7 has no float32 Gemm for compute capability 7.5 («FP32 GEMM is not supported»), neither for int8 graphs,
+whose Gemm it does not fuse there; it has the convolution. A fully connected layer is a convolution with a kernel of
+the input's size (Long et al., CVPR 2015, arXiv 1411.4038, section 3.1), here 1×1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from .dialect import axis_of, constants_of
+
+_DEQUANTIZE, _QUANTIZE = "DequantizeLinear", "QuantizeLinear"
+
+
+def gemm_as_conv(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """A copy with each Gemm as a convolution of that name, and the names of the nodes that were changed.
+
+    Input and weight may be behind Q/DQ pairs, which then stand directly before the convolution; alpha and beta go into
+    weight (or its scale) and bias. Left as it is: a Gemm whose weight or bias is computed or whose first matrix is
+    transposed, a bias behind a DequantizeLinear, a quantized weight times an alpha that is not positive. Answers
+    differ by float rounding only.
+    """
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    rewriter, names = _Rewriter(changed.graph), []
+    for gemm in [node for node in changed.graph.node if node.op_type == "Gemm"]:
+        if layer := rewriter.read(gemm):
+            rewriter.replace(gemm, layer)
+            names.append(gemm.name)
+    rewriter.drop_unread()
+    return changed, tuple(names)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """What a Gemm computes with.
+
+    Args:
+        values: the weight as it is stored, `(N, K)`, float or quantized.
+        scale, zero: of the DequantizeLinear that it is read through, over N where there are several; None without.
+        bias: `(N,)`, or None.
+    """
+
+    values: np.ndarray
+    scale: np.ndarray | None
+    zero: np.ndarray | None
+    bias: np.ndarray | None
+
+
+class _Rewriter:
+    """Edits a graph in place; constants that others read as well are copied, never changed."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self._graph = graph
+        self._held = constants_of(graph)
+        self._made_by = {name: node for node in graph.node for name in node.output}
+        self._names = {name for node in graph.node for name in (node.name, *node.input, *node.output)} | set(self._held)
+
+    def read(self, gemm: onnx.NodeProto) -> _Layer | None:
+        """The constants of a Gemm with alpha and beta folded into them; None where it cannot become a convolution."""
+        said = {attribute.name: helper.get_attribute_value(attribute) for attribute in gemm.attribute}
+        alpha, beta = said.get("alpha", 1.0), said.get("beta", 1.0)
+        weight = self._weights(gemm, 0 if said.get("transB", 0) else 1)
+        if weight is None or said.get("transA", 0) or (weight[1] is not None and alpha <= 0):
+            return None
+        values, scale, zero = weight
+        bias, known = self._bias(gemm, beta, len(values))
+        if not known:
+            return None
+        if scale is not None:
+            return _Layer(values, _times(scale, alpha), zero, bias)
+        return _Layer(_times(values, alpha), None, None, bias)
+
+    def replace(self, gemm: onnx.NodeProto, layer: _Layer) -> None:
+        """Put the three nodes where the Gemm stood."""
+        made: list[onnx.NodeProto] = []
+        outputs, inputs = layer.values.shape
+        before = self._reshaped_input(gemm, inputs, made)
+        weight = self._weight(gemm, layer, made)
+        bias = [] if layer.bias is None else [self._constant(gemm, "bias", layer.bias)]
+        after = self._name(f"{gemm.output[0]}_as_conv")
+        made.append(helper.make_node("Conv", [before, weight, *bias], [after], gemm.name, kernel_shape=[1, 1]))
+        made.append(self._reshape(gemm, after, gemm.output[0], (0, outputs)))
+        place = next(index for index, node in enumerate(self._graph.node) if node.output == gemm.output)
+        del self._graph.node[place]
+        for offset, node in enumerate(made):
+            self._graph.node.insert(place + offset, node)
+
+    def drop_unread(self) -> None:
+        """Remove nodes and constants that nothing reads any more, and notes about tensors that are gone."""
+        wanted = {output.name for output in self._graph.output}
+        for node in reversed(list(self._graph.node)):
+            if wanted.isdisjoint(node.output):
+                self._graph.node.remove(node)
+            else:
+                wanted |= set(node.input)
+        _keep(self._graph.initializer, wanted)
+        _keep(self._graph.value_info, wanted)
+
+    def _weights(
+        self, gemm: onnx.NodeProto, rows: int
+    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None] | None:
+        """`(N, K)` as stored, where outputs lie along axis `rows`; scale and zero point if it is quantized."""
+        source = self._made_by.get(gemm.input[1])
+        quantized = source if source is not None and source.op_type == _DEQUANTIZE else None
+        found = [self._array(name) for name in (quantized.input if quantized else gemm.input[1:2]) if name]
+        values, scale, zero = (*found, None, None)[:3]
+        if values is None or any(array is None for array in found):
+            return None
+        if quantized is not None and scale is not None and scale.size > 1 and axis_of(quantized) % 2 != rows:
+            return None  # scales along the sum
+        return np.ascontiguousarray(values.T if rows else values), scale, zero
+
+    def _bias(self, gemm: onnx.NodeProto, beta: float, outputs: int) -> tuple[np.ndarray | None, bool]:
+        """As `(N,)`, None without one; and whether it is a constant of one value an output."""
+        if len(gemm.input) < 3 or not gemm.input[2]:
+            return None, True
+        value = self._array(gemm.input[2])
+        if value is None or value.size not in (1, outputs) or (value.size > 1 and value.shape[-1] != outputs):
+            return None, False  # computed, or one value a row of the batch
+        return _times(np.broadcast_to(value.reshape(-1), (outputs,)), beta), True
+
+    def _reshaped_input(self, gemm: onnx.NodeProto, inputs: int, made: list[onnx.NodeProto]) -> str:
+        """`(batch, K)` → `(batch, K, 1, 1)`, before the Q/DQ pair if there is one, so that the layer stays fused."""
+        name, restore = gemm.input[0], self._made_by.get(gemm.input[0])
+        quantize = (
+            self._made_by.get(restore.input[0]) if restore is not None and restore.op_type == _DEQUANTIZE else None
+        )
+        pair = [quantize, restore] if quantize is not None and quantize.op_type == _QUANTIZE else []
+        current = self._name(f"{name}_as_conv")
+        made.append(self._reshape(gemm, pair[0].input[0] if pair else name, current, (0, inputs, 1, 1)))
+        for node in pair:
+            following = self._name(f"{node.output[0]}_as_conv")
+            twin = onnx.NodeProto()
+            twin.CopyFrom(node)
+            twin.name = self._name(f"{node.name}_as_conv")
+            twin.input[0], twin.output[0] = current, following
+            made.append(twin)
+            current = following
+        return current
+
+    def _weight(self, gemm: onnx.NodeProto, layer: _Layer, made: list[onnx.NodeProto]) -> str:
+        values = self._constant(gemm, "weight", layer.values[:, :, None, None])
+        if layer.scale is None:
+            return values
+        inputs = [values, self._constant(gemm, "weight_scale", layer.scale)]
+        inputs += [] if layer.zero is None else [self._constant(gemm, "weight_zero_point", layer.zero)]
+        name = self._name(f"{gemm.name}_weight_dequantized")
+        made.append(helper.make_node(_DEQUANTIZE, inputs, [name], name, axis=0))
+        return name
+
+    def _reshape(self, gemm: onnx.NodeProto, before: str, after: str, shape: Sequence[int]) -> onnx.NodeProto:
+        """0 keeps the batch."""
+        sizes = self._constant(gemm, "shape", np.array(shape, np.int64))
+        return helper.make_node("Reshape", [before, sizes], [after], self._name(f"{gemm.name}_reshape"))
+
+    def _constant(self, gemm: onnx.NodeProto, what: str, value: np.ndarray) -> str:
+        name = self._name(f"{gemm.name}_{what}")
+        self._graph.initializer.append(numpy_helper.from_array(value, name))
+        return name
+
+    def _array(self, name: str) -> np.ndarray | None:
+        return numpy_helper.to_array(self._held[name]) if name in self._held else None
+
+    def _name(self, wish: str) -> str:
+        """That, or with a number behind it where it is taken."""
+        name, count = wish, 2
+        while name in self._names:
+            name, count = f"{wish}_{count}", count + 1
+        self._names.add(name)
+        return name
+
+
+def _times(value: np.ndarray, factor: float) -> np.ndarray:
+    """In the value's own type."""
+    return value if factor == 1 else (value.astype(np.float64) * factor).astype(value.dtype)
+
+
+def _keep(entries: Iterable[object], wanted: set[str]) -> None:
+    """Only those with a name in `wanted`, of a repeated field."""
+    kept = [entry for entry in entries if entry.name in wanted]  # type: ignore[attr-defined]
+    del entries[:]  # type: ignore[attr-defined]
+    entries.extend(kept)  # type: ignore[attr-defined]
