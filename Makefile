@@ -11,7 +11,7 @@ export TIFFIN_DATA := $(abspath ../shared/grocery-store)
 endif
 endif
 
-.PHONY: demo test slow lint records student fastest peers cpus believe clean
+.PHONY: demo test slow lint records student fastest peers cpus tensorrt gpu believe clean
 
 demo: $(VENV)/installed  ## checkpoint to a table of backends and precisions
 	$(BIN)/tiffin demo --out $(OUT) $(ARGS)
@@ -30,7 +30,9 @@ lint: $(VENV)/installed  ## style, types, floors, Python 3.10 on the device room
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/vermin -q --no-tips --violations -t=3.10- --eval-annotations \
 	  __init__.py errors.py machine.py artifact records runtime data cli optimize/proof.py \
-	  benchmarks/*.py benchmarks/workers benchmarks/emulation
+	  benchmarks/*.py benchmarks/workers benchmarks/emulation \
+	  export/engine*.py export/onnx_source.py export/to_tensorrt.py \
+	  $(filter-out %torch.py %torch_ops.py %fake_quant.py,$(wildcard export/graph/*.py))
 
 RESULTS := benchmarks/results
 STUDIES := benchmarks/studies
@@ -92,6 +94,23 @@ cpus: $(VENV)/installed  ## regenerate the records of docs/cpus.md (QEMU; three 
 	for name in openvino onnxruntime arm; do for ending in json npz; do \
 	  cp $(CPUS)/cpus-$$name.$$ending $(RESULTS)/; done; \
 	  $(BIN)/python $(STUDIES)/readme.py docs/cpus.md $(RESULTS)/cpus-$$name.json; done
+
+TENSORRT := out/tensorrt
+
+tensorrt: $(VENV)/installed  ## regenerate the record of docs/tensorrt.md: its graphs simulated on a CPU (half an hour on one core)
+	$(BIN)/tiffin export --out $(TENSORRT)/fp32
+	for precision in fp16 bf16 fp8; do \
+	  $(BIN)/tiffin quantize $(TENSORRT)/fp32 --precision $$precision --out $(TENSORRT)/$$precision; done
+	$(BIN)/tiffin quantize $(TENSORRT)/fp32 --scheme tensorrt --out $(TENSORRT)/int8
+	$(BIN)/tiffin quantize $(TENSORRT)/fp32 --scheme tensorrt --floats fp16 --float-node Conv_6 --float-node Gemm_97 \
+	  --out $(TENSORRT)/int8-fp16
+	$(BIN)/tiffin score $(foreach name,fp32 fp16 bf16 int8 int8-fp16 fp8,$(TENSORRT)/$(name)@simulated) --threads 1 \
+	  --out $(TENSORRT)/tensorrt-simulated.json
+	for ending in json npz; do cp $(TENSORRT)/tensorrt-simulated.$$ending $(RESULTS)/; done
+	$(BIN)/python $(STUDIES)/readme.py docs/tensorrt.md $(RESULTS)/tensorrt-simulated.json
+
+gpu: $(VENV)/installed  ## on a machine with an NVIDIA GPU: build, test, score, time, and a record to send (half an hour)
+	$(BIN)/tiffin selftest --gpu --out out/selftest
 
 believe: $(VENV)/installed  ## regenerate the records of docs/believing.md (two and a half hours, after `make records`)
 	$(BIN)/python $(STUDIES)/null.py $(BUILT)/fp32 $(RESULTS)/null.json

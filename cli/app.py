@@ -11,7 +11,21 @@ import typer
 
 from .. import __version__
 from ..errors import TiffinError
-from . import build, certify, decide, device, explore, load, measure, optimize, quantize, train
+from . import (
+    build,
+    certify,
+    compile,
+    decide,
+    device,
+    doctor,
+    explore,
+    load,
+    measure,
+    optimize,
+    quantize,
+    selftest,
+    train,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -21,7 +35,8 @@ app = typer.Typer(
     help="Trained classifier in, the fastest artifact that is provably as accurate out.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for commands in (build, quantize, train, optimize, measure, explore, load, certify, decide, device):
+_MAKING = (build, quantize, doctor, compile, train, optimize)
+for commands in (*_MAKING, measure, explore, load, certify, decide, device, selftest):
     commands.register(app)
 
 

@@ -1,4 +1,4 @@
-"""Commands that make artifacts: export, compile, synthesize."""
+"""Commands that make artifacts: export, synthesize."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from ..artifact import Artifact
 from ..errors import BadInput, EngineMissing
 from . import options, render
 
+_BUILD = ("torch", "onnx", "onnxscript", "nncf", "safetensors")
+
 
 def register(app: typer.Typer) -> None:
     """Add this file's commands."""
     app.command()(export)
-    app.command("compile")(compile_)
     app.command()(synthesize)
 
 
-def need_build() -> None:
+def need_build(packages: tuple[str, ...] = _BUILD) -> None:
     """One clear error where the workstation's packages are missing."""
     from importlib.util import find_spec
 
-    missing = [name for name in ("torch", "onnx", "onnxscript", "nncf", "safetensors") if find_spec(name) is None]
+    missing = [name for name in packages if find_spec(name) is None]
     if missing:
         raise EngineMissing(f"{', '.join(missing)} not installed", "the build extra", 'pip install "tiffin[build]"')
 
@@ -68,40 +69,6 @@ def export(
     done(artifact)
     place = shlex.quote(str(out))
     render.next_command(f"tiffin quantize {place}" if form == "onnx" else f"tiffin bench {place}")
-
-
-def compile_(
-    artifact: Annotated[Path, typer.Argument(help="An ONNX artifact.")],
-    backend: Annotated[str, typer.Option(help="openvino, tensorrt or tensorrt_rtx.")] = "openvino",
-    out: Annotated[Path | None, typer.Option(help="Folder to write to. Default: beside the artifact.")] = None,
-    batch: Annotated[tuple[int, int, int], typer.Option(help="TensorRT profile: min opt max batch.")] = (1, 1, 16),
-    workspace_mb: Annotated[int, typer.Option(min=1, help="TensorRT scratch memory, MB.")] = 1024,
-    capability: Annotated[
-        list[str] | None,
-        typer.Option(help="Compute capability such as 8.9, may repeat. Default: this machine's GPU."),
-    ] = None,
-) -> None:
-    """ONNX to OpenVINO IR or a TensorRT engine."""
-    need_build()
-    source = Artifact.load(artifact)
-    out = out or beside(artifact, backend)
-    if backend == "openvino":
-        from ..export.to_openvino import to_openvino
-
-        render.echo_options(backend=backend, out=out)
-        made = to_openvino(source, out)
-    elif backend in ("tensorrt", "tensorrt_rtx"):
-        from ..export.to_tensorrt import EngineOptions, to_tensorrt
-
-        chosen = EngineOptions(*batch, workspace_mb << 20, tuple(capability or ()))
-        render.echo_options(backend=backend, batch=batch, workspace_mb=workspace_mb,
-                            capability=", ".join(chosen.capabilities) or "this GPU", out=out)  # fmt: skip
-        made = to_tensorrt(source, out, backend, chosen)
-    else:
-        raise BadInput(f"nothing to compile for backend {backend!r}", "openvino, tensorrt or tensorrt_rtx",
-                       "onnxruntime and torch open what `tiffin export` writes")  # fmt: skip
-    done(made)
-    render.next_command(f"tiffin bench {shlex.quote(str(out))}")
 
 
 def synthesize(

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..errors import BadInput
-from . import certificates, changes, load, options, output, render
+from . import certificates, changes, load, options, output, render, selftest
 
 
 def register(app: typer.Typer) -> None:
@@ -41,6 +41,8 @@ def show(
         raise BadInput(f"{record}: a record of nothing", "a record with subjects")
     ran = [subject.name for subject in loaded.subjects if not subject.reason] or names
     output.print_record(loaded, REFERENCE if REFERENCE in names else ran[0], as_json, markdown, details)
+    if loaded.kind == "selftest" and not as_json:
+        render.show("\n" + selftest.checks_text(loaded))
 
 
 def compare(

@@ -10,8 +10,9 @@ import openvino as ov
 
 from ..artifact import Artifact, Producer
 from ..artifact.store import save
-from ..errors import BadInput, EngineFailed
+from ..errors import EngineFailed
 from ..machine import versions
+from .onnx_source import require_onnx
 
 
 def to_openvino(artifact: Artifact, out: Path) -> Artifact:
@@ -47,13 +48,3 @@ def _name_operations(model: ov.Model) -> None:
     for position, operation in enumerate(model.get_ordered_ops()):
         if operation.get_type_name() not in ("Parameter", "Result"):
             operation.set_friendly_name(f"{operation.get_type_name()}_{position}")
-
-
-def require_onnx(artifact: Artifact, backend: str) -> None:
-    """Raises BadInput if the artifact is no ONNX model."""
-    if artifact.manifest.format != "onnx":
-        raise BadInput(
-            f"{artifact.folder}: format {artifact.manifest.format}",
-            f"an ONNX artifact to compile for {backend}",
-            "start from what `tiffin export` or `tiffin quantize` wrote",
-        )

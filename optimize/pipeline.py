@@ -18,8 +18,6 @@ from ..data.prepared import PreparedPhotos, prepare_photos
 from ..train.checkpoint import DEFAULT_CHECKPOINT, Checkpoint
 from .stages import Make, Say, Stages
 
-# The GPUs that an engine is built for where there is none to ask: RTX 40 series and L4 (8.9).
-DEMO_CAPABILITY = "8.9"
 PARITY_PHOTOS = 64
 
 
@@ -81,6 +79,11 @@ def gather(recipe: Recipe, dataset: Dataset, checkpoint: Checkpoint, say: Say) -
     return Materials(dataset, prepared(drawn), prepared(confirm))
 
 
+def parity_photos(materials: Materials) -> np.ndarray:
+    """The photos on which an export is compared with torch: uint8 `(N, H, W, 3)`."""
+    return np.asarray(materials.confirm.array()[:PARITY_PHOTOS])
+
+
 def _prove_roles(dataset: Dataset, cache: Path) -> None:
     """Every pair of roles that a dataset has; calibrate is drawn from train, so these two are one."""
     kept = [role for role in ("train", "select", "confirm") if dataset.roles.get(role)]
@@ -101,12 +104,13 @@ class _Build:
 
     def run(self) -> Built:
         # Imported here: they pull in torch and onnx, which a finished run does not need.
+        from ..export.engine_options import EngineOptions
         from ..export.to_openvino import to_openvino
         from ..export.to_pt2 import to_pt2
-        from ..export.to_tensorrt import EngineOptions, to_tensorrt
+        from ..export.to_tensorrt import to_tensorrt
         from ..quantize.quantize import quantize_half
 
-        checkpoint, engine = self._checkpoint, EngineOptions(capabilities=(DEMO_CAPABILITY,))
+        checkpoint = self._checkpoint
         self._stages.first("fp32", checkpoint.sha256, {"photos": self._parity_digest()}, self._export)
         self._stages.first("torch-fp32", checkpoint.sha256, {}, lambda out: to_pt2(checkpoint, out))
         for precision in ("fp16", "bf16"):
@@ -117,10 +121,8 @@ class _Build:
         for source in ("fp32", "int8-cpu-nncf", "int8-cpu-ort"):
             self._stages.then(f"openvino-{source}", source, {}, self._with(source, to_openvino))
         for source in ("fp16", "int8-tensorrt-ort"):
-            self._stages.then(
-                f"tensorrt_rtx-{source}", source, {"capability": DEMO_CAPABILITY},
-                self._with(source, to_tensorrt, backend="tensorrt_rtx", options=engine),
-            )  # fmt: skip
+            make = self._with(source, to_tensorrt, backend="tensorrt_rtx")  # one engine for every GPU from 8.0 on
+            self._stages.then(f"tensorrt_rtx-{source}", source, EngineOptions().plain(), make)
         return Built(self._stages.artifacts, self._stages.reasons)
 
     def _int8(self) -> tuple[tuple[str, str], ...]:
@@ -133,15 +135,12 @@ class _Build:
     def _export(self, out: Path) -> Artifact:
         from ..export.to_onnx import to_onnx
 
-        artifact, parity = to_onnx(self._checkpoint, out, self._parity_photos())
+        artifact, parity = to_onnx(self._checkpoint, out, parity_photos(self._materials))
         self._say(
             f"  parity with torch on {parity.photos} photos: largest difference {parity.max_relative:.1e} of the "
             f"largest logit, top-1 agreement {parity.top1_agreement:.0%}"
         )
         return artifact
-
-    def _parity_photos(self) -> np.ndarray:
-        return np.asarray(self._materials.confirm.array()[:PARITY_PHOTOS])
 
     def _parity_digest(self) -> str:
         return hashlib.sha256("".join(self._materials.confirm.hashes[:PARITY_PHOTOS]).encode()).hexdigest()

@@ -11,6 +11,7 @@ from typing import Any
 
 from .. import machine
 from ..artifact import Artifact
+from ..artifact.engine_stamp import LIBRARIES
 from ..artifact.scheme import SCHEMES
 from ..data.prepared import PreparedPhotos
 from ..errors import BadInput, EngineMissing
@@ -59,7 +60,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     "tensorrt-ort": {"scheme": "tensorrt", "quantizer": "ort"},
 }
 CPU_BACKENDS = ("onnxruntime", "openvino")
-TENSORRT_BACKENDS = ("tensorrt", "tensorrt_rtx")
+TENSORRT_BACKENDS = LIBRARIES
 
 
 def usable_backends(wanted: tuple[str, ...] | None = None) -> tuple[str, ...]:
@@ -161,14 +162,10 @@ class Workshop:
 
             return stage, f"{stage}-openvino", lambda out: to_openvino(self._stages.artifacts[stage], out=out)
         if backend in TENSORRT_BACKENDS:
-            from ..export.to_tensorrt import EngineOptions, to_tensorrt
+            from ..export.to_tensorrt import to_tensorrt
 
             typed = self._typed(stage, precision)
-            return (
-                typed,
-                f"{typed}-{backend}",
-                lambda out: to_tensorrt(self._stages.artifacts[typed], out, backend, EngineOptions()),
-            )
+            return typed, f"{typed}-{backend}", lambda out: to_tensorrt(self._stages.artifacts[typed], out, backend)
         return stage, stage, None
 
     def _typed(self, stage: str, precision: str) -> str:

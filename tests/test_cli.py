@@ -1074,3 +1074,75 @@ def test_a_budget_that_nothing_meets_names_the_nearest(refused: Run) -> None:
 )
 def test_what_optimize_cannot_use_is_named(refused: Run, photo_folder: Path, words, said: str) -> None:
     assert said in refused("optimize", *words, "--data", photo_folder).err
+
+
+# The doctor
+
+
+def test_a_sound_artifact_is_said_to_be_so(ok: Run, here: Path) -> None:
+    ended = ok("doctor", "fp32", "--backend", "tensorrt_rtx", "--capability", "8.9")
+    assert "fp32: nothing stops the compile for tensorrt_rtx" in " ".join(ended.out.split())
+    assert json.loads(ok("doctor", "fp32", "--json").out)["findings"] == []
+
+
+def test_a_cpu_graph_is_refused_by_its_nodes_and_fixed(ok: Run, tiffin_: Run, here: Path, photo_folder: Path) -> None:
+    ok("quantize", "fp32", "--data", photo_folder, "--per-class", 2, "--out", "my int8")
+    ended = tiffin_("doctor", "my int8")
+    said = " ".join(ended.out.split())
+    assert ended.code == 1 and ended.err == "" and max(map(len, ended.out.splitlines())) <= 80
+    assert "error: uint8 zero points" in said and "(QuantizeLinear)" in said and "more" in said
+    assert "`tiffin doctor 'my int8' --backend tensorrt_rtx --fix`" in said
+    told = json.loads(tiffin_("doctor", "my int8", "--json").out)
+    assert len(told["findings"]) > 10 and {"check", "severity", "node", "what", "fix", "fixed_by"} == set(
+        told["findings"][0]
+    )
+
+    fixed = ok("doctor", "my int8", "--fix")
+    said = " ".join(fixed.out.split())
+    assert "float_bias: " in said and "the answers stay the same" in said and "the answers change" in said
+    assert "my int8-tensorrt: nothing stops the compile" in said
+    assert fixed.err == "next: tiffin compile 'my int8-tensorrt' --backend tensorrt_rtx\n"
+    assert max(map(len, fixed.out.splitlines())) <= 80
+    assert Artifact.load("my int8-tensorrt").manifest.scheme == "tensorrt"
+    assert "nothing here that --fix can change" in ok("doctor", "my int8-tensorrt", "--fix", "--out", "none").out
+    assert not Path("none").exists() and left_over(here) == []
+
+
+def test_what_was_not_checked_is_said(ok: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tiffin.errors import EngineMissing
+    from tiffin.export import engine
+
+    def missing(model: bytes, backend: str) -> list[engine.ParserProblem]:
+        raise EngineMissing("backend tensorrt is not installed", "it", 'pip install "tiffin[tensorrt]"')
+
+    monkeypatch.setattr(engine, "parser_problems", missing)
+    said = " ".join(ok("doctor", "fp32", "--backend", "tensorrt").out.split())
+    assert "not checked: operators" in said and 'pip install "tiffin[tensorrt]"' in said
+    assert "nothing stops the compile for tensorrt; but not all was checked" in said
+
+
+def test_what_the_parser_refuses_stops_the_compile(tiffin_: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tiffin.export import engine
+
+    problem = engine.ParserProblem("Conv_4", "Conv", "Plugin\nnot found")
+    monkeypatch.setattr(engine, "parser_problems", lambda model, backend: [problem])
+    ended = tiffin_("doctor", "fp32")
+    assert ended.code == 1 and "Conv_4 (Conv)" in ended.out and "Plugin not found" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("fp32", "--backend", "openvino"), "one of tensorrt, tensorrt_rtx"),
+        (("fp32", "--capability", "new"), "compute capability 'new'"),
+        (("fp32", "--out", "elsewhere"), "--out without --fix"),
+        (("absent",), "no manifest.json"),
+    ],
+)
+def test_what_the_doctor_cannot_look_at_is_named(refused: Run, words: tuple[str, ...], said: str) -> None:
+    assert said in refused("doctor", *words).err
+
+
+def test_the_doctor_looks_at_onnx_only(refused: Run, here: Path, openvino_artifact: Artifact) -> None:
+    shutil.copytree(openvino_artifact.folder, here / "ir")
+    assert "format openvino" in refused("doctor", "ir").err

@@ -10,26 +10,36 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 import tiffin
 from tiffin.artifact import Artifact, RunConfig
 from tiffin.artifact.claims import read_claim
 from tiffin.artifact.store import save
-from tiffin.benchmarks import limits
+from tiffin.benchmarks import limits, simulation
 from tiffin.benchmarks.roofline import measure_roofline, operations
-from tiffin.errors import BadArtifact, BadDialect, BadInput, EngineMissing, ParityFailed, WorkerFailed
+from tiffin.data import synthesized
+from tiffin.data.prepared import prepare_photos
+from tiffin.errors import BadArtifact, BadDialect, BadInput, EngineFailed, ParityFailed, WorkerFailed
 from tiffin.export import parity, to_onnx
 from tiffin.export.graph.dialect import Dialect, check_for_tensorrt, read_dialect
+from tiffin.export.graph.float_bias import float_bias
+from tiffin.export.graph.gemm_as_conv import gemm_as_conv
+from tiffin.export.graph.preflight import FIXES, Target, apply_fixes, examine
+from tiffin.export.graph.residual_qdq import residual_qdq
 from tiffin.export.graph.rounding import layers_of, partly_quantized
+from tiffin.export.graph.symmetric import symmetric
 from tiffin.export.to_openvino import to_openvino
 from tiffin.export.to_pt2 import to_pt2
 from tiffin.export.to_tensorrt import EngineOptions, to_tensorrt
 from tiffin.quantize.calibration import CalibrationSet
 from tiffin.quantize.options import PtqOptions
 from tiffin.quantize.ptq_ort import quantize_ort
-from tiffin.quantize.quantize import quantize_half, quantize_int8
+from tiffin.quantize.quantize import quantize_fp8, quantize_half, quantize_int8
 from tiffin.quantize.sensitivity import divergence, most_sensitive, sensitivity
+from tiffin.records import load_record
 
 REPOSITORY = Path(tiffin.__file__).parent
 
@@ -248,49 +258,6 @@ def sources(onnx_artifact: Artifact, halves, int8) -> dict[str, Artifact]:
 
 RTX = "tensorrt_rtx"
 FOR_89 = EngineOptions(capabilities=("8.9",))
-
-
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8"])
-def test_an_engine_is_built_without_a_gpu(sources, tmp_path: Path, precision: str) -> None:
-    trt = pytest.importorskip("tensorrt_rtx_bindings")
-    source = sources[precision]
-    made = to_tensorrt(source, tmp_path / "engine", RTX, FOR_89)
-    assert made.manifest.built_for == {"engine_version": trt.__version__, "compute_capabilities": ["8.9"]}
-    assert (made.manifest.format, made.manifest.precision, made.manifest.parent) == (RTX, precision, source.digest)
-    assert made.model_path.stat().st_size > 10_000
-    assert (made.folder / "source.onnx").read_bytes() == source.model_path.read_bytes()
-    assert Artifact.load(made.folder, verify=True).digest == made.digest
-
-
-def test_the_profile_is_recorded(onnx_artifact: Artifact, tmp_path: Path) -> None:
-    pytest.importorskip("tensorrt_rtx_bindings")
-    made = to_tensorrt(onnx_artifact, tmp_path / "e", RTX, dataclasses.replace(FOR_89, opt_batch=4, max_batch=8))
-    options = made.manifest.producer.options
-    assert (options["min_batch"], options["opt_batch"], options["max_batch"]) == (1, 4, 8)
-
-
-def test_an_unknown_capability_is_refused(onnx_artifact: Artifact, tmp_path: Path) -> None:
-    pytest.importorskip("tensorrt_rtx_bindings")
-    with pytest.raises(BadInput, match=r"capability 3\.1") as caught:
-        to_tensorrt(onnx_artifact, tmp_path / "engine", RTX, EngineOptions(capabilities=("8.9", "3.1")))
-    assert "8.9" in caught.value.expected and left_in(tmp_path) == []
-
-
-@pytest.mark.parametrize("batches", [(0, 1, 16), (4, 2, 16), (1, 32, 16)])
-def test_a_profile_out_of_order_is_refused(batches: tuple[int, int, int]) -> None:
-    with pytest.raises(BadInput, match="profile"):
-        EngineOptions(*batches)
-
-
-def test_without_capability_and_gpu_the_reason_is_given(onnx_artifact: Artifact, tmp_path: Path) -> None:
-    pytest.importorskip("tensorrt_rtx_bindings")
-    from tiffin.runtime.backends._cuda import driver_problem
-
-    if not driver_problem():
-        pytest.skip("there is a GPU here")
-    with pytest.raises(EngineMissing, match="NVIDIA driver"):
-        to_tensorrt(onnx_artifact, tmp_path / "engine", RTX)
-    assert left_in(tmp_path) == []
 
 
 # int8 dialects
@@ -641,3 +608,622 @@ def test_the_roofline_command_tells_layers_and_limits(int8, small_limits, tmp_pa
     assert max(map(len, text.splitlines())) <= 80
     assert set(record["limits"]["ops_per_s"]) == {"float", "int8"} and record["applied"]["threads"] == 1
     assert len(json.loads(run_command(*words, "--json"))["layers"]) == len(record["layers"])
+
+
+# Gemm as a convolution
+
+
+def run_graph(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> np.ndarray:
+    """By ONNX Runtime without its graph optimization."""
+    import onnxruntime as ort
+
+    settings = ort.SessionOptions()
+    settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(model.SerializeToString(), settings, providers=["CPUExecutionProvider"])
+    return session.run(None, feeds)[0]
+
+
+def gemm_model(
+    alpha: float, beta: float, bias: tuple[int, ...] | None, *, transposed: int, quantized: str = ""
+) -> onnx.ModelProto:
+    """`(n, 7)` → `(n, 5)`; `quantized` is "", "tensor" or "channel": how many scales the weight has."""
+    rng = np.random.default_rng(5)
+    weight = rng.normal(size=(5, 7) if transposed else (7, 5)).astype(np.float32)
+    held, nodes, inputs = {"w": weight}, [], ["x", "w"]
+    if quantized:
+        axis = 0 if transposed else 1
+        peak = np.abs(weight).max(1 - axis, keepdims=True) if quantized == "channel" else np.abs(weight).max()
+        scale = (peak / 127).astype(np.float32)
+        whole = np.round(weight / scale).astype(np.int8)
+        flat = scale.reshape(-1) if quantized == "channel" else scale
+        held = {"q": whole, "s": flat, "z": np.zeros(flat.shape, np.int8), "xs": np.float32(0.05), "xz": np.int8(0)}
+        nodes = [
+            helper.make_node("QuantizeLinear", ["x", "xs", "xz"], ["xq"], "quantize"),
+            helper.make_node("DequantizeLinear", ["xq", "xs", "xz"], ["xd"], "dequantize"),
+            helper.make_node("DequantizeLinear", ["q", "s", "z"], ["w"], "weight", axis=axis),
+        ]
+        inputs = ["xd", "w"]
+    if bias is not None:
+        held["b"] = rng.normal(size=bias).astype(np.float32)
+        inputs.append("b")
+    nodes.append(helper.make_node("Gemm", inputs, ["y"], "head", transB=transposed, alpha=alpha, beta=beta))
+    graph = helper.make_graph(
+        nodes,
+        "gemm",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 7])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 5])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in held.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+@pytest.mark.parametrize("transposed", [0, 1])
+@pytest.mark.parametrize("quantized", ["", "tensor", "channel"])
+@pytest.mark.parametrize("bias", [None, (5,), (1, 5), (), (1, 1)])
+def test_a_gemm_as_convolution_gives_the_same_answers(transposed: int, quantized: str, bias) -> None:
+    x = np.random.default_rng(6).normal(size=(3, 7)).astype(np.float32)
+    for alpha, beta in ((1.0, 1.0), (2.5, 0.5)):
+        model = gemm_model(alpha, beta, bias, transposed=transposed, quantized=quantized)
+        before = model.SerializeToString()
+        made, names = gemm_as_conv(model)
+        onnx.checker.check_model(made, full_check=True)
+        assert names == ("head",) and model.SerializeToString() == before
+        kinds = {node.op_type: node.name for node in made.graph.node}
+        assert "Gemm" not in kinds and kinds["Conv"] == "head"
+        wanted = run_graph(model, {"x": x})
+        np.testing.assert_allclose(run_graph(made, {"x": x}), wanted, rtol=0, atol=1e-6 * np.abs(wanted).max())
+
+
+def test_the_convolution_stands_directly_behind_its_quantizers() -> None:
+    made, _ = gemm_as_conv(gemm_model(1.0, 1.0, (5,), transposed=1, quantized="channel"))
+    makers = {name: node for node in made.graph.node for name in node.output}
+    head = next(node for node in made.graph.node if node.op_type == "Conv")
+    restored = [makers[name] for name in head.input[:2]]
+    assert [node.op_type for node in restored] == ["DequantizeLinear"] * 2
+    assert makers[restored[0].input[0]].op_type == "QuantizeLinear"
+    assert sum(node.op_type == "QuantizeLinear" for node in made.graph.node) == 1
+
+
+def test_a_gemm_that_is_no_convolution_stays() -> None:
+    rows, computed, across = (gemm_model(1.0, 1.0, bias, transposed=1) for bias in ((3, 1), (5,), (5,)))
+    computed.graph.node.insert(0, helper.make_node("Abs", ["w"], ["w2"]))
+    computed.graph.node[-1].input[1] = "w2"
+    across.graph.node[-1].attribute.append(helper.make_attribute("transA", 1))
+    negative = gemm_model(-1.0, 1.0, None, transposed=1, quantized="channel")
+    for model in (rows, computed, across, negative):
+        made, names = gemm_as_conv(model)
+        assert names == () and [node.op_type for node in made.graph.node].count("Gemm") == 1
+
+
+@pytest.mark.parametrize("name", ["tensorrt-ort", "cpu-nncf"])
+def test_the_heads_of_whole_graphs_become_convolutions(onnx_artifact, int8, halves, photos, name: str) -> None:
+    for artifact in (onnx_artifact, halves["fp16"], int8[name]):
+        model = onnx.load(artifact.model_path)
+        made, names = gemm_as_conv(model)
+        onnx.checker.check_model(made, full_check=True)
+        assert len(names) == 1
+        wanted, found = (run_graph(each, {"photos": photos}) for each in (model, made))
+        tolerance = 1e-3 if artifact.manifest.precision == "fp16" else 1e-6
+        assert np.abs(found - wanted).max() <= tolerance * np.abs(wanted).max()
+
+
+# Every precision for every generation of GPU, by the real builder
+
+
+CAPABILITIES = ("7.5", "8.6", "8.9", "12.0")
+# What the hardware of a capability lacks, and how NVIDIA's compiler calls it.
+LACKING = {("bf16", "7.5"): "b16", ("fp8", "7.5"): "fp8_e4m3", ("fp8", "8.6"): "fp8_e4m3"}
+TYPED = ("fp32", "fp32 without TF32", "fp16", "bf16", "int8", "fp8", "mixed")
+
+
+def shipped_images(artifact: Artifact, folder: Path) -> CalibrationSet:
+    images = synthesized()
+    prepared = prepare_photos(images.role("calibrate")[:8], artifact.preprocess, folder, images.kind)
+    return CalibrationSet.of(prepared, images.name)
+
+
+@pytest.fixture(scope="module")
+def typed(classifier_artifact, resnet50_artifact, resnet50_photos, tmp_path_factory: pytest.TempPathFactory):
+    """(model, precision) → artifact, made when it is first asked for."""
+    floats, made = {"classifier": classifier_artifact, "resnet50": resnet50_artifact}, {}
+
+    def make(model: str, precision: str) -> Artifact:
+        parent, folder = floats[model], tmp_path_factory.mktemp("typed")
+        if precision in ("fp16", "bf16"):
+            return quantize_half(parent, precision, folder / precision)
+        layers = [node for node in onnx.load(parent.model_path).graph.node if node.op_type in ("Conv", "Gemm")]
+        ends = (layers[0].name, layers[-1].name)
+        drawn = CalibrationSet(resnet50_photos, "drawn")
+        photos = drawn if model == "resnet50" else shipped_images(parent, folder)
+        if precision == "fp8":
+            return quantize_fp8(parent, PtqOptions("tensorrt"), photos, folder / precision)
+        mixed = {"float_nodes": ends, "floats": "fp16"} if precision == "mixed" else {}
+        return quantize_int8(parent, PtqOptions("tensorrt", **mixed), photos, folder / precision)
+
+    def of(model: str, precision: str) -> Artifact:
+        if precision.startswith("fp32"):
+            return floats[model]
+        if (model, precision) not in made:
+            made[model, precision] = make(model, precision)
+        return made[model, precision]
+
+    return of
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES)
+@pytest.mark.parametrize("precision", TYPED)
+@pytest.mark.parametrize("model", ["classifier", "resnet50"])
+def test_every_precision_is_built_for_every_generation(
+    typed, tmp_path: Path, model: str, precision: str, capability: str
+) -> None:
+    pytest.importorskip("tensorrt_rtx_bindings")
+    options = EngineOptions(capabilities=(capability,), tf32="without" not in precision)
+    source = typed(model, precision)
+    if (precision, capability) in LACKING:
+        with pytest.raises(EngineFailed, match=LACKING[precision, capability]):
+            to_tensorrt(source, tmp_path / "engine", RTX, options)
+        assert left_in(tmp_path) == []
+        return
+    made = to_tensorrt(source, tmp_path / "engine", RTX, options)
+    assert made.manifest.precision == source.manifest.precision and made.manifest.parent == source.digest
+    assert made.model_path.stat().st_size > source.size_bytes / 2
+    assert made.manifest.producer.options["tf32"] is options.tf32
+
+
+# TensorRT's graphs simulated
+
+
+def test_an_engine_is_scored_by_the_onnx_model_that_travels_in_it(
+    int8, onnx_artifact, photo_folder: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("tensorrt_rtx_bindings")
+    graph = int8["tensorrt-ort"]
+    engine = to_tensorrt(graph, tmp_path / "engine", RTX, FOR_89)
+    words = [f"{artifact.folder}@simulated" for artifact in (engine, graph)]
+    out = tmp_path / "score.json"
+    text = run_command("score", onnx_artifact.folder, *words, "--data", photo_folder, "--out", out)
+    record = load_record(out)
+    first, second = (record.subject(name) for name in record.predictions if "simulated" in name)
+    assert first.place == second.place == "same graph, simulated in float by ONNX Runtime"
+    assert first.applied["graph_level"] == "none" and first.applied["backend"] == "onnxruntime"
+    found = [record.predictions[subject.name] for subject in (first, second)]
+    assert np.array_equal(found[0].scores, found[1].scores)
+    assert "simulated in float" in " ".join(text.split()) and "VNNI" not in text
+
+
+def test_what_is_simulated_is_neither_timed_nor_certified(int8, tmp_path: Path) -> None:
+    word = f"{int8['tensorrt-ort'].folder}@simulated"
+    for command in ("bench", "loadgen", "certify"):
+        with pytest.raises(BadInput, match="no speed and no CPU class") as caught:
+            run_command(command, word, "--out", tmp_path / "record.json")
+        assert "tiffin score" in caught.value.fix
+
+
+def test_only_tensorrts_graphs_are_simulated(int8, openvino_artifact) -> None:
+    with pytest.raises(BadInput, match="scheme 'cpu' is not simulated"):
+        simulation.simulated("it", int8["cpu-ort"])
+    with pytest.raises(BadInput, match="openvino cannot be simulated"):
+        simulation.simulated("it", openvino_artifact)
+
+
+def test_bf16_is_not_simulated_and_the_row_says_why(halves, onnx_artifact, photo_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "score.json"
+    words = [onnx_artifact.folder, f"{halves['bf16'].folder}@simulated", "--photos", 8]
+    run_command("score", *words, "--data", photo_folder, "--out", out)
+    (row,) = (subject for subject in load_record(out).subjects if subject.precision == "bf16")
+    assert "no bf16 convolution" in row.reason and row.name not in load_record(out).predictions
+
+
+# doctor: what TensorRT would refuse, read wrongly or run slowly, and the passes that fix it
+
+
+FLOAT = TensorProto.FLOAT
+
+
+def tensor(name: str, value: np.ndarray | float) -> onnx.TensorProto:
+    return numpy_helper.from_array(np.asarray(value), name)
+
+
+def one_layer(
+    nodes, constants, *, shape=("N", 8, 6, 6), opset: int = 20, ends: int = 4, domain: str = ""
+) -> onnx.ModelProto:
+    """x → nodes → y, checked by nobody."""
+    given = helper.make_tensor_value_info("x", FLOAT, shape)
+    taken = helper.make_tensor_value_info("y", FLOAT, [None] * ends)
+    imports = [helper.make_opsetid("", opset)] + ([helper.make_opsetid(domain, 1)] if domain else [])
+    model = helper.make_model(helper.make_graph(nodes, "one", [given], [taken], constants), opset_imports=imports)
+    model.ir_version = 10
+    return model
+
+
+def pair(name: str, into: str, scale: str = "s", zero: str = "z", **said) -> list[onnx.NodeProto]:
+    """`name` → QuantizeLinear → DequantizeLinear → `into`."""
+    return [
+        helper.make_node("QuantizeLinear", [name, scale, zero], [f"{into}_q"], f"{into}_Q", **said),
+        helper.make_node("DequantizeLinear", [f"{into}_q", scale, zero], [into], f"{into}_DQ", **said),
+    ]
+
+
+def conv(
+    before: str, after: str, weight: str = "wd", name: str = "layer", bias: tuple[str, ...] = ()
+) -> onnx.NodeProto:
+    return helper.make_node("Conv", [before, weight, *bias], [after], name, pads=[1] * 4)
+
+
+DRAWN = np.random.default_rng(0)
+WEIGHT = [
+    tensor("w", DRAWN.integers(-127, 127, (8, 8, 3, 3), np.int8)),
+    tensor("ws", np.linspace(0.001, 0.01, 8, dtype=np.float32)),
+    tensor("wz", np.zeros(8, np.int8)),
+]
+ZERO = np.int8(0)
+FLOATS = [tensor("wd", DRAWN.normal(0, 0.1, (8, 8, 3, 3)).astype(np.float32))]
+READ = [helper.make_node("DequantizeLinear", ["w", "ws", "wz"], ["wd"], "w_DQ", axis=0)]
+
+
+def int8_conv(scale: float = 0.05, zero=ZERO, opset: int = 20, **said) -> onnx.ModelProto:
+    return one_layer(
+        [*pair("x", "xd", **said), *READ, conv("xd", "y")],
+        [tensor("s", np.float32(scale)), tensor("z", zero), *WEIGHT],
+        opset=opset,
+    )
+
+
+def with_weight(weight: np.ndarray, scale, zero) -> onnx.ModelProto:
+    nodes = [*pair("x", "xd"), helper.make_node("DequantizeLinear", ["w", "ws", "wz"], ["wd"], "w_DQ", axis=0)]
+    held = [tensor("s", np.float32(0.05)), tensor("z", np.int8(0)), tensor("w", weight), tensor("ws", scale)]
+    return one_layer([*nodes, conv("xd", "y")], [*held, tensor("wz", zero)])
+
+
+def int32_bias() -> onnx.ModelProto:
+    steps = np.linspace(0.0001, 0.001, 8, dtype=np.float32)
+    held = [
+        tensor("b", np.arange(-4, 4, dtype=np.int32) * 12345),
+        tensor("bs", steps),
+        tensor("bz", np.zeros(8, np.int32)),
+    ]
+    nodes = [
+        *pair("x", "xd"),
+        *READ,
+        helper.make_node("DequantizeLinear", ["b", "bs", "bz"], ["bd"], "bias_DQ", axis=0),
+    ]
+    constants = [tensor("s", np.float32(0.05)), tensor("z", np.int8(0)), *WEIGHT, *held]
+    return one_layer([*nodes, conv("xd", "y", bias=("bd",))], constants)
+
+
+def scaled_constant(stored: np.ndarray | None) -> onnx.ModelProto:
+    """x · constant, the constant behind a DequantizeLinear, or a float one behind a pair."""
+    read = helper.make_node("DequantizeLinear", ["c", "s", "z"], ["cd"], "c_DQ")
+    zero = np.zeros((), np.int8 if stored is None else stored.dtype)
+    held = [
+        tensor("c", np.float32(0.3) if stored is None else stored),
+        tensor("s", np.float32(0.07)),
+        tensor("z", zero),
+    ]
+    return one_layer(
+        [*(pair("c", "cd") if stored is None else [read]), helper.make_node("Mul", ["x", "cd"], ["y"], "scale")], held
+    )
+
+
+def residual(*, skip: bool, body: bool, twin: bool) -> onnx.ModelProto:
+    """Two int8 layers; the sum of the second and of the first's output, each branch rounded or not."""
+    nodes = [*pair("x", "xd"), *READ, conv("xd", "a", name="first"), *pair("a", "ad"), conv("ad", "b", name="second")]
+    other = "a"
+    if skip:
+        other = "ad" if twin else "skip"
+        nodes += [] if twin else pair("a", "skip")
+    elif not twin:
+        nodes += [helper.make_node("Relu", ["a"], ["ar"], "relu")]
+        other = "ar"
+    nodes += pair("b", "bd") if body else []
+    nodes += [helper.make_node("Add", [other, "bd" if body else "b"], ["y"], "sum")]
+    return one_layer(nodes, [tensor("s", np.float32(0.05)), tensor("z", np.int8(0)), *WEIGHT])
+
+
+def mixed(kind: str) -> onnx.ModelProto:
+    """A layer that stays in fp32 behind one in 8 or 16 bits."""
+    last = conv("m", "y", "f", "last")
+    held = [tensor("f", DRAWN.normal(0, 0.1, (8, 8, 3, 3)).astype(np.float32))]
+    if kind == "int8":
+        constants = [tensor("s", np.float32(0.05)), tensor("z", np.int8(0)), *WEIGHT, *held]
+        return one_layer([*pair("x", "xd"), *READ, conv("xd", "m"), last], constants)
+    half = tensor("h", DRAWN.normal(0, 0.1, (8, 8, 3, 3)).astype(np.float16))
+    casts = [helper.make_node("Cast", ["x"], ["xh"], "down", to=TensorProto.FLOAT16),
+             helper.make_node("Cast", ["mh"], ["m"], "up", to=FLOAT)]  # fmt: skip
+    return one_layer([casts[0], conv("xh", "mh", "h", "half"), casts[1], last], [half, *held])
+
+
+def branching() -> onnx.ModelProto:
+    bodies = {
+        f"{word}_branch": helper.make_graph(
+            [helper.make_node(op, ["x"], [word], f"{word}_{op}")],
+            word,
+            [],
+            [helper.make_tensor_value_info(word, FLOAT, [None] * 4)],
+        )
+        for word, op in (("then", "Relu"), ("else", "Neg"))
+    }
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["m"], "most", keepdims=0),
+        helper.make_node("Greater", ["m", "s"], ["c"], "above"),
+    ]
+    return one_layer([*nodes, helper.make_node("If", ["c"], ["y"], "branch", **bodies)], [tensor("s", np.float32(0))])
+
+
+def bf16_conv() -> onnx.ModelProto:
+    weight = helper.make_tensor("w", TensorProto.BFLOAT16, [8, 8, 3, 3], DRAWN.normal(0, 0.1, 576).tolist())
+    casts = [helper.make_node("Cast", ["x"], ["xb"], "down", to=TensorProto.BFLOAT16),
+             helper.make_node("Cast", ["yb"], ["y"], "up", to=FLOAT)]  # fmt: skip
+    return one_layer([casts[0], conv("xb", "yb", "w"), casts[1]], [weight], opset=22)
+
+
+def fp8_conv() -> onnx.ModelProto:
+    zero = helper.make_tensor("z", TensorProto.FLOAT8E4M3FN, [], [0.0])
+    nodes = [*pair("x", "xd"), *pair("f", "wd"), conv("xd", "y")]
+    return one_layer(
+        nodes, [zero, tensor("s", np.float32(0.05)), tensor("f", DRAWN.normal(0, 0.1, (8, 8, 3, 3)).astype(np.float32))]
+    )
+
+
+def product(*, computed: bool) -> onnx.ModelProto:
+    """A Gemm, which has a convolution's form, or a MatMul, which has none."""
+    weight = tensor("w", DRAWN.normal(0, 0.1, (16, 4)).astype(np.float32))
+    node = helper.make_node("MatMul" if computed else "Gemm", ["x", "w"], ["y"], "head")
+    return one_layer([node], [weight], shape=("N", 16), ends=2)
+
+
+def without_zero_point() -> onnx.ModelProto:
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s"], ["q"], "Q"),
+        helper.make_node("DequantizeLinear", ["q", "s"], ["xd"], "DQ"),
+    ]
+    return one_layer([*nodes, *READ, conv("xd", "y")], [tensor("s", np.float32(0.05)), *WEIGHT])
+
+
+U8 = np.uint8
+NONZERO = [helper.make_node("NonZero", ["x"], ["n"], "which"), helper.make_node("Cast", ["n"], ["y"], "cast", to=FLOAT)]
+STRAY = [helper.make_node("Cast", ["w"], ["wd"], "stray", to=FLOAT), conv("x", "y")]
+TURING, AMPERE, ADA = ("7.5",), ("8.6",), ("8.9",)
+# model, check, severity, what the finding's node begins with, the pass that fixes it, capabilities
+SICK = {
+    "uint8 activation": (int8_conv(zero=U8(128)), "uint8-quantizer", "error", "xd_Q (Quant", "symmetric", ()),
+    "uint8 with another zero point": (int8_conv(zero=U8(37)), "uint8-quantizer", "error", "xd_Q", "symmetric", ()),
+    "uint8 by omission": (without_zero_point(), "uint8-quantizer", "error", "Q (", "symmetric", ()),
+    "uint8 weight": (with_weight(DRAWN.integers(0, 255, (8, 8, 3, 3), U8), np.float32(0.01), U8(120)),
+                     "uint8-quantizer", "error", "w_DQ", "symmetric", ()),
+    "uint8 constant": (scaled_constant(U8(9)), "uint8-quantizer", "error", "c_DQ", "fold_qdq", ()),
+    "shifted int8": (int8_conv(zero=np.int8(5)), "asymmetric", "error", "xd_Q", "symmetric", ()),
+    "int32 bias": (int32_bias(), "int32-bias", "error", "bias_DQ", "float_bias", ()),
+    "uint16": (int8_conv(zero=np.uint16(0), opset=21), "quantized-type", "error", "xd_Q", "", ()),
+    "scale of zero": (int8_conv(0), "bad-scale", "error", "xd_Q", "", ()),
+    "negative scale": (int8_conv(-0.1), "bad-scale", "error", "xd_Q", "", ()),
+    "scale that is no number": (int8_conv(float("nan")), "bad-scale", "error", "xd_Q", "", ()),
+    "infinite scales": (with_weight(DRAWN.integers(-9, 9, (8, 8, 3, 3), np.int8), np.full(8, np.inf, np.float32),
+                                    np.zeros(8, np.int8)), "bad-scale", "error", "w_DQ", "", ()),
+    "quantized constant without dimensions": (scaled_constant(np.int8(9)),
+        "quantized-constant", "error", "c_DQ", "fold_qdq", ()),
+    "rounded float constant": (scaled_constant(None), "quantized-constant", "info", "cd_Q", "fold_qdq", ()),
+    "stray quantized constant": (one_layer(STRAY, WEIGHT[:1]), "quantized-constant", "error", "stray (Cast)", "", ()),
+    "skip in float, rounded elsewhere": (residual(skip=False, body=True, twin=True),
+        "residual-add", "warning", "sum", "residual_qdq", ()),
+    "skip in float": (residual(skip=False, body=True, twin=False), "residual-add", "warning", "sum", "", ()),
+    "skip in float, layer fused": (residual(skip=False, body=False, twin=True),
+        "residual-add", "warning", "sum", "residual_qdq", ()),
+    "a rounding too many": (residual(skip=True, body=True, twin=True), "residual-unfused", "info", "sum", "", ()),
+    "fp32 among int8": (mixed("int8"), "stays-fp32", "warning", "last (Conv)", "", ()),
+    "fp32 among fp16": (mixed("fp16"), "stays-fp32", "warning", "last (Conv)", "", ()),
+    "weights only": (one_layer([*READ, conv("x", "y")], WEIGHT), "weight-only", "info", "layer (Conv)", "", ()),
+    "dynamic height": (one_layer([conv("x", "y")], FLOATS, shape=("N", 8, "H", 6)),
+        "dynamic-axis", "error", "input x", "", ()),
+    "fixed batch": (one_layer([conv("x", "y")], FLOATS, shape=(4, 8, 6, 6)),
+        "fixed-batch", "info", "input x", "", ()),
+    "size by data": (one_layer(NONZERO, [], ends=2), "slow-operator", "warning", "which (NonZero)", "", ()),
+    "control flow": (branching(), "slow-operator", "warning", "branch (If)", "", ()),
+    "bf16 on Turing": (bf16_conv(), "precision-of-gpu", "error", "layer (Conv)", "", TURING),
+    "fp8 on Ampere": (fp8_conv(), "precision-of-gpu", "error", "xd_Q", "", AMPERE),
+    "fp32 product on Turing": (product(computed=False),
+        "fp32-gemm-turing", "info", "head (Gemm)", "gemm_as_conv", TURING),
+    "fp32 MatMul on Turing": (product(computed=True), "fp32-gemm-turing", "error", "head (MatMul)", "", TURING),
+    "opset of the future": (one_layer([conv("x", "y")], FLOATS, opset=99), "opset", "error", "the model", "", ()),
+    "no such operator": (one_layer([helper.make_node("Relo", ["x"], ["y"], "r")], []),
+        "invalid-onnx", "error", "the model", "", ()),
+    "reads what nobody gives": (one_layer([conv("lost", "y")], FLOATS), "invalid-onnx", "error", "the model", "", ()),
+    "no graph": (onnx.ModelProto(), "not-onnx", "error", "the file", "", ()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SICK)
+def test_a_sick_graph_is_found_at_its_node(name: str) -> None:
+    model, check, severity, node, fixed_by, capabilities = SICK[name]
+    found = [each for each in examine(model, Target(RTX, capabilities)) if each.check == check]
+    assert found and found[0].node.startswith(node), found
+    assert {each.severity for each in found} == {severity} and {each.fixed_by for each in found} == {fixed_by}
+    assert all(each.what and each.fix and "\n" not in each.what + each.fix for each in found)
+    assert bool(fixed_by) == ("--fix" in found[0].fix)
+
+
+@pytest.mark.parametrize("name", [name for name in SICK if SICK[name][4]])
+def test_a_fix_removes_what_it_is_named_for_and_is_done_once(name: str) -> None:
+    model, check, _, _, fixed_by, capabilities = SICK[name]
+    target, before = Target(RTX, capabilities), model.SerializeToString()
+    found = examine(model, target)
+    fixed, applied = apply_fixes(model, found)
+    assert {each.fix for each in applied} == {fixed_by} and all(each.nodes for each in applied)
+    assert model.SerializeToString() == before
+    onnx.checker.check_model(fixed, full_check=True)
+    left = examine(fixed, target)
+    assert check not in {each.check for each in left} and not [each for each in left if each.severity == "error"]
+    again, nothing = apply_fixes(fixed, found)
+    assert nothing == () and again.SerializeToString() == fixed.SerializeToString()
+    read = {word for node in fixed.graph.node for word in node.input}
+    assert {tensor.name for tensor in fixed.graph.initializer} <= read
+
+
+@pytest.mark.parametrize("name", [name for name, row in SICK.items() if row[4] and row[1] != "residual-add"])
+def test_what_a_fix_calls_the_same_is_the_same(name: str) -> None:
+    model, capabilities = SICK[name][0], SICK[name][5]
+    fixed, applied = apply_fixes(model, examine(model, Target(RTX, capabilities)))
+    shape = [5 if axis.dim_param else axis.dim_value for axis in model.graph.input[0].type.tensor_type.shape.dim]
+    batch = np.random.default_rng(1).normal(0, 2, shape).astype(np.float32)
+    told, found = plainly(model, batch), plainly(fixed, batch)
+    kinds = {each.answers for each in applied}
+    if kinds == {"same"}:
+        assert np.array_equal(told, found)
+    else:
+        share = 0.001 if kinds == {"float rounding"} else 0.05
+        assert np.abs(told - found).max() <= share * np.abs(told).max()
+
+
+def plainly(model: onnx.ModelProto, batch: np.ndarray) -> np.ndarray:
+    """ONNX Runtime, each node as it stands."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return session.run(None, {"x": batch})[0]
+
+
+def rounded(scale: float, zero: np.ndarray) -> onnx.ModelProto:
+    """x → Q → DQ → y."""
+    return one_layer(pair("x", "y"), [tensor("s", np.float32(scale)), tensor("z", zero)], shape=("N",), ends=1)
+
+
+SCALES = st.floats(2.0**-10, 8.0, width=32)
+VALUES = st.lists(st.floats(-2000, 2000, width=32), min_size=1, max_size=64)
+
+
+@given(scale=SCALES, values=VALUES)
+@settings(max_examples=60, deadline=None)
+def test_a_zero_point_in_the_middle_moves_without_a_bit(scale: float, values: list[float]) -> None:
+    model, batch = rounded(scale, U8(128)), np.asarray(values, np.float32)
+    fixed, (applied,) = symmetric(model)
+    assert applied.answers == "same" and np.array_equal(plainly(fixed, batch), plainly(model, batch))
+
+
+@given(scale=SCALES, zero=st.integers(0, 255), values=VALUES)
+@settings(max_examples=80, deadline=None)
+def test_a_symmetric_scale_keeps_the_range_within_one_step(scale: float, zero: int, values: list[float]) -> None:
+    """Both round to the nearest step and clip at the same ends; the new step is at most twice the old."""
+    model, batch = rounded(scale, U8(zero)), np.asarray(values, np.float32)
+    fixed, _ = symmetric(model)
+    step = scale * max(zero / 128, (255 - zero) / 127)
+    told, found = plainly(model, batch), plainly(fixed, batch)
+    assert step <= 2.01 * scale
+    assert np.abs(told - found).max() <= (0.5 * scale + 0.5 * step) * (1 + 1e-4) + 1e-4 * np.abs(told).max()
+
+
+@given(weights=st.lists(st.integers(0, 255), min_size=72, max_size=72), zero=st.integers(0, 255), scale=SCALES)
+@settings(max_examples=40, deadline=None)
+def test_uint8_weights_are_rounded_to_half_a_step_of_their_channel(weights: list[int], zero: int, scale: float) -> None:
+    stored = np.asarray(weights, U8).reshape(8, 1, 3, 3).repeat(8, axis=1)
+    model = with_weight(stored, np.float32(scale), U8(zero))
+    fixed, applied = symmetric(model)
+    held = {each.name: numpy_helper.to_array(each) for each in fixed.graph.initializer}
+    (node,) = (node for node in fixed.graph.node if node.name == "w_DQ")
+    integers, steps, zeros = (held[word] for word in node.input)
+    assert integers.dtype == np.int8 and not zeros.any()
+    before = (stored.astype(np.float64) - zero) * np.float32(scale)
+    after = integers.astype(np.float64) * (steps.reshape(-1, 1, 1, 1) if steps.size > 1 else steps)
+    if applied[0].answers == "same":
+        assert np.array_equal(before, after)
+    else:
+        most = np.abs(before).max(axis=(1, 2, 3), keepdims=True)
+        assert (np.abs(before - after) <= 0.5 * most / 127 * (1 + 1e-4)).all()
+
+
+@given(st.lists(st.integers(-(2**31), 2**31 - 1), min_size=8, max_size=8), SCALES)
+@settings(max_examples=40, deadline=None)
+def test_float_biases_are_those_of_onnx_runtime(steps: list[int], scale: float) -> None:
+    nodes = [
+        helper.make_node("DequantizeLinear", ["b", "s"], ["bd"], "b_DQ"),
+        helper.make_node("Add", ["x", "bd"], ["y"], "add"),
+    ]
+    model = one_layer(
+        nodes, [tensor("b", np.asarray(steps, np.int32)), tensor("s", np.float32(scale))], shape=("N", 8), ends=2
+    )
+    fixed, _ = float_bias(model)
+    batch = np.zeros((2, 8), np.float32)
+    assert [node.name for node in fixed.graph.node] == ["add"]
+    assert np.array_equal(plainly(fixed, batch), plainly(model, batch))
+
+
+def test_the_clip_that_a_quantizer_dropped_comes_back() -> None:
+    """A rounding from 0 to 6 stands for a ReLU6; symmetric about 0 it would let negative values through."""
+    model, batch = rounded(6 / 255, U8(0)), np.linspace(-9, 9, 64, dtype=np.float32)
+    fixed, _ = symmetric(model)
+    found = plainly(fixed, batch)
+    assert [node.op_type for node in fixed.graph.node][0] == "Relu"
+    assert found.min() == 0 and found.max() == pytest.approx(6)
+    clipped = one_layer([helper.make_node("Clip", ["x", "low"], ["c"], "clip"), *pair("c", "y")],
+                        [tensor("low", np.float32(0)), tensor("s", np.float32(0.1)), tensor("z", U8(0))],
+                        shape=("N",), ends=1)  # fmt: skip
+    assert "Relu" not in {node.op_type for node in symmetric(clipped)[0].graph.node}
+
+
+def test_scales_of_channels_move_with_their_range_only_where_one_clip_can_keep_it() -> None:
+    steps = np.linspace(0.01, 0.1, 8, dtype=np.float32)
+    for zero, fixable in ((0, True), (128, True), (40, False)):
+        model = int8_conv(steps, np.full(8, zero, U8), axis=1)
+        wrong = [each for each in examine(model, Target()) if each.check == "uint8-quantizer"]
+        assert {bool(each.fixed_by) for each in wrong} == {fixable} and len(wrong) == 2
+
+
+def test_nothing_else_is_touched() -> None:
+    model = int32_bias()
+    fixed, _ = float_bias(model)
+    kept = [node for node in model.graph.node if node.name != "bias_DQ"]
+    assert list(fixed.graph.node) == kept
+
+
+def test_the_guides_own_residual_sum_is_sound() -> None:
+    """The skip rounded, the layer's own output not: what TensorRT fuses."""
+    assert examine(residual(skip=True, body=False, twin=True), Target()) == ()
+
+
+def test_a_rounded_branch_behind_the_sum_is_moved_before_it() -> None:
+    model = residual(skip=False, body=True, twin=True)
+    nodes = list(model.graph.node)
+    order = [node for node in nodes if node.name not in ("ad_Q", "ad_DQ", "second", "bd_Q", "bd_DQ", "sum")]
+    late = [helper.make_node("Relu", ["xd"], ["r"], "relu"), *pair("r", "bd"),
+            helper.make_node("Add", ["a", "bd"], ["t"], "sum"), *pair("a", "ad"),
+            helper.make_node("Sub", ["t", "ad"], ["y"], "last")]  # fmt: skip
+    del model.graph.node[:]
+    model.graph.node.extend([*order, *late])
+    fixed, (applied,) = residual_qdq(model)
+    onnx.checker.check_model(fixed, full_check=True)
+    names = [node.name for node in fixed.graph.node]
+    assert applied.nodes == ("sum",) and names.index("ad_DQ") < names.index("sum")
+
+
+def test_sound_graphs_have_no_errors_nor_warnings(sources) -> None:
+    for artifact in sources.values():
+        found = examine(onnx.load(artifact.model_path), Target(RTX, ("8.6", "8.9", "12.0")))
+        assert {each.severity for each in found} <= {"info"}
+
+
+def test_the_wrong_dialect_is_refused_by_its_nodes_and_with_the_commands(int8) -> None:
+    artifact = int8["cpu-ort"]
+    with pytest.raises(BadDialect) as caught:
+        check_for_tensorrt(onnx.load(artifact.model_path), str(artifact.folder))
+    assert "(QuantizeLinear)" in caught.value.what and "(DequantizeLinear)" in caught.value.what
+    assert caught.value.fix.index(f"tiffin doctor {artifact.folder}") < caught.value.fix.index("--scheme tensorrt")
+
+
+@pytest.mark.parametrize("name", ["cpu-nncf", "cpu-ort"])
+def test_a_cpu_graph_is_fixed_builds_and_answers_alike(int8, photos, tmp_path: Path, name: str) -> None:
+    pytest.importorskip("tensorrt_rtx_bindings")
+    source = int8[name]
+    run_command("doctor", source.folder, "--fix", "--out", tmp_path / "fixed")
+    fixed = Artifact.load(tmp_path / "fixed")
+    assert (fixed.manifest.scheme, fixed.manifest.parent) == ("tensorrt", source.digest)
+    assert fixed.manifest.producer.verb == "doctor" and fixed.manifest.calibration == source.manifest.calibration
+    assert {row["pass"] for row in fixed.manifest.producer.options["passes"]} <= set(FIXES)
+    told, found = (answers_plainly(artifact, photos) for artifact in (source, fixed))
+    assert (told.argmax(1) == found.argmax(1)).mean() >= 0.9
+    to_tensorrt(fixed, tmp_path / "engine", RTX, FOR_89)
+
+
+def answers_plainly(artifact: Artifact, photos: np.ndarray) -> np.ndarray:
+    with tiffin.load(artifact, RunConfig("onnxruntime", graph_level="none")) as session:
+        return session.run({"photos": photos})["logits"]

@@ -19,7 +19,8 @@ from tiffin.artifact.store import save
 from tiffin.benchmarks.options import RoundOptions
 from tiffin.data import Dataset, open_dataset
 from tiffin.data.overlap import pixel_hashes
-from tiffin.errors import BadDataset, BadInput, Overlap
+from tiffin.errors import BadDataset, BadInput, EngineMissing, Overlap
+from tiffin.optimize import gpu_checks
 from tiffin.optimize.answer import Answer, sentence
 from tiffin.optimize.budget import Budget, SearchOptions
 from tiffin.optimize.candidates import plan, without_vnni
@@ -31,6 +32,7 @@ from tiffin.optimize.evidence import finalists
 from tiffin.optimize.optimize import optimize, roles
 from tiffin.optimize.pipeline import Built, Recipe, build, gather
 from tiffin.optimize.proof import REFERENCE, best_float, not_faster, vnni_notes
+from tiffin.optimize.selftest import run_selftest
 from tiffin.optimize.variants import structure_of
 from tiffin.records import Predictions, Record, Rounds, Subject
 from tiffin.records.certification import check_certificate
@@ -38,6 +40,7 @@ from tiffin.records.estimate import Decision
 from tiffin.records.latency import summarize
 from tiffin.records.record import load_record
 from tiffin.runtime import backends, default_run, load
+from tiffin.runtime.backends._cuda import driver_problem
 from tiffin.train import load_checkpoint
 
 STAGES = {
@@ -617,3 +620,94 @@ def test_latencies_and_answers_of_a_device_are_joined_by_artifact() -> None:
         merged([scored], ["a.json"], None)
     with pytest.raises(BadInput, match="was not both timed and scored"):
         merged([scored, timed], ["a.json", "b.json"], "fp64")
+
+
+# The selftest of a GPU: what its record proves
+
+
+def agreeing(same: int, of: int = 1000) -> Predictions:
+    """Of so many photos of class 0, those answered so; the others get class 1."""
+    return answered([0] * of, [0] * same + [1] * (of - same))
+
+
+def selftest_record(agreed: dict[str, int], tests: dict[str, object], missing: str = "") -> Record:
+    names = [gpu_checks.REFERENCE, *agreed]
+    subjects = [Subject(name) for name in names] + ([Subject(missing, reason="no such build")] if missing else [])
+    answers = {gpu_checks.REFERENCE: agreeing(1000), **{name: agreeing(same) for name, same in agreed.items()}}
+    return Record("selftest", {}, tuple(subjects), {"gpu_tests": tests}, predictions=answers)
+
+
+@pytest.mark.parametrize(
+    ("name", "same", "outcome"),
+    [
+        ("tensorrt_rtx fp16", 995, "passed"),
+        ("tensorrt_rtx fp16", 994, "failed"),
+        ("tensorrt int8", 985, "passed"),
+        ("tensorrt int8", 984, "failed"),
+        ("tensorrt int8 fp16", 984, "failed"),
+        ("tensorrt bf16", 10, "passed"),  # nothing is asked of it
+        ("onnxruntime fp16 gpu", 990, "failed"),
+        ("torch fp32 gpu", 1000, "passed"),
+    ],
+)
+def test_parity_is_judged_by_precision(name: str, same: int, outcome: str) -> None:
+    found = gpu_checks.checks(selftest_record({name: same}, {"exit_code": 0, "passed": 3}))
+    assert [check.outcome for check in found] == [outcome, "passed"]
+    assert f"{same / 1000:.2%}" in found[0].words
+
+
+@pytest.mark.parametrize(
+    ("told", "outcome"),
+    [
+        ({"exit_code": 0, "passed": 2}, "passed"),
+        ({"exit_code": 1, "passed": 2, "failed": 1}, "failed"),
+        ({"exit_code": 0, "skipped": 9}, "failed"),  # a GPU that all tests skip was not tested
+        ({"reason": "not in this installation"}, "not run"),
+        ({}, "not run"),
+    ],
+)
+def test_the_gpu_tests_count_only_where_they_ran(told: dict[str, object], outcome: str) -> None:
+    assert gpu_checks.checks(selftest_record({}, told))[-1].outcome == outcome
+
+
+@pytest.mark.parametrize(("session", "outcome"), [([104, 105, 103], "passed"), ([107, 106, 90], "failed")])
+def test_our_runtime_is_judged_beside_a_bare_loop(session: list[int], outcome: str) -> None:
+    record = replace(
+        selftest_record({}, {}), options={"raw": {"tensorrt int8": {"session": session, "raw": [100] * 3}}}
+    )
+    assert gpu_checks.checks(record)[0].outcome == outcome
+
+
+def test_what_did_not_run_is_said() -> None:
+    found = gpu_checks.checks(selftest_record({}, {}, missing="tensorrt fp8"))
+    assert (found[0].outcome, found[0].words) == ("not run", "no such build")
+
+
+@pytest.mark.parametrize(
+    ("text", "counts"),
+    [
+        ("...\n3 passed, 1 skipped in 2.10s\n", {"passed": 3, "skipped": 1}),
+        ("FAILED tests/a.py\n1 failed, 12 passed in 1s\n", {"failed": 1, "passed": 12}),
+        ("no tests ran in 0.1s\n", {}),
+        ("", {}),
+    ],
+)
+def test_pytests_last_line_is_counted(text: str, counts: dict[str, int]) -> None:
+    assert gpu_checks.counted(text) == counts
+
+
+@pytest.mark.skipif(not driver_problem(), reason="there is a GPU here")
+def test_a_selftest_without_a_gpu_says_so_before_it_builds(tmp_path: Path) -> None:
+    with pytest.raises(EngineMissing, match="nothing was tested"):
+        run_selftest(Recipe(tmp_path), RoundOptions(), None, None)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.gpu
+@pytest.mark.slow  # and so none of the tests that a selftest itself runs
+@pytest.mark.skipif(bool(driver_problem()), reason=driver_problem() or "there is a GPU")
+def test_a_selftest_on_a_gpu_runs_every_engine(checkpoint_file: Path, photo_folder: Path, tmp_path: Path) -> None:
+    rounds = RoundOptions(launches=2, blocks=2, block_s=0.02, target=None)
+    record = run_selftest(Recipe(tmp_path, checkpoint_file), rounds, open_dataset(photo_folder), Silent())
+    engines = [subject for subject in record.subjects if subject.name.startswith("tensorrt")]
+    assert engines and not [f"{each.name}: {each.reason}" for each in engines if each.reason]

@@ -1,0 +1,225 @@
+"""The command that looks at an ONNX artifact before TensorRT's builder does, and rewrites what can be rewritten."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..artifact import Artifact
+from ..errors import BadInput, EngineMissing
+from . import options, render
+from .build import beside, done, need_build
+from .notes import counted
+
+if TYPE_CHECKING:  # onnx, which `tiffin --help` does without
+    import onnx
+
+    from ..export.graph.preflight import Applied, Finding, Target
+
+_SHOWN = 5
+_COST = {
+    "same": "the answers stay the same",
+    "float rounding": "the answers differ by float rounding",
+    "changed": "the answers change",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's command."""
+    app.command()(doctor)
+
+
+def doctor(
+    artifact: Annotated[Path, typer.Argument(help="An ONNX artifact, or an engine, of which its source is looked at.")],
+    backend: Annotated[str, typer.Option(help="tensorrt or tensorrt_rtx.")] = "tensorrt_rtx",
+    capability: Annotated[
+        list[str] | None, typer.Option(help="Compute capability such as 8.9, may repeat: what that GPU lacks.")
+    ] = None,
+    fix: Annotated[bool, typer.Option("--fix", help="Write an artifact with what a graph pass can fix.")] = False,
+    out: Annotated[Path | None, typer.Option(help="With --fix: folder to write to. Default: beside it.")] = None,
+    json: options.Json = False,
+) -> None:
+    """What TensorRT would refuse, read wrongly or run slowly in an ONNX artifact, node by node."""
+    need_build(("onnx",))
+    from ..export.graph.preflight import Target
+    from ..export.onnx_source import read_onnx
+
+    if out is not None and not fix:
+        raise BadInput("--out without --fix", "--fix, which writes an artifact", "add it, or leave --out out")
+    target = Target(backend, tuple(capability or ()))
+    source = _source(Artifact.load(artifact))
+    model = read_onnx(source.model_path)
+    found, unchecked = _look(model, target)
+    told: dict[str, Any] = {"artifact": str(artifact), "backend": backend, "capabilities": list(target.capabilities),
+                            "unchecked": unchecked, "findings": _plain(found)}  # fmt: skip
+    if not json:
+        _show(found, unchecked, artifact, target, fix)
+    if fix and any(each.fixed_by for each in found):
+        place = out or beside(artifact, "tensorrt")
+        found, about = _fix(source, model, target, found, place, json)
+        told |= about
+    elif fix and not json:
+        render.show("nothing here that --fix can change")
+    if json:
+        from .plain import as_json
+
+        render.show(as_json(told))
+    raise typer.Exit(1 if _errors(found) else 0)
+
+
+def _source(artifact: Artifact) -> Artifact:
+    """The ONNX artifact itself, or what travels in an engine."""
+    from ..artifact.lineage import source_of
+
+    form = artifact.manifest.format
+    if form.startswith("tensorrt"):
+        return source_of(artifact)
+    if form != "onnx":
+        raise BadInput(f"{artifact.folder}: format {form}", "an ONNX artifact, or an engine that was built from one",
+                       "start from what `tiffin export` or `tiffin quantize` wrote")  # fmt: skip
+    return artifact
+
+
+def _look(model: onnx.ModelProto, target: Target) -> tuple[tuple[Finding, ...], list[str]]:
+    """Findings, those of the library's own parser among them, and what was not checked."""
+    from ..export.engine import parser_problems
+    from ..export.graph.preflight import Finding, examine, ordered
+
+    found, unchecked = list(examine(model, target)), []
+    if not target.capabilities:
+        unchecked.append("what a GPU does not have: name one with --capability")
+    try:
+        problems = parser_problems(model.SerializeToString(), target.backend)
+    except EngineMissing as missing:
+        unchecked.append(f"operators, by {target.backend}'s own parser: {missing.what}; {missing.fix}".rstrip("; "))
+        problems = []
+    known = {each.node for each in found if each.severity == "error"}
+    for problem in problems:
+        node = f"{problem.node or 'unnamed'} ({problem.operator})" if problem.operator else "the model"
+        if node not in known:
+            line = " ".join(problem.message.split())
+            found.append(Finding("unsupported-operator", "error", node, line,
+                                 "another operator in its place, or a plugin of TensorRT"))  # fmt: skip
+    return ordered(found), unchecked
+
+
+def _fix(
+    source: Artifact, model: onnx.ModelProto, target: Target, found: Sequence[Finding], out: Path, quiet: bool
+) -> tuple[tuple[Finding, ...], dict[str, Any]]:
+    """Apply the passes, save, look again."""
+    from ..export.graph.preflight import apply_fixes
+
+    changed, applied = apply_fixes(model, found)
+    remaining, unchecked = _look(changed, target)
+    made = _save(source, changed, applied, remaining, target, out)
+    about = {"applied": [_words(each) for each in applied], "wrote": str(out), "remaining": _plain(remaining)}
+    if quiet:
+        return remaining, about
+    render.show("")
+    for each in applied:
+        render.show(f"{each.fix}: {counted(len(each.nodes), 'node')}; {_COST[each.answers]}")
+    done(made)
+    render.show("")
+    _show(remaining, unchecked, out, target, fix=False)
+    place, before = shlex.quote(str(out)), shlex.quote(str(source.folder))
+    if any(each.answers == "changed" for each in applied):
+        words = f"{before} {place}@simulated --reference {before}"
+        render.show(render.wrapped([f"the answers change: `tiffin score {words}` says by how much"]))
+    if not _errors(remaining):
+        gpus = "".join(f" --capability {word}" for word in target.capabilities)
+        render.next_command(f"tiffin compile {place} --backend {target.backend}{gpus}")
+    return remaining, about
+
+
+def _save(
+    source: Artifact,
+    model: onnx.ModelProto,
+    applied: Sequence[Applied],
+    remaining: Sequence[Finding],
+    target: Target,
+    out: Path,
+) -> Artifact:
+    """The rewritten graph; its scheme is TensorRT's where nothing of another dialect is left."""
+    import dataclasses
+
+    from ..artifact import Producer
+    from ..artifact.lineage import is_source
+    from ..artifact.store import save
+    from ..export.graph.preflight import DIALECT
+    from ..machine import versions
+
+    left = any(each.check in DIALECT and each.severity == "error" for each in remaining)
+    scheme = "tensorrt" if source.manifest.scheme and not left else source.manifest.scheme
+    about = {"passes": [_words(each) for each in applied], "backend": target.backend,
+             "capabilities": list(target.capabilities)}  # fmt: skip
+    manifest = dataclasses.replace(
+        source.manifest,
+        scheme=scheme,
+        producer=Producer("doctor", versions(("onnx",)), about),
+        parent=source.manifest.parent if is_source(source) else source.digest,
+    )
+    return save(out, manifest, {"model.onnx": model.SerializeToString(deterministic=True)})
+
+
+def _show(found: Sequence[Finding], unchecked: Sequence[str], artifact: Path, target: Target, fix: bool) -> None:
+    """One block a check, what was not checked, and the verdict last."""
+    blocks: dict[tuple[str, str], list[Finding]] = {}
+    for each in found:
+        blocks.setdefault((each.severity, each.check), []).append(each)
+    for (severity, check), members in blocks.items():
+        render.show("\n".join(_block(severity, check, members)) + "\n")
+    lines = [f"not checked: {what}" for what in unchecked]
+    partly = "; but not all was checked" if len(unchecked) > (not target.capabilities) else ""
+    render.show(render.wrapped([*lines, _verdict(found, artifact, target, fix) + partly]))
+
+
+def _block(severity: str, check: str, members: Sequence[Finding]) -> list[str]:
+    """Its heading, its first nodes, its fixes; what all of its nodes have in common is said once."""
+    from ..export.graph.preflight import HEADINGS
+
+    said = list(dict.fromkeys(each.what for each in members))
+    more = f"and {len(members) - _SHOWN} more"
+    if len(said) == 1:
+        names = [each.node for each in members[:_SHOWN]] + ([more] if len(members) > _SHOWN else [])
+        rows = [said[0], "at " + ", ".join(names)]
+    else:
+        rows = [f"{each.node}: {each.what}" for each in members[:_SHOWN]] + ([more] if len(members) > _SHOWN else [])
+    rows += [f"fix: {each}" for each in dict.fromkeys(each.fix for each in members)]
+    return [_filled(f"{severity}: {HEADINGS[check]}", "", "  "), *(_filled(row, "  ", "    ") for row in rows)]
+
+
+def _filled(line: str, first: str, rest: str) -> str:
+    import textwrap
+
+    return textwrap.fill(line, render.WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
+
+
+def _verdict(found: Sequence[Finding], artifact: Path, target: Target, fix: bool) -> str:
+    """What stops the compile, and what it costs."""
+    errors, warnings = _errors(found), [each for each in found if each.severity == "warning"]
+    cost = f"{counted(len(warnings), 'warning')}: right, but slower or larger than it could be" if warnings else ""
+    if not errors:
+        return f"{artifact}: nothing stops the compile for {target.backend}" + (f"; {cost}" if cost else "")
+    fixable = [each for each in errors if each.fixed_by]
+    stops = f"{artifact}: {counted(len(errors), 'error')} for {target.backend}; --fix mends {len(fixable) or 'none'}"
+    command = f"tiffin doctor {shlex.quote(str(artifact))} --backend {target.backend} --fix"
+    return stops + (f": `{command}`" if fixable and not fix else "") + (f"; {cost}" if cost else "")
+
+
+def _errors(found: Sequence[Finding]) -> list[Finding]:
+    return [each for each in found if each.severity == "error"]
+
+
+def _plain(found: Sequence[Finding]) -> list[dict[str, Any]]:
+    from dataclasses import asdict
+
+    return [asdict(each) for each in found]
+
+
+def _words(applied: Applied) -> dict[str, Any]:
+    """As a manifest keeps it."""
+    return {"pass": applied.fix, "nodes": len(applied.nodes), "answers": applied.answers}

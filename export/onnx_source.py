@@ -1,0 +1,49 @@
+"""The ONNX model that a stage starts from: is it one, and can it be read?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+
+from ..artifact import Artifact
+from ..errors import BadInput
+
+_LIMIT_BYTES = 2**31  # protobuf's, for one message
+
+
+def require_onnx(artifact: Artifact, backend: str) -> None:
+    """Raises BadInput if the artifact is no ONNX model."""
+    if artifact.manifest.format != "onnx":
+        raise BadInput(
+            f"{artifact.folder}: format {artifact.manifest.format}",
+            f"an ONNX artifact to compile for {backend}",
+            "start from what `tiffin export` or `tiffin quantize` wrote",
+        )
+
+
+def read_onnx(path: Path) -> onnx.ModelProto:
+    """Read a model.
+
+    Raises:
+        BadInput: 2 GB or more, cut off, no ONNX, or an empty graph.
+    """
+    size = path.stat().st_size
+    if size >= _LIMIT_BYTES:
+        raise BadInput(
+            f"{path}: {size / 1e9:.1f} GB in one file",
+            "less than 2 GB, the limit of an ONNX file",
+            "make it smaller: `tiffin quantize ARTIFACT --precision fp16`",
+        )
+    try:
+        model = onnx.load(path)
+    except Exception as error:  # protobuf's DecodeError, onnx's own about external data
+        raise BadInput(
+            f"{path}: no ONNX model ({error})", "a whole ONNX file", "export it again: `tiffin export`"
+        ) from error
+    graph = model.graph
+    if not (graph.node and graph.input and graph.output):  # an empty file parses
+        raise BadInput(
+            f"{path}: no ONNX model (it holds no graph)", "a whole ONNX file", "export it again: `tiffin export`"
+        )
+    return model
