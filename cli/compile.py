@@ -163,6 +163,8 @@ def _profiles(words: list[str] | None) -> tuple[tuple[int, int, int], ...]:
 def _show_trtexec(source: Artifact, backend: str, chosen: EngineOptions) -> None:
     from ..export.engine_options import trtexec
 
+    if backend == "tensorrt_rtx" and "7.5" in chosen.capabilities:
+        render.say("tiffin compile rewrites the graph for 7.5 first (gemm_as_conv); this command does not")
     tensor = source.manifest.inputs[0]
     render.show(trtexec(chosen, source.model_path, tensor.name, tensor.shape, backend))
 

@@ -17,6 +17,7 @@ from ..errors import BadInput, EngineFailed
 from ..export.graph.dialect import check_for_tensorrt, read_dialect
 from ..export.graph.fp8 import to_fp8
 from ..export.graph.precision import to_half
+from ..export.onnx_source import read_onnx
 from ..machine import versions
 from .calibration import CalibrationSet
 from .corrections import correct
@@ -132,13 +133,7 @@ def _source(artifact: Artifact) -> onnx.ModelProto:
             "an fp32 ONNX artifact",
             "start from what `tiffin export` wrote",
         )
-    try:
-        model = onnx.load(artifact.model_path)
-    except Exception as error:  # protobuf's DecodeError
-        raise BadInput(f"{artifact.model_path}: no ONNX model ({error})", "a whole ONNX file") from error
-    if not model.graph.node:  # an empty file parses
-        raise BadInput(f"{artifact.model_path}: no ONNX model (it holds no graph)", "a whole ONNX file")
-    return model
+    return read_onnx(artifact.model_path)
 
 
 def _check_dialect(model: onnx.ModelProto, scheme: Scheme, quantizer: str) -> None:
