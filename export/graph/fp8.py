@@ -59,7 +59,8 @@ def round_to_fp8(weights: np.ndarray, axis: int | None) -> tuple[np.ndarray, np.
     """
     others = tuple(place for place in range(weights.ndim) if place != axis)
     peak = np.abs(weights).max(others if axis is not None else None)
-    scale = np.where(peak > 0, peak / GREATEST, 1).astype(np.float32)  # all zeros: any scale holds them
+    # All zeros: any scale holds them. Below the least normal float32, dividing by it would round or overflow.
+    scale = np.where(peak > 0, np.maximum(peak / GREATEST, np.finfo(np.float32).tiny), 1).astype(np.float32)
     shape = spread(scale.size, axis, weights.ndim) if axis is not None and scale.ndim else []
     steps = weights / scale.reshape(shape or scale.shape)
     return np.clip(steps, -GREATEST, GREATEST).astype(ml_dtypes.float8_e4m3fn), scale
