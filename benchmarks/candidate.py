@@ -31,6 +31,7 @@ class Candidate:
             manifest = self.artifact.manifest
             about = {
                 "artifact": self.artifact.digest,
+                "checkpoint": manifest.checkpoint or "",
                 "precision": manifest.precision,
                 "scheme": manifest.scheme,
                 "format": manifest.format,

@@ -32,6 +32,7 @@ class Subject:
 
     Args:
         name: unique in the record, such as "openvino int8 cpu".
+        checkpoint: sha256 of the checkpoint that the artifact comes from; empty where unknown (older records).
         requested, applied: RunConfig as plain values; applied also holds version and details.
         cold_start_s: process start → first answer, seconds, by launch.
         cold_split_s: the same split: "start" (of the interpreter), "import", "load", "first" → seconds, by launch.
@@ -60,6 +61,7 @@ class Subject:
     steady_bytes: int | None = None
     rss_bytes: int | None = None
     device_bytes: int | None = None
+    checkpoint: str = ""
 
 
 @dataclass(frozen=True)
