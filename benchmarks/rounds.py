@@ -6,12 +6,13 @@ import contextlib
 import random
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ..artifact import Artifact
-from ..errors import TiffinError
+from ..errors import BadInput, TiffinError
 from ..records import Rounds, Stages, Subject
 from ..records.stopping import Precision, precision
 from .candidate import Candidate
@@ -20,6 +21,8 @@ from .sensors import Sensors, between, memory
 from .tally import Tally
 from .workers.burner import burners
 from .workers.client import WorkerClient
+
+_EVER_S = 1e9  # whoever asks for more launches minds the time
 
 
 class Measurement:
@@ -42,6 +45,7 @@ class Measurement:
         self._chance = random.Random(options.seed)
         self._sensors = Sensors()
         self._position = 0
+        self._launched = 0
         self._began = time.monotonic()
         self._known: dict[str, Precision] = {}
 
@@ -51,8 +55,25 @@ class Measurement:
         Raises:
             whatever interrupts it; workers are closed, and what was measured stays readable.
         """
-        count = self._options.burners if self._options.regime == "contended" else 0
         self._began = time.monotonic()
+        self._run()
+
+    def more(self, launches: int) -> None:
+        """After `run`: so many launches more of all that ran, numbered on from those before; precision is not asked.
+
+        Raises:
+            BadInput: a sustained run, which is never relaunched.
+            whatever interrupts it, as `run`.
+        """
+        if self._options.regime == "sustained":
+            raise BadInput("more launches of a sustained run", "another regime")
+        self._options = replace(self._options, target=None, launches=self._launched + launches, time_limit_s=_EVER_S)
+        for tally in self._tallies.values():
+            tally.ended = ""
+        self._run()
+
+    def _run(self) -> None:
+        count = self._options.burners if self._options.regime == "contended" else 0
         with burners(count, self._candidates[0].place.cpus if self._candidates else None):
             if self._options.regime == "sustained":
                 for candidate in self._candidates:
@@ -61,12 +82,11 @@ class Measurement:
                 self._relaunch()
 
     def _relaunch(self) -> None:
-        launch = 0
         while self._open():
             began = time.monotonic()
-            self._launch(launch)
-            launch += 1
-            self._judge(launch, time.monotonic() - began)
+            self._launch(self._launched)
+            self._launched += 1
+            self._judge(self._launched, time.monotonic() - began)
 
     def _open(self) -> list[Candidate]:
         """Candidates that still need launches; the reference, the first that runs, stays as long as any other does."""

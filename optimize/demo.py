@@ -71,6 +71,8 @@ def run_demo(recipe: Recipe, rounds: RoundOptions, dataset: Dataset, progress: P
             "role": "confirm",
             "count": len(materials.confirm),
             "calibration": len(materials.calibration),
+            "labels": dataset.labels,
+            "coarse": dataset.coarse,
         },
         rounds=times,
         predictions=answers,

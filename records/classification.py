@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
 from ..errors import BadInput
+from .distributions import binomial_cdf, binomial_tail
 from .estimate import Estimate
 from .predictions import Predictions
 
@@ -35,6 +36,29 @@ def wilson(successes: int, n: int, z: float = _Z95) -> tuple[float, float]:
     half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
     return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+
+
+def exact_proportion(successes: int, n: int, confidence: float = 0.95) -> Estimate:
+    """Interval of the proportions that exact one-sided binomial tests do not refuse (Clopper and Pearson 1934).
+
+    Raises:
+        BadInput: n is 0.
+    """
+    if n == 0:
+        raise BadInput("a proportion of no photos", "at least one photo")
+    tail = (1 - confidence) / 2
+    low = _crossing(lambda p: binomial_tail(successes, n, p) > tail) if successes else 0.0
+    high = _crossing(lambda p: binomial_cdf(successes, n, p) <= tail) if successes < n else 1.0
+    return Estimate(successes / n, low, high, confidence, n, "Clopper-Pearson")
+
+
+def _crossing(is_above: Callable[[float], bool]) -> float:
+    """Where a condition that holds from some probability on begins to, to 1e-9."""
+    low, high = 0.0, 1.0
+    while high - low > 1e-9:
+        middle = (low + high) / 2
+        low, high = (low, middle) if is_above(middle) else (middle, high)
+    return high
 
 
 def top_k(found: Predictions, k: int = 1) -> Estimate:

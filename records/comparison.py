@@ -170,7 +170,7 @@ def two_sample_ratio(before: np.ndarray, after: np.ndarray, confidence: float = 
     if n < 2:
         value = float(after.mean() - before.mean()) if n else math.nan
         return Estimate(math.exp(value), 0.0, math.inf, confidence, n, method)
-    found = _difference(before, after)
+    found = launch_difference(before, after)
     drawn = resampled(after) - np.random.default_rng(0).permutation(resampled(before))
     return found.ratio(drawn, confidence, n, method)
 
@@ -179,11 +179,11 @@ def yuen_p(before: np.ndarray, after: np.ndarray) -> float:
     """Two-sided p of Yuen's test of trimmed means (Biometrika 61, 1974), degrees of freedom rounded down; 1 below two
     launches.
     """
-    return _difference(before, after).p_value if min(len(before), len(after)) > 1 else 1.0
+    return launch_difference(before, after).p_value if min(len(before), len(after)) > 1 else 1.0
 
 
-def _difference(before: np.ndarray, after: np.ndarray) -> Trimmed:
-    """Difference of trimmed means, its standard error and its degrees of freedom (Welch and Satterthwaite)."""
+def launch_difference(before: np.ndarray, after: np.ndarray) -> Trimmed:
+    """after - before of trimmed means, its standard error and its degrees of freedom (Welch and Satterthwaite)."""
     one, other = trimmed(before), trimmed(after)
     total = one.error**2 + other.error**2
     spent = sum(part.error**4 / part.degrees for part in (one, other))

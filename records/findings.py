@@ -42,7 +42,7 @@ class Finding:
         unit: of value and limit: "points" (0.01 is one point of top-1), "share", "ratio", "ms", "MB", "s", "photos".
         limit: the policy's.
         value: what was measured, with its interval; None where nothing could be compared.
-        p_value: of the claim that the limit is exceeded, adjusted by Holm over all checks; None where nothing is tested.
+        p_value: of the claim that the limit is exceeded, adjusted by Holm over all checks; None where none is tested.
         sees: what this sample can see, in words; may be empty.
         line: of the rule in the policy file.
         expected: reason and date of an expected failure; None where none applies.
@@ -101,7 +101,9 @@ def load_result(path: Path) -> GateResult:
         raw = json.loads(path.read_text(encoding="utf-8"))
         version = int(raw.pop("schema"))
         if version > SCHEMA_VERSION:
-            raise BadInput(f"{path}: schema {version} of the gate's result", f"at most {SCHEMA_VERSION}", "upgrade tiffin")
+            raise BadInput(
+                f"{path}: schema {version} of the gate's result", f"at most {SCHEMA_VERSION}", "upgrade tiffin"
+            )
         lists = {name: tuple(raw.pop(name)) for name in ("records", "notes")}
         findings = tuple(_finding(one) for one in raw.pop("findings"))
         return GateResult(**{**raw, **lists, "findings": findings, "outcome": Outcome(raw["outcome"])})

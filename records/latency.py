@@ -91,7 +91,7 @@ def tail(ns: np.ndarray, percentile: float, confidence: float = 0.99) -> Tail:
     With `t` calls allowed beyond it, n calls suffice where P(Binomial(n, 1 - percentile) ≤ t) ≤ 1 - confidence; the
     bound is the t-th greatest call. Needs 64 calls for p90 and 662 for p99.
     """
-    n, needed = len(ns), _calls_needed(percentile, confidence)
+    n, needed = len(ns), calls_needed(percentile, confidence)
     if n < needed:
         return Tail(percentile, None, None, n, needed)
     allowed = 1
@@ -101,7 +101,8 @@ def tail(ns: np.ndarray, percentile: float, confidence: float = 0.99) -> Tail:
     return Tail(percentile, float(np.quantile(ordered, percentile)) / 1e9, float(ordered[n - allowed]) / 1e9, n, needed)
 
 
-def _calls_needed(percentile: float, confidence: float) -> int:
+def calls_needed(percentile: float, confidence: float = 0.99) -> int:
+    """The fewest calls of which `tail` gives a percentile."""
     low, high = 1, 1 << 20
     while low < high:
         middle = (low + high) // 2

@@ -1,0 +1,269 @@
+"""A committed baseline: what the rows were, small enough for a repository, and what changed since.
+
+One JSON file. An entry is keyed by checkpoint, name of the row and machine; the photos, their truths and the labels
+stand once. Answers are the top 3 of each photo, one byte or two a label, compressed.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import BadInput
+from ..records import Predictions
+from ..records.environment import MACHINE, SOFTWARE, differing
+from .measured import Measured, Timing, cpu_class
+
+SCHEMA_VERSION = 1
+SMALL_BYTES = 200_000
+TOP = 3
+_KEPT = (*MACHINE, *SOFTWARE)
+
+
+def fingerprint(environment: Mapping[str, Any]) -> str:
+    """The first 16 hex digits of a sha256 over the fields that make a machine (`records.environment.MACHINE`)."""
+    told = {name: environment.get(name) for name in MACHINE}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """All entries of a file, and the photos that they answered."""
+
+    entries: tuple[Measured, ...] = ()
+    created: str = ""
+    commit: str = ""
+    bytes: int = field(default=0, compare=False)
+
+    def rows(self, environment: Mapping[str, Any]) -> dict[str, Measured]:
+        """For each name the entry nearest to this machine: of it, else of its CPU class, else any."""
+
+        def distance(entry: Measured) -> int:
+            if not differing(entry.environment, environment, MACHINE):
+                return 0
+            return 1 if cpu_class(entry.environment) == cpu_class(environment) else 2
+
+        found: dict[str, Measured] = {}
+        for entry in self.entries:
+            if entry.name not in found or distance(entry) < distance(found[entry.name]):
+                found[entry.name] = entry
+        return found
+
+
+def key(row: Measured) -> tuple[str, str, str]:
+    """Checkpoint, name, machine: one entry of each."""
+    return row.checkpoint, row.name, fingerprint(row.environment)
+
+
+def updated(old: Baseline, rows: Sequence[Measured], created: str, commit: str) -> Baseline:
+    """With these rows in place of the entries of their keys; other machines' entries stay.
+
+    Entries of another checkpoint go: a baseline is of one model.
+    """
+    new = {key(row): slim(row) for row in rows if not row.reason}
+    checkpoints = {row.checkpoint for row in new.values()}
+    kept = {key(entry): entry for entry in old.entries if entry.checkpoint in checkpoints or not entry.checkpoint}
+    return Baseline(tuple(dict(sorted({**kept, **new}.items())).values()), created, commit)
+
+
+def slim(row: Measured) -> Measured:
+    """A row as a baseline keeps it."""
+    answers, timing = row.answers, row.timing
+    if answers is not None:
+        answers = replace(
+            answers, top=answers.top[:, :TOP], scores=np.zeros((len(answers), 0), np.float32), logits=None
+        )
+    environment = {name: row.environment[name] for name in _KEPT if name in row.environment}
+    return replace(row, answers=answers, timing=replace(timing, rounds=None) if timing else None,
+                   environment=environment, corrupted=())  # fmt: skip
+
+
+def to_json(baseline: Baseline) -> str:
+    """The file's text: sorted, so that equal baselines have equal bytes.
+
+    Raises:
+        BadInput: entries of different photos or labels.
+    """
+    answered = [entry for entry in baseline.entries if entry.answers is not None]
+    shared = _shared(answered)
+    head = {"schema": SCHEMA_VERSION, "created": baseline.created, "commit": baseline.commit, **shared}
+    environments: list[Mapping[str, Any]] = []
+    entries = [_entry(row, environments) for row in baseline.entries]
+    return json.dumps({**head, "environments": environments, "entries": entries}, indent=1, ensure_ascii=False) + "\n"
+
+
+def _shared(answered: Sequence[Measured]) -> dict[str, Any]:
+    """Photos, truths and names, once for all entries."""
+    if not answered:
+        return {"photos": "", "truth": "", "kind": "photos", "labels": [], "coarse": []}
+    first = answered[0]
+    assert first.answers is not None
+    for row in answered[1:]:
+        assert row.answers is not None
+        if row.answers.photos != first.answers.photos or row.labels != first.labels:
+            raise BadInput(
+                f"{first.name} ({len(first.answers)} photos) and {row.name} ({len(row.answers)} photos) answered "
+                "different photos or labels",
+                "one set of photos in a baseline: score all rows on the same",
+                "`tiffin baseline update --new` begins it anew",
+            )
+    photos = bytes.fromhex("".join(first.answers.photos))
+    return {"photos": _packed(photos), "truth": _packed(_narrow(first.answers.truth)), "kind": first.answers.kind,
+            "labels": list(first.labels), "coarse": list(first.coarse)}  # fmt: skip
+
+
+def _entry(row: Measured, environments: list[Mapping[str, Any]]) -> dict[str, Any]:
+    if row.environment not in environments:
+        environments.append(row.environment)
+    timing = None
+    if row.timing is not None:
+        timing = {
+            "pace": dict(row.timing.pace),
+            "calls": row.timing.calls,
+            "launches": list(row.timing.p50_s),
+            "p50_s": [round(value, 9) for value in row.timing.p50_s.values()],
+            "p99_s": [round(value, 9) for value in row.timing.p99_s.values()],
+        }
+    return {
+        "name": row.name,
+        "artifact": row.artifact,
+        "checkpoint": row.checkpoint,
+        "machine": fingerprint(row.environment),
+        "environment": environments.index(row.environment),
+        "cpu_class": cpu_class(row.environment),
+        "place": row.place,
+        "run": dict(row.run),
+        "top": _packed(_narrow(row.answers.top)) if row.answers is not None else None,
+        "timing": timing,
+        "size_bytes": row.size_bytes,
+        "memory_bytes": row.memory_bytes,
+        "cold_start_s": [round(value, 4) for value in row.cold_start_s],
+    }
+
+
+def _narrow(labels: np.ndarray) -> bytes:
+    """Two bytes a label, low bytes first and then the high ones, which compress to nothing below 256 classes."""
+    whole = labels.astype("<u2").ravel()
+    return (whole & 255).astype(np.uint8).tobytes() + (whole >> 8).astype(np.uint8).tobytes()
+
+
+def _wide(raw: bytes) -> np.ndarray:
+    low, high = np.frombuffer(raw, np.uint8).reshape(2, -1).astype(np.int32)
+    return low + 256 * high
+
+
+def _packed(raw: bytes) -> str:
+    return base64.b64encode(zlib.compress(raw, 9)).decode()
+
+
+def _unpacked(text: str) -> bytes:
+    return zlib.decompress(base64.b64decode(text, validate=True))
+
+
+def load_baseline(path: Path) -> Baseline:
+    """Read a baseline.
+
+    Raises:
+        BadInput: missing, cut short, no baseline, or of a newer schema.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise BadInput(f"{path}: no such baseline", "a file that `tiffin baseline update` wrote") from error
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path}: no baseline ({error})", "a file that `tiffin baseline update` wrote") from error
+    return parse_baseline(text, str(path))
+
+
+def parse_baseline(text: str, where: str) -> Baseline:
+    """The same from its text.
+
+    Raises:
+        BadInput: cut short, no baseline, or of a newer schema.
+    """
+    try:
+        raw = json.loads(text)
+        version = int(raw["schema"])
+        if version > SCHEMA_VERSION:
+            raise BadInput(f"{where}: schema {version} of a baseline", f"at most {SCHEMA_VERSION}", "upgrade tiffin")
+        shared = _photos(raw)
+        entries = tuple(_row(entry, raw, shared, where) for entry in raw["entries"])
+        return Baseline(entries, raw["created"], raw["commit"], len(text.encode()))
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, zlib.error) as error:
+        raise BadInput(
+            f"{where}: no baseline, or cut short ({type(error).__name__}: {error})",
+            "a file that `tiffin baseline update` wrote",
+            "make it again, or take the committed one",
+        ) from error
+
+
+def _photos(raw: Mapping[str, Any]) -> tuple[tuple[str, ...], np.ndarray]:
+    if not raw["photos"]:
+        return (), np.zeros(0, np.int64)
+    digits = _unpacked(raw["photos"]).hex()
+    photos = tuple(digits[at : at + 16] for at in range(0, len(digits), 16))
+    truth = _wide(_unpacked(raw["truth"])).astype(np.int64)
+    if len(truth) != len(photos):
+        raise ValueError(f"{len(photos)} photos with {len(truth)} truths")
+    return photos, truth
+
+
+def _row(
+    entry: Mapping[str, Any], raw: Mapping[str, Any], shared: tuple[tuple[str, ...], np.ndarray], where: str
+) -> Measured:
+    photos, truth = shared
+    answers = timing = None
+    if entry["top"] is not None:
+        top = _wide(_unpacked(entry["top"])).reshape(len(photos), -1)
+        answers = Predictions(photos, truth, top, np.zeros((len(photos), 0), np.float32), raw["kind"])
+    if (told := entry["timing"]) is not None:
+        by_launch = [dict(zip(told["launches"], told[name], strict=True)) for name in ("p50_s", "p99_s")]
+        timing = Timing(by_launch[0], by_launch[1], told["calls"], told["pace"])
+    return Measured(
+        entry["name"], entry["artifact"], entry["checkpoint"], entry["place"], entry["run"], where, where, "",
+        answers, tuple(raw["labels"]), tuple(raw["coarse"]), timing, entry["size_bytes"], entry["memory_bytes"],
+        tuple(entry["cold_start_s"]), (), raw["environments"][entry["environment"]],
+    )  # fmt: skip
+
+
+def require_comparable(now: Mapping[str, Measured], before: Mapping[str, Measured], other_checkpoint: bool) -> None:
+    """Refuse a baseline that is of another model, other labels or other photos, before anything is judged.
+
+    Raises:
+        BadInput: it is.
+    """
+    for name, row in now.items():
+        then = before.get(name)
+        if then is None or row.reason:
+            continue
+        _same_model(row, then, other_checkpoint)
+        if row.answers is not None and then.answers is not None and row.answers.photos != then.answers.photos:
+            common = len({*row.answers.photos} & {*then.answers.photos})
+            raise BadInput(
+                f"{name}: {row.source} answered {len(row.answers)} photos, the baseline {len(then.answers)}; "
+                f"{common} are in both",
+                "the same photos in the same order",
+                "score the photos of the baseline, or update it: `tiffin baseline update RECORD --new`",
+            )
+
+
+def _same_model(row: Measured, then: Measured, other_checkpoint: bool) -> None:
+    if row.labels and then.labels and row.labels != then.labels:
+        odd = [f"{a!r} / {b!r}" for a, b in zip(then.labels, row.labels, strict=False) if a != b]
+        raise BadInput(f"{row.name}: the baseline has other labels "
+                       f"({odd[0] if odd else f'{len(then.labels)} / {len(row.labels)}'})", "one set of labels",
+                       "a baseline of this model: `tiffin baseline update RECORD --new`")  # fmt: skip
+    if row.checkpoint and then.checkpoint and row.checkpoint != then.checkpoint and not other_checkpoint:
+        raise BadInput(
+            f"{row.name}: checkpoint {row.checkpoint[:12]}, the baseline's is {then.checkpoint[:12]}",
+            "a baseline of this checkpoint",
+            "`tiffin baseline update RECORD --new`; to judge a retrained model by the old one: --other-checkpoint",
+        )

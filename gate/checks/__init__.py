@@ -1,0 +1,10 @@
+"""All checks that a rule can ask for, by the policy's key. One more: a function, and its line in its file's CHECKS."""
+
+from __future__ import annotations
+
+from . import answers, corruption, footprint, latency
+from .check import Check
+
+CHECKS: dict[str, Check] = {**answers.CHECKS, **corruption.CHECKS, **latency.CHECKS, **footprint.CHECKS}
+
+__all__ = ["CHECKS", "Check"]

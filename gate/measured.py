@@ -1,0 +1,206 @@
+"""One row as the gate knows it, whether it comes from records or from a committed baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from ..artifact.cpu_class import class_of
+from ..errors import BadInput
+from ..records import Predictions, Record, Rounds, Subject
+from ..records.corruption import Corruption, blocks
+from ..records.environment import MACHINE, describe, differing
+from ..records.latency import launch_medians_s
+from ..records.side_by_side import split
+
+PHOTO = 16  # hex digits of a photo's pixel hash that are compared: 64 bits
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Latencies by launch.
+
+    Args:
+        p50_s, p99_s: one value a launch, float64 seconds, by the launch's number.
+        calls: timed in all.
+        pace: regime, batch, lanes, threads: two that differ are never compared.
+        rounds: every call; None from a baseline.
+    """
+
+    p50_s: Mapping[int, float]
+    p99_s: Mapping[int, float]
+    calls: int
+    pace: Mapping[str, Any]
+    rounds: Rounds | None = None
+
+    @classmethod
+    def of(cls, rounds: Rounds, subject: Subject) -> Timing:
+        """From raw latencies."""
+        calls = _calls(rounds)
+        tails = {launch: float(np.quantile(ns, 0.99)) / 1e9 for launch, ns in calls.items()}
+        medians = dict(zip(calls, launch_medians_s(rounds).tolist(), strict=True))
+        pace = {"regime": rounds.regime, "batch": rounds.batch, "lanes": rounds.lanes,
+                "threads": subject.applied.get("threads")}  # fmt: skip
+        return cls(medians, tails, sum(map(len, rounds.blocks)), pace, rounds)
+
+
+def _calls(rounds: Rounds) -> dict[int, np.ndarray]:
+    """Launch → its calls, int64 nanoseconds, in the order of launches."""
+    blocks: dict[int, list[np.ndarray]] = {}
+    for launch, block in zip(rounds.launches, rounds.blocks, strict=True):
+        blocks.setdefault(launch, []).append(block)
+    return {launch: np.concatenate(blocks[launch]) for launch in sorted(blocks)}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All that is known of one row.
+
+    Args:
+        name, artifact, checkpoint, place, run: as the record's subject has them; run is what was requested.
+        source: the file that told it, for messages.
+        session: which run its latencies are of: rows of one session were measured side by side.
+        reason: why it did not run; empty where it did.
+        answers: photos by the first 16 digits of their hash; top 3 at least.
+        labels, coarse: names by label index; empty where nothing tells.
+        memory_bytes: peak of the worker.
+        corrupted: answers under each corruption, the clean photos first.
+        environment: of the machine.
+    """
+
+    name: str
+    artifact: str = ""
+    checkpoint: str = ""
+    place: str = "native"
+    run: Mapping[str, Any] = field(default_factory=dict)
+    source: str = ""
+    session: str = ""
+    reason: str = ""
+    answers: Predictions | None = None
+    labels: tuple[str, ...] = ()
+    coarse: tuple[str, ...] = ()
+    timing: Timing | None = None
+    size_bytes: int = 0
+    memory_bytes: int | None = None
+    cold_start_s: tuple[float, ...] = ()
+    corrupted: tuple[tuple[Corruption, Predictions], ...] = ()
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+    def label(self, index: int) -> str:
+        """A class's name; its number where nothing names it."""
+        return self.labels[index] if index < len(self.labels) else f"class {index}"
+
+
+def cpu_class(environment: Mapping[str, Any]) -> str:
+    """The class of the CPU that a record was made on; "" where it does not tell."""
+    architecture = str(environment.get("system", "")).rpartition(" ")[2]
+    found = class_of(frozenset(environment.get("cpu_features") or ()), architecture)
+    return found.name if found else ""
+
+
+def same_class(now: Measured, before: Measured) -> str:
+    """Why the answers of two rows are not compared: their CPUs are of two classes; "" where they are of one."""
+    one, other = cpu_class(before.environment), cpu_class(now.environment)
+    if one == other:
+        return ""
+    return f"answers of CPU class {other or 'unknown'} against {one or 'unknown'}: int8 answers belong to a class; " \
+           "make a baseline on this class, or compare with --against"  # fmt: skip
+
+
+def same_machine(now: Measured, before: Measured) -> str:
+    """Why the latencies of two rows are not compared: two machines; "" where they are of one."""
+    found = differing(before.environment, now.environment, MACHINE)
+    if not found and before.environment:
+        return ""
+    return f"latencies of two machines ({describe(found)}): compare old and new here with --against"
+
+
+def rows_of(records: Mapping[str, Record]) -> tuple[dict[str, Measured], dict[str, Measured]]:
+    """Rows of several records by name, merged: now, and earlier where a record holds both side by side.
+
+    Args:
+        records: file name → record.
+
+    Raises:
+        BadInput: a row of two artifacts or measured twice, or records with different labels.
+    """
+    now: dict[str, Measured] = {}
+    earlier: dict[str, Measured] = {}
+    for source, record in records.items():
+        halves = split(record) if record.kind == "side-by-side" else (record,)
+        for half, found in zip(halves, (now, earlier), strict=False):
+            for row in _rows(half, source):
+                found[row.name] = _merged(found[row.name], row) if row.name in found else row
+    _require_one_set([*now.values(), *earlier.values()])
+    return now, earlier
+
+
+def _rows(record: Record, source: str) -> list[Measured]:
+    labels, coarse = (tuple(record.data.get(key) or ()) for key in ("labels", "coarse"))
+    parts = list(blocks(record)) if record.kind == "robustness" else []
+    return [
+        Measured(
+            row.name, row.artifact, row.checkpoint, row.place, row.requested, source, source, row.reason,
+            _short(record.predictions.get(row.name)) if not parts else None, labels, coarse,
+            _timing(record, row), row.size_bytes, row.peak_bytes, row.cold_start_s,
+            tuple((corruption, found[row.name]) for corruption, found in parts if row.name in found),
+            record.environment,
+        )
+        for row in record.subjects
+    ]  # fmt: skip
+
+
+def _timing(record: Record, row: Subject) -> Timing | None:
+    rounds = record.rounds.get(row.name)
+    return Timing.of(rounds, row) if rounds is not None and rounds.blocks else None
+
+
+def _short(found: Predictions | None) -> Predictions | None:
+    return None if found is None else replace(found, photos=tuple(photo[:PHOTO] for photo in found.photos))
+
+
+def _merged(one: Measured, other: Measured) -> Measured:
+    """What two records tell of one row; nothing is told twice."""
+    for what in ("artifact", "place"):
+        if getattr(one, what) != getattr(other, what):
+            raise BadInput(
+                f"{one.name} is of {what} {getattr(one, what)[:12]} in {one.source} and of "
+                f"{getattr(other, what)[:12]} in {other.source}",
+                "records of one artifact by that name",
+            )
+    for what in ("answers", "timing", "corrupted"):
+        if getattr(one, what) and getattr(other, what):
+            raise BadInput(f"{one.name}: {what} in {one.source} and in {other.source}", "each measured once",
+                           "leave one of the records out")  # fmt: skip
+    timed, rest = (one, other) if one.timing or not other.timing else (other, one)
+    return replace(
+        timed,
+        source=f"{one.source}, {other.source}",
+        reason="" if not (one.reason and other.reason) else one.reason,
+        answers=one.answers or other.answers,
+        corrupted=one.corrupted or other.corrupted,
+        labels=one.labels or other.labels,
+        coarse=one.coarse or other.coarse,
+        cold_start_s=timed.cold_start_s or rest.cold_start_s,
+        memory_bytes=timed.memory_bytes if timed.memory_bytes is not None else rest.memory_bytes,
+    )
+
+
+def _require_one_set(rows: Sequence[Measured]) -> None:
+    """All that name labels name the same.
+
+    Raises:
+        BadInput: they do not.
+    """
+    named = [row for row in rows if row.labels]
+    for row in named[1:]:
+        if row.labels != named[0].labels:
+            odd = [f"{a!r} / {b!r}" for a, b in zip(named[0].labels, row.labels, strict=False) if a != b]
+            counts = f"{len(named[0].labels)} / {len(row.labels)}"
+            raise BadInput(
+                f"{named[0].source} and {row.source} have different labels ({odd[0] if odd else counts})",
+                "records of one set of labels",
+            )
