@@ -126,7 +126,7 @@ def _side_by_side(words: _Words, policy: Policy, other_checkpoint: bool, out: Pa
     from ..benchmarks.options import RoundOptions
     from ..gate.earlier import earlier
     from ..gate.files import described, judge
-    from ..gate.looks import judge_in_looks
+    from ..gate.looks import judge_in_looks, looks_of
     from ..gate.side_by_side import Pair, SideBySide
 
     now = options.candidates(words.subjects, None, words.threads, None)
@@ -140,13 +140,14 @@ def _side_by_side(words: _Words, policy: Policy, other_checkpoint: bool, out: Pa
         pairs = [Pair(new, old) for new, old in
                  zip(now, options.candidates(olds, None, words.threads, None), strict=True)]  # fmt: skip
         progress = render.TerminalProgress()
-        run = SideBySide(pairs, RoundOptions(launches=words.launches, target=None), progress.timing)
+        timing = RoundOptions(launches=words.launches, target=None)
+        run = SideBySide(pairs, timing, progress.timing, looks_of(policy))
         if _wants(policy, timed=True):
             run.time()
             progress.timed()
         more = _scoring(run, pairs, words, out.parent / "cache") if _wants(policy, timed=False) else _nothing_more
         result, record = judge_in_looks(
-            policy, run, lambda shared, record: judge(shared, {out.name: record}, None, other_checkpoint), more
+            policy, run, lambda record: judge(policy, {out.name: record}, None, other_checkpoint), more
         )
     output.save(record, out)
     render.say(f"record: {out} (judge it again: tiffin check {out})")

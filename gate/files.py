@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,13 @@ def judge(
     require_comparable(now, before or {}, other_checkpoint)
     told = dict(about or {})
     told["notes"] = (*told.get("notes", ()), *_classes(now, before or {}))
-    return decide(policy, now, before, today, told)
+    return decide(_shared(policy, records), now, before, today, told)
+
+
+def _shared(policy: Policy, records: Mapping[str, Record]) -> Policy:
+    """The policy at its share of the error, where a record was looked at while it grew (`looks`)."""
+    looks = max((int(record.options.get("looks") or 1) for record in records.values()), default=1)
+    return replace(policy, confidence=1 - (1 - policy.confidence) / looks)
 
 
 def _environment(now: Mapping[str, Measured]) -> Mapping[str, Any]:

@@ -1,8 +1,8 @@
 """Measure until it is decided, or the budget ends: a few looks, each at its share of the error.
 
-Who looks again and again at growing data finds something at last. So there are four looks at most, and each decides at
-1 - (1 - confidence) / 4 (Bonferroni; Pocock 1977 shares the error a little better and needs normal data): over all of
-them, the policy's confidence holds.
+Who looks again and again at growing data finds something at last. So there are four looks at most, and each decides
+with a quarter of the policy's error (Bonferroni; Pocock 1977 shares it a little better and needs normal data): over
+all of them, the policy's confidence holds.
 """
 
 from __future__ import annotations
@@ -17,40 +17,53 @@ from .checks import CHECKS
 from .policy import Policy
 from .side_by_side import SideBySide
 
-LOOKS = 4
-Judge = Callable[[Policy, Record], GateResult]
+MOST = 4
+
+Judge = Callable[[Record], GateResult]
 MorePhotos = Callable[[], bool]  # scores more photos where there are any; False where there are none
+
+
+def looks_of(policy: Policy) -> int:
+    """How often a run may be judged by this policy: `judge` shares the error among so many."""
+    return MOST if policy.inconclusive == "measure-more" else 1
 
 
 def judge_in_looks(policy: Policy, run: SideBySide, judge: Judge, more_photos: MorePhotos) -> tuple[GateResult, Record]:
     """Judge what has been measured; where the policy says so, measure more and judge again.
 
-    Launches double from look to look. What neither more launches nor more photos can decide ends it too.
+    Launches and photos double from look to look. What neither can decide ends it too.
+
+    Args:
+        judge: `files.judge` of one record, which knows from it among how many looks the error is shared.
 
     Returns:
         The last result, with a note on the looks taken, and the record that it was judged by.
     """
     began = time.monotonic()
-    many = policy.inconclusive == "measure-more"
-    shared = replace(policy, confidence=1 - (1 - policy.confidence) / LOOKS) if many else policy
-    for look in range(1, LOOKS + 1):
+    for look in range(1, run.looks + 1):
         record = run.record()
-        result = judge(shared, record)
-        if not many or look == LOOKS or not _measured_more(result, run, more_photos, policy.budget_s, began):
+        result = judge(record)
+        if look == run.looks or not _measured_more(result, run, more_photos, policy.budget_s, began):
             break
-    note = f"looked {look} times at most {LOOKS}, each at {shared.confidence:.2%} confidence".replace("%", " %")
-    return (replace(result, notes=(*result.notes, note)) if many else result), record
+    if run.looks == 1:
+        return result, record
+    note = f"looked {look} of {run.looks} times; at least {policy.confidence:.0%} hold over all".replace("%", " %")
+    return replace(result, notes=(*result.notes, note)), record
 
 
 def _measured_more(result: GateResult, run: SideBySide, more_photos: MorePhotos, budget_s: float, began: float) -> bool:
     """True if there is more to judge now."""
     undecided = [finding.check for finding in result.findings if finding.outcome is Outcome.INCONCLUSIVE]
     more = False
+    if any(not CHECKS[check].timed for check in undecided) and _left_s(budget_s, began) > 0:
+        more = more_photos()
     if any(CHECKS[check].timed for check in undecided) and run.launches:
-        more = _launched(run, budget_s - (time.monotonic() - began))
-    if any(not CHECKS[check].timed for check in undecided):
-        more = more_photos() or more
+        more = _launched(run, _left_s(budget_s, began)) or more
     return more
+
+
+def _left_s(budget_s: float, began: float) -> float:
+    return budget_s - (time.monotonic() - began)
 
 
 def _launched(run: SideBySide, left_s: float) -> bool:

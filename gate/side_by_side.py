@@ -46,9 +46,13 @@ class SideBySide:
         pairs: what is compared; names differ.
         options: how it is timed; `launches` of them at first, and no target: who compares decides when it is enough.
         progress: called before each timed block.
+        looks: how often it may be judged as it grows; kept in the record, since the error is shared among them.
     """
 
-    def __init__(self, pairs: Sequence[Pair], options: RoundOptions, progress: Progress = lambda status: None) -> None:
+    def __init__(
+        self, pairs: Sequence[Pair], options: RoundOptions, progress: Progress = lambda status: None, looks: int = 1
+    ) -> None:
+        self.looks = looks
         self._candidates = [candidate for pair in pairs for candidate in pair.both]
         self._options = replace(options, target=None, time_limit_s=_EVER_S)
         self._timing = Measurement(self._candidates, self._options, progress)
@@ -95,7 +99,7 @@ class SideBySide:
 
     def record(self) -> Record:
         """All that is known, of kind "side-by-side"."""
-        options = {**asdict(self._options), "launches": self.launches, "time_limit_s": None,
+        options = {**asdict(self._options), "launches": self.launches, "time_limit_s": None, "looks": self.looks,
                    "elapsed_s": round(self._timed_s, 1)}  # fmt: skip
         subjects = tuple(self._applied_to(subject) for subject in self._timing.subjects())
         return Record("side-by-side", self._environment, subjects, options, self._about, self._timing.rounds(),
