@@ -14,9 +14,8 @@ from . import options, output, render
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from ..gate.policy import Policy
-    from ..records.findings import Finding, GateResult
+    from ..records.findings import GateResult
 
-_UNITS = {"points": (100, "points"), "share": (100, "%"), "ratio": (1, "×")}
 _POLICY = Path("tiffin.toml")
 
 
@@ -216,49 +215,22 @@ def _tell(result: GateResult, policy: Path, out: Path | None, as_json: bool) -> 
 
 def as_text(result: GateResult) -> str:
     """A table, the reasons of all that does not pass, notes, and the verdict last, where a terminal ends."""
+    from ..gate.outputs.markdown import counts, limit, measured, reason
     from ..records.findings import Outcome
 
     names = [None, *(finding.artifact for finding in result.findings)]
+    found = [measured(one.value.value, one.unit) if one.value else "–" for one in result.findings]
     rows = [
-        [f.artifact if f.artifact != last else "", f.check, _value(f), _limit(f), f.outcome.value]
-        for last, f in zip(names, result.findings, strict=False)
+        [one.artifact if one.artifact != last else "", one.check, value, limit(one), one.outcome.value]
+        for last, one, value in zip(names, result.findings, found, strict=False)
     ]
     table = render.Table(("artifact", "check", "found", "limit", "outcome"), rows, left=2)
     open_ = [finding for finding in result.findings if finding.outcome is not Outcome.PASS]
-    reasons = [f"{f.outcome.value} {f.artifact}, {f.check} (line {f.line}): {f.reason}{_more(f)}" for f in open_]
+    reasons = [f"{f.outcome.value} {f.artifact}, {f.check} (line {f.line}): {reason(f)}" for f in open_]
     sees = list(dict.fromkeys(finding.sees for finding in result.findings if "photos" in finding.sees))
-    verdict = f"{result.outcome.value}: {_counts(result)}; exit {result.exit_code}"
+    verdict = f"{result.outcome.value}: {counts(result)}; exit {result.exit_code}"
     notes = [*reasons, *sees[:1], *result.notes]
     return "\n" + "\n\n".join(part for part in (table.text(), render.wrapped(notes), verdict) if part)
-
-
-def _counts(result: GateResult) -> str:
-    from collections import Counter
-
-    found = Counter(finding.outcome.value for finding in result.findings)
-    return ", ".join(f"{count} {name}" for name, count in found.items())
-
-
-def _more(finding: Finding) -> str:
-    if finding.expected:
-        return f"; expected until {finding.expected['until']}: {finding.expected['reason']}"
-    return ""
-
-
-def _value(finding: Finding) -> str:
-    return _shown(finding.value.value, finding.unit) if finding.value else "–"
-
-
-def _limit(finding: Finding) -> str:
-    if finding.limit is None:
-        return ""
-    sign = "≥" if finding.check.startswith("min-") else "≤"
-    return f"{sign} {_shown(finding.limit, finding.unit)}"
-
-
-def _shown(value: float, unit: str) -> str:
-    scale, word = _UNITS.get(unit, (1, unit))
-    return f"{value * scale + 0:.3g} {word}".strip()
 
 
 def _plan(

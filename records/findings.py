@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import BadInput
 from .estimate import Estimate
+from .record import finite
 
 SCHEMA_VERSION = 1
 
@@ -88,7 +89,7 @@ class GateResult:
 
     def to_json(self) -> str:
         """gate.json's text, of the schema that `schema_path` names."""
-        return json.dumps({"schema": SCHEMA_VERSION, **asdict(self)}, indent=1, ensure_ascii=False) + "\n"
+        return json.dumps(finite({"schema": SCHEMA_VERSION, **asdict(self)}), indent=1, ensure_ascii=False) + "\n"
 
 
 def load_result(path: Path) -> GateResult:

@@ -103,18 +103,18 @@ class Record:
         packed = io.BytesIO()
         np.savez_compressed(packed, **arrays)  # type: ignore[arg-type]
         head["arrays_sha256"] = hashlib.sha256(packed.getbuffer()).hexdigest()
-        text = json.dumps(_finite(head), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        text = json.dumps(finite(head), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
         # A path that is no UTF-8 holds lone surrogates: written as `\udc..`, which JSON reads back.
         replace_files({path.with_suffix(".npz"): packed.getvalue(), path: text.encode(errors="backslashreplace")})
         return path
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """JSON knows no infinity and no NaN: null."""
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
