@@ -70,7 +70,7 @@ class EngineStamp:
 
     def plain(self) -> dict[str, Any]:
         """As JSON has it, for `Manifest.built_for`."""
-        return {name: _plain(value) for name, value in asdict(self).items()}
+        return {name: listed(value) for name, value in asdict(self).items()}
 
     def problem(self, here: Here) -> tuple[str, str]:
         """Why it must not be read here: what it was built for, and what is here; two empty strings if it may."""
@@ -115,7 +115,7 @@ def read_stamp(built_for: Mapping[str, Any], where: str) -> EngineStamp:
         BadArtifact: no engine version or no compute capability.
     """
     known = {field.name for field in fields(EngineStamp)}
-    raw = {name: _tuples(value) for name, value in built_for.items() if name in known}
+    raw = {name: tupled(value) for name, value in built_for.items() if name in known}
     missing = [name for name in ("library", "engine_version", "compute_capabilities") if not raw.get(name)]
     if missing:
         raise BadArtifact(f"{where}: its manifest does not say for which {missing[0]} it was built",
@@ -127,9 +127,11 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".") if part.isdigit())
 
 
-def _plain(value: Any) -> Any:
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+def listed(value: Any) -> Any:
+    """Tuples as lists, at every depth, as JSON has them."""
+    return [listed(item) for item in value] if isinstance(value, tuple) else value
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(item) for item in value) if isinstance(value, (list, tuple)) else value
+def tupled(value: Any) -> Any:
+    """Lists as tuples again."""
+    return tuple(tupled(item) for item in value) if isinstance(value, (list, tuple)) else value

@@ -17,7 +17,7 @@ from ..artifact import Artifact, RunConfig
 from ..errors import EngineFailed
 from ..runtime.backends import _cuda, _trt
 from ..runtime.backends._cuda import Gpu, check
-from ..runtime.backends._trt_engine import shared_engine
+from ..runtime.backends._trt_engine import Engine, shared_engine
 from ..runtime.session import Session
 
 WARM_UP = 20
@@ -65,8 +65,17 @@ class _Raw:
         self._runtime, self._held = self._gpu.runtime, list[tuple[str, int]]()
         self._current = self._gpu.current()
         self._current.__enter__()
-        engine = shared_engine(artifact, library, self._gpu, run.cache)
-        self._context: Any = engine.context()
+        self._stream = 0
+        self._context: Any = None
+        self._graph: Any = None
+        try:
+            self._open(shared_engine(artifact, library, self._gpu, run.cache), artifact, feeds)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, engine: Engine, artifact: Artifact, feeds: dict[str, np.ndarray]) -> None:
+        self._context = engine.context()
         if engine.scratch_bytes:
             scratch = self._gpu.allocate(engine.scratch_bytes)
             self._held.append(("cudaFree", scratch))
@@ -83,8 +92,10 @@ class _Raw:
             given = feeds.get(spec.name)
             shape = given.shape if given is not None else tuple(self._context.get_tensor_shape(spec.name))
             size = int(np.prod(shape)) * np.dtype(spec.dtype).itemsize
-            device, host = self._gpu.allocate(size), self._gpu.allocate_pinned(size)
-            self._held += [("cudaFree", device), ("cudaFreeHost", host)]
+            device = self._gpu.allocate(size)
+            self._held.append(("cudaFree", device))
+            host = self._gpu.allocate_pinned(size)
+            self._held.append(("cudaFreeHost", host))
             self._context.set_tensor_address(spec.name, device)
             (before if given is not None else after).append((device, host, size))
 
@@ -111,9 +122,17 @@ class _Raw:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._runtime.cudaGraphExecDestroy(self._graph)
+        self.close()
+
+    def close(self) -> None:
+        """Free all that lies on the device; once."""
+        if self._stream:
+            self._runtime.cudaStreamSynchronize(self._stream)
+        if self._graph is not None:
+            self._runtime.cudaGraphExecDestroy(self._graph)
         self._context = None
         for free, address in self._held:
             getattr(self._runtime, free)(address)
-        self._runtime.cudaStreamDestroy(self._stream)
+        if self._stream:
+            self._runtime.cudaStreamDestroy(self._stream)
         self._current.__exit__(None, None, None)

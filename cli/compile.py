@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # onnx, which `tiffin --help` does without
     from ..export.engine_options import EngineOptions
 
 _BACKENDS = ("openvino", "tensorrt", "tensorrt_rtx")
+_OF_ALL, _OF_REBUILD = ("artifact", "out", "backend"), ("artifact", "out", "rebuild_for_this_device")
 
 
 def register(app: typer.Typer) -> None:
@@ -26,6 +27,7 @@ def register(app: typer.Typer) -> None:
 
 
 def compile_(
+    context: typer.Context,
     artifact: Annotated[Path, typer.Argument(help="An ONNX artifact; an engine with --rebuild-for-this-device.")],
     backend: Annotated[str, typer.Option(help="openvino, tensorrt or tensorrt_rtx.")] = "openvino",
     out: Annotated[Path | None, typer.Option(help="Folder to write to. Default: beside the artifact.")] = None,
@@ -77,14 +79,14 @@ def compile_(
     need_build(("onnx",))  # engines are built on devices, which have no torch
     source = Artifact.load(artifact)
     if rebuild_for_this_device:
+        _only(context, _OF_REBUILD, "--rebuild-for-this-device, which takes the options of the first build")
         _rebuild(source, out)
         return
     if backend not in _BACKENDS:
         raise BadInput(f"nothing to compile for backend {backend!r}", ", ".join(_BACKENDS),
                        "onnxruntime and torch open what `tiffin export` writes")  # fmt: skip
     if backend == "openvino":
-        if dry_run:
-            raise BadInput("--dry-run is of TensorRT", "backend tensorrt or tensorrt_rtx", "leave it out")
+        _only(context, _OF_ALL, "backend openvino")
         made = _openvino(source, out or beside(artifact, backend))
     else:
         from ..export.engine_options import EngineOptions
@@ -100,6 +102,14 @@ def compile_(
         made = _tensorrt(source, out or beside(artifact, backend), backend, chosen)
     done(made)
     render.next_command(f"tiffin bench {shlex.quote(str(made.folder))}")
+
+
+def _only(context: typer.Context, fitting: tuple[str, ...], of: str) -> None:
+    """Raises BadInput for an option that was given and would be passed over."""
+    given = [name for name in context.params if getattr(context.get_parameter_source(name), "name", "") != "DEFAULT"]
+    unfit = ", ".join(f"--{name.replace('_', '-')}" for name in given if name not in fitting)
+    if unfit:
+        raise BadInput(f"{unfit} with {of}", "options that it takes", f"leave {unfit} out")
 
 
 def _openvino(source: Artifact, out: Path) -> Artifact:
@@ -119,7 +129,7 @@ def _tensorrt(source: Artifact, out: Path, backend: str, chosen: EngineOptions) 
     )
     made = to_tensorrt(source, out, backend, chosen, _progress())
     for name in made.manifest.producer.options["graph_passes"]:
-        render.say(f"rewritten for this target, answers kept: {name}")
+        render.say(f"rewritten for this target: {name}")
     return made
 
 
@@ -163,8 +173,13 @@ def _profiles(words: list[str] | None) -> tuple[tuple[int, int, int], ...]:
 def _show_trtexec(source: Artifact, backend: str, chosen: EngineOptions) -> None:
     from ..export.engine_options import trtexec
 
-    if backend == "tensorrt_rtx" and "7.5" in chosen.capabilities:
-        render.say("tiffin compile rewrites the graph for 7.5 first (gemm_as_conv); this command does not")
+    rtx = backend == "tensorrt_rtx"
+    passes = {"gemm_as_conv": rtx and "7.5" in chosen.capabilities,
+              "implicit_int8": not rtx and chosen.dla_core is not None}  # fmt: skip
+    for name in (name for name, wanted in passes.items() if wanted):
+        render.say(f"tiffin compile rewrites the graph for this target first ({name}); this command does not")
+    if rtx and chosen.tactic_sources:
+        render.say("tiffin compile sets the tactic sources; this command does not")
     tensor = source.manifest.inputs[0]
     render.show(trtexec(chosen, source.model_path, tensor.name, tensor.shape, backend))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..artifact import Artifact
-from ..errors import BadInput, EngineMissing
+from ..errors import BadInput, EngineFailed, EngineMissing
 from . import options, render
 from .build import beside, done, need_build
 from .notes import counted
@@ -86,17 +86,20 @@ def _source(artifact: Artifact) -> Artifact:
 
 def _look(model: onnx.ModelProto, target: Target) -> tuple[tuple[Finding, ...], list[str]]:
     """Findings, those of the library's own parser among them, and what was not checked."""
-    from ..export.engine import parser_problems
+    from ..export.engine import ParserProblem, parser_problems
     from ..export.graph.preflight import Finding, examine, ordered
 
     found, unchecked = list(examine(model, target)), []
     if not target.capabilities:
         unchecked.append("what a GPU does not have: name one with --capability")
+    problems: list[ParserProblem] = []
     try:
-        problems = parser_problems(model.SerializeToString(), target.backend)
+        if not any(each.check == "too-large" for each in found):  # no message of protobuf holds such a model
+            problems = parser_problems(model.SerializeToString(), target.backend)
     except EngineMissing as missing:
         unchecked.append(f"operators, by {target.backend}'s own parser: {missing.what}; {missing.fix}".rstrip("; "))
-        problems = []
+    except EngineFailed as crash:
+        problems = [ParserProblem("", "", crash.what)]
     known = {each.node for each in found if each.severity == "error"}
     for problem in problems:
         node = f"{problem.node or 'unnamed'} ({problem.operator})" if problem.operator else "the model"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import errors
+from ..artifact.store import MANIFEST
 from ..errors import EngineFailed, TiffinError
 from ..runtime.backends._trt import library
 from .engine_options import EngineOptions
@@ -47,7 +49,6 @@ class Built:
     Args:
         plan: the serialized engine.
         version: of the library.
-        plugins: creators that it needs, "namespace::name::version".
         log: every line of the library but its verbose ones.
         log_sha256: of `log`.
         timings: the timing cache after the build, None where the library keeps none.
@@ -55,7 +56,6 @@ class Built:
 
     plan: bytes
     version: str
-    plugins: tuple[str, ...]
     log: bytes
     log_sha256: str
     timings: bytes | None
@@ -65,8 +65,8 @@ def parser_problems(model: bytes, backend: str) -> list[ParserProblem]:
     """What the library's own parser refuses of an ONNX model; empty where it takes it.
 
     Raises:
-        EngineMissing: the library is not installed.
-        EngineFailed: it crashed, or does not start without a driver.
+        EngineMissing: the library is not installed, or does not start without a driver.
+        EngineFailed: it crashed.
     """
     with tempfile.TemporaryDirectory(prefix="tiffin-engine-") as scratch:
         path = Path(scratch, "model.onnx")
@@ -91,7 +91,7 @@ def build_engine(
         timings: a timing cache to start from.
 
     Raises:
-        EngineMissing: the library is not installed.
+        EngineMissing: the library is not installed, or does not start without a driver.
         EngineFailed: it refused the graph, with its own words, or it crashed.
         BadInput: an option that this machine does not have.
     """
@@ -108,11 +108,11 @@ def build_engine(
             raise EngineFailed(
                 f"{backend} cannot parse {onnx}: {'; '.join(told[:3])}" + (f"; {len(told) - 3} more" * (len(told) > 3)),
                 "a graph that its ONNX parser supports",
-                f"see each node and its fix: `tiffin doctor {onnx.parent} --backend {backend}`",
+                f"see each node and its fix: `tiffin doctor {_named(onnx)} --backend {backend}`",
             )
         kept = Path(scratch, "timings").read_bytes() if answer["timings"] else None
-        return Built(Path(scratch, "plan").read_bytes(), answer["version"], tuple(answer["plugins"]),
-                     Path(scratch, "log").read_bytes(), answer["log_sha256"], kept)  # fmt: skip
+        plan, log = (Path(scratch, name).read_bytes() for name in ("plan", "log"))
+        return Built(plan, answer["version"], log, answer["log_sha256"], kept)
 
 
 def _ask(
@@ -123,7 +123,7 @@ def _ask(
 ) -> dict[str, Any]:
     library(backend)  # raises EngineMissing here, before a process is started
     request = {"backend": backend, "options": asdict(options) if options else None, "files": files}
-    with tempfile.TemporaryFile("w+") as words, _child(words) as child:
+    with tempfile.TemporaryFile("w+", errors="replace") as words, _child(words) as child:
         assert child.stdin and child.stdout
         with contextlib.suppress(BrokenPipeError):  # it died at once: its exit code says it
             child.stdin.write(json.dumps(request) + "\n")
@@ -141,9 +141,8 @@ def _ask(
         child.wait()
         if answer is None:
             words.seek(0)
-            raise EngineFailed(
-                _crash(backend, files["onnx"], child.returncode, words.read()), "a graph that it supports"
-            )
+            what = files["onnx"] if options else "the model"  # which lies in a scratch folder where it is only parsed
+            raise EngineFailed(_crash(backend, what, child.returncode, words.read()), "a graph that it supports")
         return answer
 
 
@@ -169,6 +168,11 @@ def _child(words: Any) -> Iterator[subprocess.Popen[str]]:
             if pipe:
                 with contextlib.suppress(BrokenPipeError):
                     pipe.close()
+
+
+def _named(onnx: Path) -> str:
+    """The artifact that a model lies in, for a command; a rewritten graph lies in none."""
+    return shlex.quote(str(onnx.parent)) if (onnx.parent / MANIFEST).is_file() else "ARTIFACT"
 
 
 def _crash(backend: str, onnx: str | None, code: int, words: str) -> str:

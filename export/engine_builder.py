@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any
 
 from .. import machine
-from ..errors import BadInput, EngineFailed, TiffinError
+from ..errors import BadInput, EngineFailed, EngineMissing, TiffinError
 from ..runtime.backends._trt import Library, library
 from .engine_options import EngineOptions, options_from
 from .engine_progress import progress_monitor
@@ -59,15 +59,14 @@ class _Builder:
 
     def _made(self, make: Callable[..., Any], *arguments: Any) -> Any:
         """TensorRT's constructors answer None, or raise, where the driver is missing."""
+        cause: Exception | None = None
         try:
-            made = make(*arguments)
+            if (made := make(*arguments)) is not None:
+                return made
         except Exception as error:  # pybind's TypeError: "factory function returned nullptr"
-            raise EngineFailed(
-                f"{self.lib.name} does not start: {self.log.first_error()}", "a driver that it takes"
-            ) from error
-        if made is None:
-            raise EngineFailed(f"{self.lib.name} does not start: {self.log.first_error()}", "a driver that it takes")
-        return made
+            cause = error
+        what = f"{self.lib.name} does not start: {_one_line(self.log.first_error())}"
+        raise EngineMissing(what, "a driver that it takes") from cause
 
     def parse(self, path: str) -> list[dict[str, str]]:
         """Read an ONNX file; what the parser refuses, each with its node."""
@@ -100,7 +99,6 @@ class _Builder:
         Path(str(files["log"])).write_text("\n".join(self.log.lines) + "\n", encoding="utf-8")
         return {
             "version": self.lib.version,
-            "plugins": self._plugins(),
             "log_sha256": hashlib.sha256(Path(str(files["log"])).read_bytes()).hexdigest(),
             "timings": timings is not None,
         }
@@ -201,15 +199,6 @@ class _Builder:
         for name in ("INT8", "FP16"):
             config.set_flag(getattr(self.trt.BuilderFlag, name))
         config.int8_calibrator = self._calibrator = Scales()  # the config does not keep it alive
-
-    def _plugins(self) -> list[str]:
-        """Creators that must be registered where the engine is read."""
-        layers = (self.network.get_layer(index) for index in range(self.network.num_layers))
-        plugins = [
-            layer.plugin for layer in layers if layer.type.name.startswith("PLUGIN") and hasattr(layer, "plugin")
-        ]
-        words = ("plugin_namespace", "plugin_type", "plugin_version")
-        return sorted({"::".join(str(getattr(plugin, word, "")) for word in words) for plugin in plugins})
 
 
 _stopped: list[int] = []

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..artifact.engine_stamp import HARDWARE
+from ..artifact.engine_stamp import HARDWARE, listed, tupled
 from ..errors import BadInput
 
 Profile = tuple[int, int, int]
@@ -65,13 +65,13 @@ class EngineOptions:
     def plain(self) -> dict[str, Any]:
         """As JSON has it, for a manifest; not where the timing cache lies."""
         held = {name: value for name, value in asdict(self).items() if name != "timing_cache"}
-        return {name: _listed(value) for name, value in held.items()}
+        return {name: listed(value) for name, value in held.items()}
 
 
 def options_from(plain: Mapping[str, Any]) -> EngineOptions:
     """What `plain` gave, read from a manifest; what else stands there is passed over."""
     known = EngineOptions().plain()
-    return EngineOptions(**{name: _tupled(value) for name, value in plain.items() if name in known})
+    return EngineOptions(**{name: tupled(value) for name, value in plain.items() if name in known})
 
 
 def trtexec(options: EngineOptions, source: Path, tensor: str, shape: tuple[int | None, ...], backend: str) -> str:
@@ -84,6 +84,7 @@ def trtexec(options: EngineOptions, source: Path, tensor: str, shape: tuple[int 
         "tensorrt_rtx" if backend == "tensorrt_rtx" else "trtexec",
         f"--onnx={source}",
         "--saveEngine=model.engine",
+        "--skipInference",
     ]
     for index, profile in enumerate(options.profiles):
         words += [f"--profile={index}"] if len(options.profiles) > 1 else []
@@ -98,7 +99,7 @@ def trtexec(options: EngineOptions, source: Path, tensor: str, shape: tuple[int 
 
 
 def _own_flags(options: EngineOptions) -> list[str]:
-    """Of TensorRT; 11 takes typed networks only, and no flag for it."""
+    """Of TensorRT; in 11 every network is strongly typed, and the flag does nothing."""
     levels = {"none": [], "same-capability": ["--hardwareCompatibilityLevel=sameComputeCapability"],
               "ampere+": ["--hardwareCompatibilityLevel=ampere+"]}  # fmt: skip
     words = ["--stronglyTyped", *levels[options.hardware]]
@@ -114,11 +115,3 @@ def _own_flags(options: EngineOptions) -> list[str]:
 def _rtx_flags(options: EngineOptions) -> list[str]:
     named = ",".join(word.replace(".", "") for word in options.capabilities)
     return [f"--computeCapabilities={named}"] if named else []
-
-
-def _listed(value: Any) -> Any:
-    return [_listed(item) for item in value] if isinstance(value, tuple) else value
-
-
-def _tupled(value: Any) -> Any:
-    return tuple(_tupled(item) for item in value) if isinstance(value, (list, tuple)) else value

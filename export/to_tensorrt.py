@@ -18,18 +18,17 @@ import onnx
 from .. import machine
 from ..artifact import Artifact, Producer
 from ..artifact.engine_stamp import PORTABLE, EngineStamp
-from ..artifact.files import replace_files
-from ..artifact.lineage import SOURCE, source_of
+from ..artifact.lineage import SOURCE, is_source, source_of
 from ..artifact.store import save
-from ..errors import BadInput, EngineMissing
+from ..errors import EngineMissing
 from ..runtime.backends import _cuda
-from ..runtime.backends._trt import Library, library, this_platform
+from ..runtime.backends._trt import Library, keep, library, this_platform
 from .engine import BuildProgress, Built, build_engine
+from .engine_checks import check_dla, check_graph, check_options
 from .engine_options import EngineOptions, options_from
-from .graph.dialect import check_for_tensorrt
 from .graph.gemm_as_conv import gemm_as_conv
 from .graph.implicit_int8 import implicit_int8
-from .graph.preflight import DIALECT, Target, examine, summary
+from .graph.preflight import Target
 from .onnx_source import read_onnx, require_onnx
 
 _TURING = "7.5"
@@ -60,17 +59,16 @@ def to_tensorrt(
     options = _targeted(options, lib, gpu)
     check_options(lib, options)
     model = read_onnx(artifact.model_path)
-    _check_graph(model, artifact, Target(backend, options.capabilities))
-    _check_profiles(model, options)
+    check_graph(model, artifact, Target(backend, _targets(options, lib, gpu)), options)
     prepared = _prepare(model, lib, options)
     timings = Path(options.timing_cache) if options.timing_cache else _timings_of(lib, gpu)
     start = timings if timings.is_file() else artifact.folder / _TIMINGS  # those that an engine brought along
     with prepared.file(artifact.model_path) as path:
         built = build_engine(path, backend, options, prepared.calibration, start, progress)
+    made = _save(artifact, out, lib, options, prepared, built, gpu)
     if built.timings is not None:
-        timings.parent.mkdir(parents=True, exist_ok=True)
-        replace_files({timings: built.timings})
-    return _save(artifact, out, lib, options, prepared, built, gpu)
+        keep(timings, built.timings, "layer timings")
+    return made
 
 
 def rebuild(artifact: Artifact, out: Path, progress: BuildProgress = lambda phase, done: None) -> Artifact:
@@ -132,11 +130,16 @@ def _targeted(options: EngineOptions, lib: Library, gpu: _Gpu) -> EngineOptions:
     return dataclasses.replace(options, capabilities=(_TURING,)) if turing else options
 
 
+def _targets(options: EngineOptions, lib: Library, gpu: _Gpu) -> tuple[str, ...]:
+    """Whose limits the graph must keep: those named, or the GPU here where nothing can be built for another."""
+    here = (gpu.capability,) if gpu.capability and not lib.builds_for_others else ()
+    return options.capabilities or here
+
+
 def _prepare(model: onnx.ModelProto, lib: Library, options: EngineOptions) -> _Prepared:
-    """Rewrites that change no answer, where the target needs them."""
+    """Rewrites that the target needs: to a convolution, exact but for float rounding; to a DLA's own int8."""
     if options.dla_core is not None and lib.implicit_int8:
-        if options.stripped:
-            raise BadInput("--strip-weights with --dla-core", "one of them", "leave --strip-weights out")
+        check_dla(model, options)
         floats, cache = implicit_int8(model, lib.version)
         return _Prepared(floats, ("implicit_int8",), cache) if cache else _Prepared()
     if lib.is_rtx and _TURING in options.capabilities:
@@ -144,82 +147,6 @@ def _prepare(model: onnx.ModelProto, lib: Library, options: EngineOptions) -> _P
         made, changed = gemm_as_conv(model)
         return _Prepared(made, ("gemm_as_conv",)) if changed else _Prepared()
     return _Prepared()
-
-
-def check_options(lib: Library, options: EngineOptions) -> None:
-    """What this library cannot do, before anything is built.
-
-    Raises:
-        BadInput: an option that it does not have.
-        EngineMissing: it needs a GPU for this, and there is none.
-    """
-    unknown = [word for word in options.capabilities if word not in lib.capabilities]
-    if unknown and not lib.builds_for_others:
-        raise BadInput(f"{lib.name} builds for this machine's GPU only", "no --capability, or backend tensorrt_rtx")
-    if unknown:
-        raise BadInput(f"unknown compute capability {', '.join(unknown)}",
-                       f"one of {', '.join(sorted(lib.capabilities, key=float))}")  # fmt: skip
-    if lib.is_rtx:
-        _check_rtx(options)
-    sources = [name for name in options.tactic_sources if not lib.has(f"TacticSource.{name}")]
-    if sources:
-        known = [name for name in dir(lib.module.TacticSource) if name.isupper()]
-        raise BadInput(
-            f"{lib.name} {lib.version} has no tactic source {', '.join(sources)}", f"some of {', '.join(known)}"
-        )
-    if options.hardware == "same-capability" and not lib.has("HardwareCompatibilityLevel.SAME_COMPUTE_CAPABILITY"):
-        raise BadInput(f"{lib.name} {lib.version} has no hardware compatibility same-capability", "none or ampere+")
-    needs_gpu = not lib.builds_for_others or options.stripped
-    problem = _cuda.driver_problem() if needs_gpu else ""
-    if problem:
-        what, instead = ("weight-stripped engines", "leave --strip-weights out") if lib.builds_for_others else (
-            "engines", "use backend tensorrt_rtx")  # fmt: skip
-        raise EngineMissing(f"{lib.name} builds {what} on a GPU only: {problem}", "an NVIDIA GPU and its driver",
-                            f"run it on the device, or {instead}")  # fmt: skip
-
-
-def _check_rtx(options: EngineOptions) -> None:
-    """Seen with 1.7: it warns and ignores, or fails in the middle of the build."""
-    refused = {
-        "--version-compatible": options.version_compatible,
-        "--hardware": options.hardware != "none",
-        "--dla-core": options.dla_core is not None,
-    }
-    asked = [word for word, given in refused.items() if given]
-    if asked:
-        raise BadInput(f"tensorrt_rtx has no {', '.join(asked)}", "backend tensorrt for these",
-                       "leave it out: without --capability its engines run on every GPU from 8.0 on")  # fmt: skip
-
-
-def _check_graph(model: onnx.ModelProto, artifact: Artifact, target: Target) -> None:
-    """What `tiffin doctor` calls an error never reaches the builder.
-
-    Raises:
-        BadDialect: an int8 graph that TensorRT would read wrongly.
-        BadInput: anything else.
-    """
-    errors = [finding for finding in examine(model, target) if finding.severity == "error"]
-    if any(finding.check in DIALECT for finding in errors):
-        check_for_tensorrt(model, str(artifact.folder))
-    if errors:
-        gpus = "".join(f" --capability {word}" for word in target.capabilities)
-        raise BadInput(
-            f"{artifact.folder}: {'; '.join(summary(errors))}",
-            f"a graph that {target.backend} builds",
-            f"see each node and its fix: `tiffin doctor {artifact.folder} --backend {target.backend}{gpus}`",
-        )
-
-
-def _check_profiles(model: onnx.ModelProto, options: EngineOptions) -> None:
-    """A profile must hold the batch that a graph of fixed shape has."""
-    for tensor in model.graph.input:
-        dimensions = tensor.type.tensor_type.shape.dim
-        fixed = dimensions[0].dim_value if dimensions else 0
-        wrong = [profile for profile in options.profiles if fixed and set(profile) != {fixed}]
-        if wrong:
-            low, opt, high = wrong[0]
-            raise BadInput(f"profile {low}:{opt}:{high} for input {tensor.name}, whose batch is always {fixed}",
-                           f"{fixed}:{fixed}:{fixed}", f"pass --batch {fixed}:{fixed}:{fixed}")  # fmt: skip
 
 
 def _timings_of(lib: Library, gpu: _Gpu) -> Path:
@@ -240,14 +167,14 @@ def _save(
     capabilities = options.capabilities or ((PORTABLE,) if lib.builds_for_others else (gpu.capability,))
     stamp = EngineStamp(
         lib.name, built.version, capabilities, this_platform(), gpu.name, options.profiles, options.hardware,
-        options.version_compatible, options.stripped, options.dla_core, built.plugins, built.log_sha256,
+        options.version_compatible, options.stripped, options.dla_core, build_log_sha256=built.log_sha256,
     )  # fmt: skip
     about = {"backend": lib.name, **options.plain(), "graph_passes": list(prepared.passes)}
     manifest = dataclasses.replace(
         artifact.manifest,
         format=lib.name,
         producer=Producer("compile", {lib.name: built.version}, about),
-        parent=artifact.manifest.parent if artifact.model_path.name == SOURCE else artifact.digest,
+        parent=artifact.manifest.parent if is_source(artifact) else artifact.digest,
         built_for=stamp.plain(),
     )
     # The source ONNX travels along: another GPU needs another engine, and a stripped one its weights, by their names.

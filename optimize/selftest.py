@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -106,10 +107,11 @@ def _build(recipe: Recipe, dataset: Dataset, stages: Stages, libraries: list[str
     stages.then("int8", "fp32", photos, of_fp32(quantize_int8, plain, calibration))
     stages.then("int8-fp16", "fp32", photos, of_fp32(quantize_int8, mixed, calibration))
     stages.then("fp8", "fp32", photos, of_fp32(quantize_fp8, plain, calibration))
+    gpu = machine.environment().get("gpu")
     for library in libraries:
         for stage in _STAGES.values():
             make = _compiled(stages, to_tensorrt, stage, library)
-            stages.then(f"{library}-{stage}", stage, {"gpu": machine.environment().get("gpu")}, make)
+            stages.then(f"{library}-{stage}", stage, {"gpu": gpu, "version": backends.probe(library).version}, make)
     return materials
 
 
@@ -152,6 +154,8 @@ def _gpu_tests(say: Callable[[str], None]) -> dict[str, Any]:
     """The tests marked `gpu`, where the tests are: counts, or why they did not run."""
     if not (_TESTS / "conftest.py").is_file():
         return {"reason": "the tests are not in this installation; they are in the repository"}
+    if find_spec("pytest") is None:
+        return {"reason": "pytest is not installed"}
     say("running the tests that need a GPU")
     command = [sys.executable, "-m", "pytest", str(_TESTS), "-m", "gpu and not slow", "-q", "-rfs"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)

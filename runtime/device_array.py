@@ -6,7 +6,7 @@ Protocols: numba «CUDA Array Interface (Version 3)»; dmlc/dlpack `dlpack.h` an
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from ..errors import BadInput
 # kDLCUDA and kDLCUDAManaged of dlpack.h: what a GPU reads at its own speed.
 _ON_GPU = (2, 13)
 _KINDS = {0: "i", 1: "u", 2: "f", 6: "b"}  # DLDataTypeCode → numpy's kind
+_DEFAULT_STREAM = 1  # both protocols' word for CUDA's legacy default stream
 NO_WAIT = -1  # DLPack: the producer waits for nothing
 
 
@@ -27,7 +28,6 @@ class DeviceArray:
     Args:
         address: of its first element, on the device.
         dtype, shape: as numpy has them; C-contiguous.
-        gpu: index of its device, None where the protocol does not tell.
         stream: handle of the stream that still writes it, None where there is nothing to wait for.
         owner: keeps the memory alive.
     """
@@ -35,7 +35,6 @@ class DeviceArray:
     address: int
     dtype: np.dtype
     shape: tuple[int, ...]
-    gpu: int | None
     stream: int | None
     owner: object
 
@@ -43,13 +42,18 @@ class DeviceArray:
 def is_device_array(array: object) -> bool:
     """True of an object that says it lies on a CUDA device."""
     try:
-        return hasattr(array, "__cuda_array_interface__") or array.__dlpack_device__()[0] in _ON_GPU  # type: ignore[attr-defined]
+        if hasattr(array, "__dlpack_device__"):
+            return array.__dlpack_device__()[0] in _ON_GPU
+        return hasattr(array, "__cuda_array_interface__")
     except Exception:  # whatever a foreign library raises instead of an answer
         return False
 
 
 def read(array: Any, stream: int = NO_WAIT) -> DeviceArray:
     """Where `array` lies.
+
+    Before version 3 the interface says nothing of streams (torch's is version 2): there DLPack is asked, where it is
+    offered, else all of the default stream is waited for.
 
     Args:
         stream: handle of the consumer's stream: a DLPack producer makes it wait for what it still writes.
@@ -58,7 +62,9 @@ def read(array: Any, stream: int = NO_WAIT) -> DeviceArray:
         BadInput: it is not C-contiguous, is masked, or its library does not hand it over.
     """
     try:
-        found = _interface(array) if hasattr(array, "__cuda_array_interface__") else _dlpack(array, stream)
+        told = getattr(array, "__cuda_array_interface__", None)
+        silent = told is not None and told.get("version", 0) < 3 and hasattr(array, "__dlpack__")
+        found = _dlpack(array, stream) if told is None or (silent and stream != NO_WAIT) else _interface(array, told)
     except BadInput:
         raise
     except Exception as error:  # torch refuses a tensor that requires a gradient, in its own words
@@ -66,14 +72,14 @@ def read(array: Any, stream: int = NO_WAIT) -> DeviceArray:
     return found
 
 
-def _interface(array: Any) -> DeviceArray:
-    told = array.__cuda_array_interface__
+def _interface(array: Any, told: Mapping[str, Any]) -> DeviceArray:
     if told.get("mask") is not None:
         raise BadInput(f"{type(array).__name__} is masked", "an array without a mask")
     dtype, shape = np.dtype(told["typestr"]), tuple(int(size) for size in told["shape"])
     strides = told.get("strides")
     _require_contiguous(array, shape, strides and [stride // dtype.itemsize for stride in strides])
-    return DeviceArray(int(told["data"][0]), dtype, shape, None, told.get("stream"), array)
+    stream = told.get("stream") if told.get("version", 0) >= 3 else _DEFAULT_STREAM
+    return DeviceArray(int(told["data"][0]), dtype, shape, stream, array)
 
 
 class _Tensor(ctypes.Structure):
@@ -108,7 +114,7 @@ def _dlpack(array: Any, stream: int) -> DeviceArray:
     _require_contiguous(array, shape, tensor.strides[: tensor.ndim] if tensor.strides else None)
     dtype = np.dtype(f"{_KINDS[tensor.code]}{tensor.bits // 8}")
     address = (tensor.data or 0) + tensor.byte_offset
-    return DeviceArray(address, dtype, shape, tensor.device_id, None, capsule)
+    return DeviceArray(address, dtype, shape, None, capsule)
 
 
 def _require_contiguous(array: object, shape: Sequence[int], strides: Sequence[int] | None) -> None:

@@ -15,8 +15,9 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import onnx
@@ -24,6 +25,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
+from typer.testing import CliRunner, Result
 
 import tiffin
 from tiffin.artifact import Artifact, RunConfig
@@ -31,16 +33,19 @@ from tiffin.artifact.engine_stamp import PORTABLE, EngineStamp, Here, read_stamp
 from tiffin.artifact.lineage import source_of
 from tiffin.artifact.store import save
 from tiffin.benchmarks.raw_execution import raw_comparison
+from tiffin.cli.app import app
 from tiffin.errors import BadArtifact, BadInput, EngineFailed, EngineMissing, TiffinError
 from tiffin.export import engine
-from tiffin.export.engine import parser_problems
+from tiffin.export.engine import Built, build_engine, parser_problems
+from tiffin.export.engine_checks import check_dla, check_graph
 from tiffin.export.engine_options import EngineOptions, options_from, trtexec
 from tiffin.export.graph.implicit_int8 import implicit_int8
+from tiffin.export.graph.preflight import Target
 from tiffin.export.to_tensorrt import rebuild, to_tensorrt
 from tiffin.quantize.calibration import CalibrationSet
 from tiffin.quantize.options import PtqOptions
-from tiffin.quantize.quantize import quantize_int8
-from tiffin.runtime.backends import _trt
+from tiffin.quantize.quantize import quantize_half, quantize_int8
+from tiffin.runtime.backends import _cuda, _trt
 from tiffin.runtime.backends._cuda import driver_problem
 from tiffin.tests import simulated_cuda
 
@@ -65,6 +70,17 @@ def built(int8: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 
 def left_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
+
+
+def cli(*words: object) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def refused(*words: object) -> str:
+    """What the command line says of words that it cannot use."""
+    ended = cli(*words)
+    assert isinstance(ended.exception, BadInput), ended.output
+    return str(ended.exception)
 
 
 # Building
@@ -182,7 +198,8 @@ def test_a_dry_run_names_every_option() -> None:
     )
     words = trtexec(options, Path("model.onnx"), "photos", (None, 224, 224, 3), "tensorrt")
     for word in (
-        "--onnx=model.onnx", "--profile=1", "--minShapes=photos:5x224x224x3", "--maxShapes=photos:16x224x224x3",
+        "--onnx=model.onnx", "--skipInference", "--profile=1",
+        "--minShapes=photos:5x224x224x3", "--maxShapes=photos:16x224x224x3",
         "--memPoolSize=workspace:512M", "--builderOptimizationLevel=5", "--noTF32", "--stripWeights", "--useDLACore=0",
         "--allowGPUFallback", "--hardwareCompatibilityLevel=ampere+", "--versionCompatible", "--stronglyTyped",
         "--tacticSources=+JIT_CONVOLUTIONS", "--timingCacheFile=t.cache",
@@ -203,6 +220,55 @@ def test_layer_timings_are_kept_between_builds_of_the_full_library(int8: Artifac
     assert builder.parse(files["onnx"]) == []
     told = builder.build(EngineOptions(), files, lambda line: None)
     assert told["timings"] and (tmp_path / "timings_out").is_file() and (tmp_path / "plan").stat().st_size > 10_000
+
+
+@needs_rtx
+def test_an_engine_is_kept_where_its_timings_cannot_be(int8: Artifact, tmp_path: Path, monkeypatch, caplog) -> None:
+    (tmp_path / "file").touch()
+    built = Built(b"plan", "1.0.0", b"", "", b"timings")
+    monkeypatch.setattr("tiffin.export.to_tensorrt.build_engine", lambda *given: built)
+    made = to_tensorrt(int8, tmp_path / "engine", RTX, EngineOptions(timing_cache=str(tmp_path / "file" / "cache")))
+    assert (made.folder / "timing.cache").read_bytes() == b"timings" and "layer timings are not kept" in caplog.text
+
+
+@needs_rtx
+def test_the_gpu_here_has_limits_where_nothing_is_built_for_another(onnx_artifact, tmp_path, monkeypatch) -> None:
+    half = quantize_half(onnx_artifact, "bf16", tmp_path / "bf16")
+    monkeypatch.setattr(_trt.Library, "builds_for_others", False)
+    monkeypatch.setattr("tiffin.export.to_tensorrt.library", lambda name: _trt.Library(name, _trt.library(RTX).module))
+    for name, answer in (("driver_problem", ""), ("compute_capability", "7.5"), ("device_name", "T4")):
+        monkeypatch.setattr(_cuda, name, lambda answer=answer: answer)
+    with pytest.raises(BadInput, match="types that the GPU does not compute in") as caught:
+        to_tensorrt(half, tmp_path / "engine", "tensorrt")
+    assert "--backend tensorrt --capability 7.5`" in caught.value.fix and left_in(tmp_path) == ["bf16"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--rebuild-for-this-device", "--batch", "1:8:32"), "--batch with --rebuild-for-this-device"),
+        (("--rebuild-for-this-device", "--dry-run", "--no-tf32"), "--dry-run, --tf32 with --rebuild"),
+        (("--capability", "8.9"), "--capability with backend openvino"),
+        (("--backend", "openvino", "--dry-run"), "--dry-run with backend openvino"),
+    ],
+)
+def test_an_option_that_would_be_passed_over_is_refused(onnx_artifact: Artifact, words, said: str) -> None:
+    assert said in refused("compile", onnx_artifact.folder, *words)
+
+
+def test_a_dry_run_says_what_it_leaves_out(int8: Artifact) -> None:
+    ended = cli("compile", int8.folder, "--backend", "tensorrt", "--dla-core", 0, "--dry-run")
+    assert "--useDLACore=0" in ended.stdout and "(implicit_int8); this command does not" in ended.stderr
+    words = ("--capability", "7.5", "--tactic-source", "JIT_CONVOLUTIONS", "--dry-run")
+    said = cli("compile", int8.folder, "--backend", RTX, *words).stderr
+    assert "(gemm_as_conv); this command does not" in said and "sets the tactic sources; this command does not" in said
+
+
+def test_constants_among_the_inputs_have_no_batch(int8: Artifact) -> None:
+    model = onnx.load(int8.model_path)
+    for tensor in model.graph.initializer:
+        model.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    check_graph(model, int8, Target(RTX), EngineOptions())
 
 
 # Rebuilding
@@ -384,6 +450,49 @@ def test_a_library_that_crashes_takes_only_its_own_process(int8, tmp_path: Path,
 
 
 @needs_rtx
+def test_a_crash_is_told_whatever_its_last_words_are(int8: Artifact, tmp_path: Path, monkeypatch) -> None:
+    crashing = tmp_path / "python"
+    crashing.write_text("#!/bin/sh\nprintf 'bad \\377' >&2\nkill -ABRT $$\n")
+    crashing.chmod(0o755)
+    monkeypatch.setattr(engine.sys, "executable", str(crashing))
+    ended = cli("doctor", int8.folder, "--backend", RTX)
+    assert ended.exit_code == 1 and "tensorrt_rtx crashed on the model (SIGABRT; bad" in " ".join(ended.stdout.split())
+
+
+@needs_rtx
+def test_the_command_to_look_at_a_refused_model_can_be_run(int8: Artifact, tmp_path: Path) -> None:
+    model = onnx.load(int8.model_path)
+    model.graph.node[6].op_type = "Nonsense"
+    made = save(tmp_path / "my model", int8.manifest, {"model.onnx": model.SerializeToString()})
+    (tmp_path / "alone.onnx").write_bytes(made.model_path.read_bytes())
+    for path, named in ((made.model_path, f"'{made.folder}'"), (tmp_path / "alone.onnx", "ARTIFACT")):
+        with pytest.raises(EngineFailed, match="cannot parse") as caught:
+            build_engine(path, RTX, EngineOptions())
+        assert f"`tiffin doctor {named} --backend {RTX}`" in caught.value.fix
+
+
+def test_a_library_without_its_driver_is_missing_not_broken() -> None:
+    from tiffin.export.engine_builder import _Builder
+
+    class Logger:
+        log: Callable[[object, str], None]
+
+    def no_driver(logger: Logger) -> None:
+        logger.log(SimpleNamespace(name="ERROR"), "CUDA initialization failure with error: 35\n")
+
+    library = _trt.Library("tensorrt", SimpleNamespace(ILogger=Logger, Builder=no_driver))
+    with pytest.raises(EngineMissing, match="tensorrt does not start: CUDA initialization failure with error: 35"):
+        _Builder(library)
+
+
+def test_what_no_file_can_hold_is_not_handed_to_the_parser(int8: Artifact, monkeypatch) -> None:
+    monkeypatch.setattr("tiffin.export.graph.model_checks._LARGEST", 10)
+    monkeypatch.setattr(engine, "parser_problems", lambda *given: pytest.fail("it was"))
+    ended = cli("doctor", int8.folder)
+    assert ended.exit_code == 1 and "weights over 2 GB" in ended.stdout
+
+
+@needs_rtx
 def test_a_model_of_2_gb_is_refused_before_it_is_read(int8: Artifact, tmp_path: Path) -> None:
     (tmp_path / "broken").mkdir()
     with (tmp_path / "broken" / "model.onnx").open("wb") as file:
@@ -492,6 +601,19 @@ def test_the_scales_of_a_graph_become_a_calibration_cache(int8: Artifact, photos
         name, output = int8.manifest.inputs[0].name, int8.manifest.outputs[0].name
         one, other = (each.run({name: photos})[output].argmax(1) for each in (quantized, unquantized))
     assert (one == other).mean() > 0.9
+
+
+def test_a_dla_takes_no_8_bit_floats(int8: Artifact) -> None:
+    check_dla(onnx.load(int8.model_path), EngineOptions(dla_core=0))
+    with pytest.raises(BadInput, match="--strip-weights"):
+        check_dla(onnx.load(int8.model_path), EngineOptions(dla_core=0, stripped=True))
+    pair = [helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
+            helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["y"])]  # fmt: skip
+    constants = [numpy_helper.from_array(np.float32(1), "scale"),
+                 helper.make_tensor("zero", TensorProto.FLOAT8E4M3FN, [], [0.0])]  # fmt: skip
+    ends = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, [1])] for name in "xy"]
+    with pytest.raises(BadInput, match="--dla-core with a graph in float8e4m3fn"):
+        check_dla(helper.make_model(helper.make_graph(pair, "pair", *ends, constants)), EngineOptions(dla_core=0))
 
 
 def test_a_float_graph_has_no_calibration_cache(onnx_artifact: Artifact) -> None:
@@ -658,3 +780,134 @@ def test_a_bare_loop_runs_beside_the_session_and_leaves_nothing(onnx_artifact, t
     assert [len(times) for times in found.values()] == [3, 3] and all(min(times) > 0 for times in found.values())
     gc.collect()
     assert not world.cuda.left()
+
+
+def test_a_bare_loop_that_cannot_be_recorded_leaves_nothing(onnx_artifact, tmp_path, monkeypatch) -> None:
+    world = simulated_cuda.install(monkeypatch)
+    made = world.engine(tmp_path / "engine", onnx_artifact, profiles=((1, 1, 16),))
+    world.cuda.failures["cudaStreamEndCapture", 1] = simulated_cuda.Status.cudaErrorStreamCaptureInvalidated
+    with pytest.raises(EngineFailed, match="901"):
+        raw_comparison(made, RunConfig(world.backend, "gpu"), blocks=1, block_s=0.01)
+    gc.collect()
+    assert not world.cuda.left()
+
+
+# The runtime on a simulated GPU: what a call waits for, and what it says
+
+
+class OldInterface:
+    """An array in `__cuda_array_interface__` of version 2, which names no stream."""
+
+    def __init__(self, world: simulated_cuda.World, stream: int, array: np.ndarray) -> None:
+        self.cuda, self.stream = world.cuda, stream
+        self.address = world.cuda.device_array(np.zeros_like(array))
+        self.memory = world.cuda.array_at(self.address, array.dtype, array.shape)
+        self.__cuda_array_interface__ = {
+            "shape": array.shape, "typestr": array.dtype.str, "data": (self.address, False), "version": 2,
+        }  # fmt: skip
+
+    def write(self, array: np.ndarray) -> None:
+        """On the producer's stream: some time later."""
+        self.cuda.enqueue(self.stream, lambda: self.memory.__setitem__(..., array))
+
+
+class Tensor(OldInterface):
+    """As torch's are: beside the old interface DLPack, which makes the consumer's stream wait."""
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, 0
+
+    def __dlpack__(self, stream: int) -> object:
+        import ctypes
+
+        from tiffin.runtime import device_array
+
+        if stream != device_array.NO_WAIT:
+            self.cuda.enqueue(stream, lambda: self.cuda.cudaStreamSynchronize(self.stream))
+        shape = (ctypes.c_int64 * self.memory.ndim)(*self.memory.shape)
+        self.held = device_array._Tensor(self.address, 2, 0, self.memory.ndim, 1, 8, 1, shape, None, 0)
+        make = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
+        return make(("PyCapsule_New", ctypes.pythonapi))(ctypes.addressof(self.held), b"dltensor", None)
+
+
+@pytest.mark.parametrize("kind", [OldInterface, Tensor])
+def test_a_producer_that_names_no_stream_is_waited_for(onnx_artifact, photos, tmp_path, monkeypatch, kind) -> None:
+    world = simulated_cuda.install(monkeypatch)
+    made = world.engine(tmp_path / "engine", onnx_artifact, profiles=((1, 1, 16),))
+    name, output = onnx_artifact.manifest.inputs[0].name, onnx_artifact.manifest.outputs[0].name
+    world.cuda.cudaSetDevice(0)
+    stream = world.cuda.cudaStreamCreateWithFlags(1)[1] if kind is Tensor else 1
+    world.cuda.streams.setdefault(1, simulated_cuda.Stream(0))  # CUDA's own handle of the default stream
+    array = kind(world, stream, photos[:2])
+    with tiffin.load(made, RunConfig(world.backend, "gpu")) as session:
+        for n in range(4):
+            wanted = session.run({name: photos[n : n + 2]})[output]
+            array.write(photos[n : n + 2])
+            np.testing.assert_array_equal(session.run({name: array})[output], wanted)
+
+
+class NeedsGradient(Tensor):
+    @property
+    def __cuda_array_interface__(self) -> dict[str, object]:
+        raise RuntimeError("use detach()")
+
+    @__cuda_array_interface__.setter
+    def __cuda_array_interface__(self, told: dict[str, object]) -> None:
+        pass
+
+
+def test_a_library_that_does_not_hand_an_array_over_says_why(onnx_artifact, photos, tmp_path, monkeypatch) -> None:
+    world = simulated_cuda.install(monkeypatch)
+    made = world.engine(tmp_path / "engine", onnx_artifact)
+    with tiffin.load(made, RunConfig(world.backend, "gpu")) as session, pytest.raises(BadInput, match="use detach"):
+        session.run({onnx_artifact.manifest.inputs[0].name: NeedsGradient(world, 1, photos[:1])})
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("Error Code 1: Cuda Runtime (an illegal memory access was encountered)", "failed to run the engine: Error"),
+        ("[virtualMemoryBuffer.cpp] Error Code 2: OutOfMemory (Requested size was 4 bytes.)", "GPU 0 is out of memory"),
+        ("Requested amount of GPU memory (4 bytes) could not be allocated.", "GPU 0 is out of memory"),
+        ("Error Code 1: Cuda Runtime (out of memory)", "GPU 0 is out of memory"),
+    ],
+)
+def test_only_want_of_memory_is_called_so(onnx_artifact, photos, tmp_path, monkeypatch, words: str, said: str) -> None:
+    def fails(context: simulated_cuda.IExecutionContext, stream: int) -> bool:
+        context._engine._logger.log(simulated_cuda.Severity.ERROR, words)
+        return False
+
+    world = simulated_cuda.install(monkeypatch, rtx=True)
+    made = world.engine(tmp_path / "engine", onnx_artifact)
+    monkeypatch.setattr(simulated_cuda.IExecutionContext, "execute_async_v3", fails)
+    with tiffin.load(made, RunConfig(world.backend, "gpu")) as session, pytest.raises(EngineFailed, match=said):
+        session.run({onnx_artifact.manifest.inputs[0].name: photos[:1]})
+
+
+def test_want_of_host_memory_is_not_laid_to_the_gpu(onnx_artifact, photos, tmp_path, monkeypatch) -> None:
+    world = simulated_cuda.install(monkeypatch)
+    made = world.engine(tmp_path / "engine", onnx_artifact)
+    world.cuda.failures["cudaMallocHost", 1] = simulated_cuda.Status.cudaErrorMemoryAllocation
+    said = r"^out of memory: 0\.00 MB of pinned host memory asked"
+    with tiffin.load(made, RunConfig(world.backend, "gpu")) as session, pytest.raises(EngineFailed, match=said):
+        session.run({onnx_artifact.manifest.inputs[0].name: photos[:1]})
+
+
+def test_what_an_engine_cannot_be_asked_is_refused_and_what_took_effect_is_told(
+    onnx_artifact, tmp_path, monkeypatch
+) -> None:
+    world = simulated_cuda.install(monkeypatch)
+    made = world.engine(tmp_path / "engine", onnx_artifact)
+    for asked in ({"execution_precision": "fp16"}, {"graph_level": "none"}, {"device": "gpu:²"}, {"device": "cpu"}):
+        with pytest.raises(BadInput):
+            tiffin.load(made, RunConfig(world.backend, **{"device": "gpu", **asked}))
+    with tiffin.load(made, RunConfig(world.backend, "gpu", threads=4, hint="throughput")) as session:
+        assert session.applied.run == RunConfig(world.backend, "gpu", threads=1, hint="latency")
+
+
+def test_gpu_tests_that_nothing_can_run_have_not_failed(monkeypatch) -> None:
+    from tiffin.optimize import gpu_checks, selftest
+
+    monkeypatch.setattr(selftest, "find_spec", lambda name: None)
+    check = gpu_checks._tests_check(selftest._gpu_tests(lambda line: None))
+    assert (check.outcome, check.words) == ("not run", "pytest is not installed")

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 
 from .dialect import QUANTIZERS
-from .quantizers import MOVES, QdqGraph
+from .quantizers import INTEGERS, MOVES, QdqGraph
 
 _INFINITY = float("inf")
 _ALWAYS = {
@@ -58,9 +58,9 @@ class Bounds:
     def _quantizer(self, node: onnx.NodeProto) -> tuple[float, float]:
         """Of a DequantizeLinear; a QuantizeLinear's integers are nobody's business."""
         found = self._graph.quantizers[node.output[0]]
-        if found.quantizes or found.scale is None or not found.sound or found.kind not in (2, 3):  # uint8, int8
+        if found.quantizes or found.scale is None or not found.sound or found.kind not in INTEGERS:
             return -_INFINITY, _INFINITY
-        limits = np.iinfo(np.uint8 if found.kind == 2 else np.int8)
+        limits = np.iinfo(INTEGERS[found.kind])
         zero = np.zeros(1) if found.zero is None else found.zero.astype(np.float64).reshape(-1)
         scale = np.asarray(found.scale, np.float64).reshape(-1)
         return float(((limits.min - zero) * scale).min()), float(((limits.max - zero) * scale).max())

@@ -13,10 +13,9 @@ from onnx import TensorProto, numpy_helper
 from .dialect import axis_of, spread
 from .finding import Applied
 from .float_bias import dequantized, fold, is_foldable
-from .quantizers import QdqGraph, Quantizer, drop_unread, numbers
+from .quantizers import INTEGERS, QdqGraph, Quantizer, drop_unread, numbers
 
 WORD = "fold_qdq"
-_KINDS = {TensorProto.UINT8: np.uint8, TensorProto.INT8: np.int8}
 
 
 def fold_qdq(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[Applied, ...]]:
@@ -36,7 +35,7 @@ def folds(graph: QdqGraph) -> list[Quantizer]:
     """The nodes that the pass removes: where TensorRT refuses the constant, and pairs that round a float constant."""
     found: list[Quantizer] = []
     for restore in graph.quantizers.values():
-        if restore.quantizes or restore.kind not in _KINDS or graph.is_weight(restore.node.output[0]):
+        if restore.quantizes or restore.kind not in INTEGERS or graph.is_weight(restore.node.output[0]):
             continue
         if is_foldable(graph, restore) and _is_refused(restore):
             found.append(restore)
@@ -82,9 +81,9 @@ def quantized(quantize: Quantizer) -> np.ndarray:
     """What a QuantizeLinear makes of the constant that it reads: `round(x / scale) + zero point`, saturated."""
     assert quantize.constant is not None and quantize.scale is not None and quantize.kind is not None
     values = numbers(quantize.constant).astype(np.float32)
-    limits = np.iinfo(_KINDS[quantize.kind])
+    limits = np.iinfo(INTEGERS[quantize.kind])
     shape = spread(quantize.scale.size, axis_of(quantize.node), values.ndim)
     steps = np.rint(values / quantize.scale.astype(np.float32).reshape(shape))
     if quantize.zero is not None:
         steps = steps + quantize.zero.astype(np.float32).reshape(shape)
-    return np.clip(steps, limits.min, limits.max).astype(_KINDS[quantize.kind])
+    return np.clip(steps, limits.min, limits.max).astype(INTEGERS[quantize.kind])

@@ -13,12 +13,11 @@ import onnx
 from onnx import numpy_helper
 
 from ...errors import BadInput
-from .dialect import axis_of, spread
+from .dialect import QUANTIZERS, axis_of, spread
 
 GREATEST = 448.0  # of E4M3FN
 OPSET = 19
 _INT8 = 127.0  # the greatest integer of symmetric int8
-_QUANTIZE, _DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 
 
 def to_fp8(parent: onnx.ModelProto, quantized: onnx.ModelProto) -> onnx.ModelProto:
@@ -38,7 +37,7 @@ def to_fp8(parent: onnx.ModelProto, quantized: onnx.ModelProto) -> onnx.ModelPro
     model.CopyFrom(quantized)
     held = {tensor.name: tensor for tensor in model.graph.initializer}
     before = _float_weights(parent.graph, model.graph)
-    nodes = [node for node in model.graph.node if node.op_type in (_QUANTIZE, _DEQUANTIZE)]
+    nodes = [node for node in model.graph.node if node.op_type in QUANTIZERS]
     for name in {node.input[1] for node in nodes if node.input[0] not in held}:
         _set(held[name], (numpy_helper.to_array(held[name]) * np.float32(_INT8 / GREATEST)).astype(np.float32))
     for node in nodes:

@@ -15,8 +15,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from .dialect import axis_of, constants_of
-
-_DEQUANTIZE, _QUANTIZE = "DequantizeLinear", "QuantizeLinear"
+from .quantizers import DEQUANTIZE, QUANTIZE, free_name, names_of
 
 
 def gemm_as_conv(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
@@ -61,7 +60,7 @@ class _Rewriter:
         self._graph = graph
         self._held = constants_of(graph)
         self._made_by = {name: node for node in graph.node for name in node.output}
-        self._names = {name for node in graph.node for name in (node.name, *node.input, *node.output)} | set(self._held)
+        self._names = names_of(graph)
 
     def read(self, gemm: onnx.NodeProto) -> _Layer | None:
         """The constants of a Gemm with alpha and beta folded into them; None where it cannot become a convolution."""
@@ -109,7 +108,7 @@ class _Rewriter:
     ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None] | None:
         """`(N, K)` as stored, where outputs lie along axis `rows`; scale and zero point if it is quantized."""
         source = self._made_by.get(gemm.input[1])
-        quantized = source if source is not None and source.op_type == _DEQUANTIZE else None
+        quantized = source if source is not None and source.op_type == DEQUANTIZE else None
         found = [self._array(name) for name in (quantized.input if quantized else gemm.input[1:2]) if name]
         values, scale, zero = (*found, None, None)[:3]
         if values is None or any(array is None for array in found):
@@ -131,9 +130,9 @@ class _Rewriter:
         """`(batch, K)` → `(batch, K, 1, 1)`, before the Q/DQ pair if there is one, so that the layer stays fused."""
         name, restore = gemm.input[0], self._made_by.get(gemm.input[0])
         quantize = (
-            self._made_by.get(restore.input[0]) if restore is not None and restore.op_type == _DEQUANTIZE else None
+            self._made_by.get(restore.input[0]) if restore is not None and restore.op_type == DEQUANTIZE else None
         )
-        pair = [quantize, restore] if quantize is not None and quantize.op_type == _QUANTIZE else []
+        pair = [quantize, restore] if quantize is not None and quantize.op_type == QUANTIZE else []
         current = self._name(f"{name}_as_conv")
         made.append(self._reshape(gemm, pair[0].input[0] if pair else name, current, (0, inputs, 1, 1)))
         for node in pair:
@@ -153,7 +152,7 @@ class _Rewriter:
         inputs = [values, self._constant(gemm, "weight_scale", layer.scale)]
         inputs += [] if layer.zero is None else [self._constant(gemm, "weight_zero_point", layer.zero)]
         name = self._name(f"{gemm.name}_weight_dequantized")
-        made.append(helper.make_node(_DEQUANTIZE, inputs, [name], name, axis=0))
+        made.append(helper.make_node(DEQUANTIZE, inputs, [name], name, axis=0))
         return name
 
     def _reshape(self, gemm: onnx.NodeProto, before: str, after: str, shape: Sequence[int]) -> onnx.NodeProto:
@@ -170,12 +169,7 @@ class _Rewriter:
         return numpy_helper.to_array(self._held[name]) if name in self._held else None
 
     def _name(self, wish: str) -> str:
-        """That, or with a number behind it where it is taken."""
-        name, count = wish, 2
-        while name in self._names:
-            name, count = f"{wish}_{count}", count + 1
-        self._names.add(name)
-        return name
+        return free_name(self._names, wish)
 
 
 def _times(value: np.ndarray, factor: float) -> np.ndarray:

@@ -14,9 +14,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from .dialect import axis_of, constants_of, spread
-
-_QDQ = ("QuantizeLinear", "DequantizeLinear")
+from .dialect import QUANTIZERS, axis_of, constants_of, spread
+from .quantizers import drop_unread
 
 
 def implicit_int8(model: onnx.ModelProto, version: str) -> tuple[onnx.ModelProto, bytes]:
@@ -31,7 +30,7 @@ def implicit_int8(model: onnx.ModelProto, version: str) -> tuple[onnx.ModelProto
     constants = constants_of(graph)
     scales: dict[str, float] = {}
     same: dict[str, str] = {}  # what a Q/DQ node gives → the tensor that it rounds
-    for node in [node for node in graph.node if node.op_type in _QDQ]:
+    for node in [node for node in graph.node if node.op_type in QUANTIZERS]:
         source = same.get(node.input[0], node.input[0])
         if node.op_type == "DequantizeLinear" and node.input[0] in constants:
             graph.initializer.append(_floats(node, constants))
@@ -42,7 +41,7 @@ def implicit_int8(model: onnx.ModelProto, version: str) -> tuple[onnx.ModelProto
     for node in graph.node:
         node.input[:] = [same.get(name, name) for name in node.input]
     renamed = _keep_outputs(graph, same)
-    _drop_unread(graph)
+    drop_unread(graph, [tensor.name for tensor in graph.initializer])
     graph.ClearField("value_info")
     lines = [f"{renamed.get(name, name)}: {struct.pack('>f', scale).hex()}" for name, scale in scales.items()]
     header = f"TRT-{_number(version)}-EntropyCalibration2"
@@ -63,13 +62,6 @@ def _keep_outputs(graph: onnx.GraphProto, same: dict[str, str]) -> dict[str, str
         node.output[:] = [renamed.get(name, name) for name in node.output]
         node.input[:] = [renamed.get(name, name) for name in node.input]
     return renamed
-
-
-def _drop_unread(graph: onnx.GraphProto) -> None:
-    read = {name for node in graph.node for name in node.input}
-    kept = [tensor for tensor in graph.initializer if tensor.name in read]
-    graph.ClearField("initializer")
-    graph.initializer.extend(kept)
 
 
 def _number(version: str) -> int:

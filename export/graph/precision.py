@@ -13,7 +13,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from .canonical import PROLOGUE
-from .dialect import axis_of, spread
+from .dialect import QUANTIZERS, axis_of, spread
 
 _TYPES = {"fp16": (TensorProto.FLOAT16, np.float16), "bf16": (TensorProto.BFLOAT16, ml_dtypes.bfloat16)}
 _BF16_OPSET = 22
@@ -48,7 +48,7 @@ def _round_scales(graph: onnx.GraphProto, dtype: type) -> set[str]:
     held = {tensor.name: tensor for tensor in graph.initializer}
     done: set[str] = set()
     for node in graph.node:
-        if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or node.input[1] in done:
+        if node.op_type not in QUANTIZERS or node.input[1] in done:
             continue
         scale = numpy_helper.to_array(held[node.input[1]])
         rounded = np.clip(scale, _least(dtype), float(ml_dtypes.finfo(dtype).max)).astype(dtype)

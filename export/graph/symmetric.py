@@ -17,11 +17,10 @@ from onnx import TensorProto, helper, numpy_helper
 from .bounds import Bounds
 from .dialect import axis_of
 from .finding import Applied
-from .quantizers import QUANTIZE, QdqGraph, Quantizer, drop_unread, free_name, names_of
+from .quantizers import INTEGERS, QUANTIZE, QdqGraph, Quantizer, drop_unread, free_name, names_of
 from .symmetric_weights import is_weight_of, rewrite_weight
 
 WORD = "symmetric"
-_KINDS = {TensorProto.UINT8: np.uint8, TensorProto.INT8: np.int8}
 _MIDDLE = {np.uint8: 128, np.int8: 0}
 _FREE = {TensorProto.UINT8: (0, 128), TensorProto.INT8: (-128, 0)}
 _OPSET = 13  # Clip has its limits as inputs since 11, quantizers an axis since 13
@@ -98,7 +97,7 @@ def _rewrite_pair(
 ) -> None:
     """One QuantizeLinear and its DequantizeLinear nodes, to new constants of their own."""
     assert pair.scale is not None and pair.kind is not None
-    kind = _KINDS[pair.kind]
+    kind = INTEGERS[pair.kind]
     zero = 0 if pair.zero is None else int(np.unique(pair.zero)[0])
     restores = graph.restores_of(pair) or []
     nodes = [pair.node, *(restore.node for restore in restores)]

@@ -15,6 +15,7 @@ from typing import Any
 from ...errors import BadInput, EngineFailed, EngineMissing
 
 _OUT_OF_MEMORY, _OLD_DRIVER = 2, 35  # cudaErrorMemoryAllocation, cudaErrorInsufficientDriver
+_LESS = "a smaller batch, or fewer lanes"
 
 
 def driver_problem() -> str:
@@ -144,7 +145,10 @@ class Gpu:
     def _allocated(self, answer: Any, kind: str, size_bytes: int) -> int:
         if int(answer[0]) == _OUT_OF_MEMORY:
             self.runtime.cudaGetLastError()  # else TensorRT finds it and takes it for its own
-            raise out_of_memory(self, f"{size_bytes / 1e6:.2f} MB of {kind} memory asked")
+            asked = f"{size_bytes / 1e6:.2f} MB of {kind} memory asked"
+            if kind == "device":
+                raise out_of_memory(self, asked)
+            raise EngineFailed(f"out of memory: {asked}", "host memory that can be pinned", _LESS)
         return int(check(answer))
 
     def memory_of(self, address: int) -> tuple[bool, int]:
@@ -207,7 +211,7 @@ def out_of_memory(gpu: Gpu, what: str) -> EngineFailed:
     """The error, with what is free."""
     free, total = check(gpu.runtime.cudaMemGetInfo())
     return EngineFailed(f"GPU {gpu.index} is out of memory: {what}, {free / 1e6:.2f} of {total / 1e6:.2f} MB free",
-                        "more free memory", "a smaller batch, fewer lanes, or end what else uses this GPU")  # fmt: skip
+                        "more free memory", f"{_LESS}; or end what else uses this GPU")  # fmt: skip
 
 
 def gpu_index(device: str) -> int:
@@ -217,7 +221,7 @@ def gpu_index(device: str) -> int:
         BadInput: another device.
     """
     kind, _, index = device.partition(":")
-    if kind != "gpu" or not (index or "0").isdigit():
+    if kind != "gpu" or not (index or "0").isdecimal():
         raise BadInput(f"TensorRT has no device {device!r}", "gpu or gpu:K")
     return int(index or 0)
 

@@ -7,14 +7,17 @@ of TensorRT-RTX 1.7, and a test reads it again. TensorRT 11 and RTX take strongl
 from __future__ import annotations
 
 import importlib
+import logging
 import platform
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ...artifact.files import replace_files
 from ...errors import EngineMissing
 from . import installed
 
@@ -25,6 +28,7 @@ INSTALL = {
 }
 
 Sink = Callable[[str, str], None]  # severity such as "ERROR", and a line
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -111,3 +115,14 @@ def library(name: str) -> Library:
 def this_platform() -> str:
     """Operating system and architecture, such as "linux-x86_64"."""
     return f"{sys.platform}-{platform.machine().lower()}"
+
+
+def keep(path: Path, content: bytes, what: str) -> bool:
+    """Write a cache, whole or not at all; one that cannot be written is only logged, for the work is done."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_files({path: content})
+    except OSError as error:
+        _LOG.warning("%s are not kept in %s: %s", what, path, error)
+        return False
+    return True

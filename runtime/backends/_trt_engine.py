@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+import shlex
 import threading
 import weakref
 from collections import deque
@@ -11,7 +13,6 @@ from typing import Any
 
 from ...artifact import Artifact
 from ...artifact.engine_stamp import EngineStamp, Here, read_stamp
-from ...artifact.files import replace_files
 from ...artifact.lineage import SOURCE
 from ...errors import BadArtifact, EngineFailed, EngineMissing
 from . import _cuda, _trt
@@ -23,6 +24,8 @@ _SHARED: weakref.WeakValueDictionary[tuple[object, ...], Engine] = weakref.WeakV
 _SHARING = threading.Lock()
 _LOGGERS: dict[int, tuple[Library, Any, deque[str]]] = {}
 
+# How TensorRT says that there is no room; «an illegal memory access» is none of it.
+_NO_MEMORY = re.compile(r"out ?of ?memory|could not be allocated|(not enough|insufficient).* memory", re.IGNORECASE)
 # EngineInvalidityDiagnostics of TensorRT-RTX → our words.
 _INVALID = {
     "VERSION_MISMATCH": "it is of another TensorRT-RTX version",
@@ -106,7 +109,7 @@ class Engine:
     def failed(self, what: str, expected: str = "") -> EngineFailed:
         """The error, with the library's own last words."""
         words = self._said.pop() if self._said else "no reason given"
-        if "memory" in words.lower():
+        if _NO_MEMORY.search(words):
             return _cuda.out_of_memory(self._gpu, f"{self.library.name} {what} ({words})")
         return EngineFailed(f"{self.library.name} {what}: {words}", expected)
 
@@ -173,17 +176,12 @@ class _RuntimeCache:
         self.config.set_runtime_cache(self._cache)
 
     def keep(self) -> None:
-        """Write what was compiled since, whole or not at all; a folder that cannot be written is only logged."""
+        """Write what was compiled since."""
         if self.config is None or self._path is None:
             return
         content = bytes(self._cache.serialize())
-        if content != self._kept:
-            try:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                replace_files({self._path: content})
-                self._kept = content
-            except OSError as error:
-                _LOG.warning("compiled kernels are not kept in %s: %s", self._path, error)
+        if content != self._kept and _trt.keep(self._path, content, "compiled kernels"):
+            self._kept = content
 
 
 def _fitting_stamp(artifact: Artifact, here: Here) -> EngineStamp:
@@ -204,7 +202,7 @@ def _fitting_stamp(artifact: Artifact, here: Here) -> EngineStamp:
 
 
 def _rebuild(artifact: Artifact) -> str:
-    return f"compile it here: `tiffin compile {artifact.folder} --rebuild-for-this-device`"
+    return f"compile it here: `tiffin compile {shlex.quote(str(artifact.folder))} --rebuild-for-this-device`"
 
 
 def _require_plugins(library: Library, stamp: EngineStamp, logger: Any) -> None:

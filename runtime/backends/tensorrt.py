@@ -7,6 +7,7 @@ with one.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -60,15 +61,17 @@ class TensorRtLane:
         if self._applied is not None:
             return self._applied
         engine, execution = self._engine, self._execution
-        details = {
-            "compute_capability": engine.capability,
-            "gpu": engine.device,
-            "cuda_graph": _graphs_said(execution),
-            "device_bytes_engine": str(engine.size_bytes),
-            "device_bytes_lane": str(execution.size_bytes),
-            "device_bytes_scratch": str(engine.scratch_bytes),
-        }
-        return Applied(self._run, engine.library.version, details)
+        with self._lock:  # a call in another thread changes them
+            details = {
+                "compute_capability": engine.capability,
+                "gpu": engine.device,
+                "cuda_graph": _graphs_said(execution),
+                "device_bytes_engine": str(engine.size_bytes),
+                "device_bytes_lane": str(execution.size_bytes),
+                "device_bytes_scratch": str(engine.scratch_bytes),
+            }
+        # The calling thread waits for the GPU.
+        return Applied(dataclasses.replace(self._run, threads=1, hint="latency"), engine.library.version, details)
 
     def run(self, feeds: Feeds, out: dict[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
         """Upload, run, download, wait."""
@@ -174,10 +177,14 @@ def _gpu(run: RunConfig) -> Gpu:
     """The GPU that a run names.
 
     Raises:
-        BadInput: it names none.
+        BadInput: it names none, or wants what was decided when the engine was built.
         EngineMissing: no driver, one that is too old, or no such GPU.
     """
     index = gpu_index(run.device)
+    if (run.execution_precision, run.graph_level) != ("fp32", "all"):
+        raise BadInput(f"an engine asked to run in {run.execution_precision}, graph level {run.graph_level}",
+                       "fp32 and all: it runs as it was compiled",
+                       "compile a graph of its own: `tiffin quantize FP32_ARTIFACT --precision fp16`")  # fmt: skip
     problem = _cuda.driver_problem()
     if problem:
         raise EngineMissing(f"backend {run.backend} cannot run: {problem}", "an NVIDIA GPU and its driver",

@@ -1,0 +1,113 @@
+"""What a library, a machine or a graph cannot do, found before anything is built."""
+
+from __future__ import annotations
+
+import shlex
+
+import onnx
+
+from ..artifact import Artifact
+from ..errors import BadInput, EngineMissing
+from ..runtime.backends import _cuda
+from ..runtime.backends._trt import Library
+from .engine_options import EngineOptions
+from .graph.dialect import check_for_tensorrt, read_dialect
+from .graph.preflight import DIALECT, Target, examine, summary
+
+
+def check_options(lib: Library, options: EngineOptions) -> None:
+    """What this library cannot do.
+
+    Raises:
+        BadInput: an option that it does not have.
+        EngineMissing: it needs a GPU for this, and there is none.
+    """
+    unknown = [word for word in options.capabilities if word not in lib.capabilities]
+    if unknown and not lib.builds_for_others:
+        raise BadInput(f"{lib.name} builds for this machine's GPU only", "no --capability, or backend tensorrt_rtx")
+    if unknown:
+        raise BadInput(f"unknown compute capability {', '.join(unknown)}",
+                       f"one of {', '.join(sorted(lib.capabilities, key=float))}")  # fmt: skip
+    if lib.is_rtx:
+        _check_rtx(options)
+    sources = [name for name in options.tactic_sources if not lib.has(f"TacticSource.{name}")]
+    if sources:
+        known = [name for name in dir(lib.module.TacticSource) if name.isupper()]
+        raise BadInput(
+            f"{lib.name} {lib.version} has no tactic source {', '.join(sources)}", f"some of {', '.join(known)}"
+        )
+    if options.hardware == "same-capability" and not lib.has("HardwareCompatibilityLevel.SAME_COMPUTE_CAPABILITY"):
+        raise BadInput(f"{lib.name} {lib.version} has no hardware compatibility same-capability", "none or ampere+")
+    _check_gpu(lib, options)
+
+
+def check_graph(model: onnx.ModelProto, artifact: Artifact, target: Target, options: EngineOptions) -> None:
+    """What `tiffin doctor` calls an error never reaches the builder, nor a profile that the graph does not take.
+
+    Raises:
+        BadDialect: an int8 graph that TensorRT would read wrongly.
+        BadInput: anything else.
+    """
+    errors = [finding for finding in examine(model, target) if finding.severity == "error"]
+    if any(finding.check in DIALECT for finding in errors):
+        check_for_tensorrt(model, str(artifact.folder))
+    if errors:
+        gpus = "".join(f" --capability {word}" for word in target.capabilities)
+        place = shlex.quote(str(artifact.folder))
+        raise BadInput(
+            f"{artifact.folder}: {'; '.join(summary(errors))}",
+            f"a graph that {target.backend} builds",
+            f"see each node and its fix: `tiffin doctor {place} --backend {target.backend}{gpus}`",
+        )
+    _check_profiles(model, options)
+
+
+def check_dla(model: onnx.ModelProto, options: EngineOptions) -> None:
+    """What the untyped network of a DLA does not have.
+
+    Raises:
+        BadInput: 8-bit floats, whose scales are none of int8, or weights to be left out.
+    """
+    if options.stripped:
+        raise BadInput("--strip-weights with --dla-core", "one of them", "leave --strip-weights out")
+    others = sorted(set(read_dialect(model).zero_points) - {"int8"})
+    if others:
+        raise BadInput(f"--dla-core with a graph in {', '.join(others)}", "int8, or floats",
+                       "`tiffin quantize FP32_ARTIFACT --precision int8 --scheme tensorrt`")  # fmt: skip
+
+
+def _check_rtx(options: EngineOptions) -> None:
+    """Seen with 1.7: it warns and ignores, or fails in the middle of the build."""
+    refused = {
+        "--version-compatible": options.version_compatible,
+        "--hardware": options.hardware != "none",
+        "--dla-core": options.dla_core is not None,
+    }
+    asked = [word for word, given in refused.items() if given]
+    if asked:
+        raise BadInput(f"tensorrt_rtx has no {', '.join(asked)}", "backend tensorrt for these",
+                       "leave it out: without --capability its engines run on every GPU from 8.0 on")  # fmt: skip
+
+
+def _check_gpu(lib: Library, options: EngineOptions) -> None:
+    """TensorRT times kernels while it builds; TensorRT-RTX needs a GPU for engines without weights alone."""
+    needs_gpu = not lib.builds_for_others or options.stripped
+    problem = _cuda.driver_problem() if needs_gpu else ""
+    if problem:
+        what, instead = ("weight-stripped engines", "leave --strip-weights out") if lib.builds_for_others else (
+            "engines", "use backend tensorrt_rtx")  # fmt: skip
+        raise EngineMissing(f"{lib.name} builds {what} on a GPU only: {problem}", "an NVIDIA GPU and its driver",
+                            f"run it on the device, or {instead}")  # fmt: skip
+
+
+def _check_profiles(model: onnx.ModelProto, options: EngineOptions) -> None:
+    """A profile must hold the batch that a graph of fixed shape has."""
+    constants = {tensor.name for tensor in model.graph.initializer}  # older models list them among the inputs
+    for tensor in model.graph.input:
+        dimensions = tensor.type.tensor_type.shape.dim
+        fixed = dimensions[0].dim_value if dimensions and tensor.name not in constants else 0
+        wrong = [profile for profile in options.profiles if fixed and set(profile) != {fixed}]
+        if wrong:
+            low, opt, high = wrong[0]
+            raise BadInput(f"profile {low}:{opt}:{high} for input {tensor.name}, whose batch is always {fixed}",
+                           f"{fixed}:{fixed}:{fixed}", f"pass --batch {fixed}:{fixed}:{fixed}")  # fmt: skip
