@@ -178,8 +178,11 @@ def operations(op: str, inputs: Tensors, outputs: Tensors, weights: Sequence[int
         return 0.0
     given, found = inputs[0][1], outputs[0][1]
     if "Conv" in op:
-        # By the weights and not by the outputs, whose channels ONNX Runtime pads to the width of AVX-512.
-        return 2.0 * found[0] * math.prod(found[2:]) * math.prod(weights or inputs[1][1])
+        held = weights or inputs[1][1]
+        channels = math.prod(held[:2]) if len(held) > len(found) else held[0]  # group, channel, … or channel, …
+        # In float, ONNX Runtime pads the channels of its outputs to the width of AVX-512; in int8 they come last.
+        there = channels if channels in (found[1], found[-1]) else found[1]
+        return 2.0 * math.prod(found) / there * math.prod(held)
     if _multiplies(op):
         return 2.0 * math.prod(found) * given[-1]
     return float(max(math.prod(given), math.prod(found)))

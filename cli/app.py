@@ -14,15 +14,19 @@ from ..errors import TiffinError
 from . import (
     build,
     certify,
+    check,
     compile,
     decide,
     device,
     doctor,
+    evidence,
+    explain,
     explore,
     load,
     measure,
     optimize,
     quantize,
+    robustness,
     selftest,
     train,
 )
@@ -36,7 +40,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _MAKING = (build, quantize, doctor, compile, train, optimize)
-for commands in (*_MAKING, measure, explore, load, certify, decide, device, selftest):
+_MEASURING = (measure, robustness, explain, explore, load, certify)
+for commands in (*_MAKING, *_MEASURING, check, decide, evidence, device, selftest):
     commands.register(app)
 
 

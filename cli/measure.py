@@ -87,7 +87,7 @@ def bench(
     output.finish(record(complete=True), out, as_json, _first_that_ran(run.subjects()))
 
 
-def _relative(path: Path, root: Path) -> str:
+def relative(path: Path, root: Path) -> str:
     """A photo's name in a record: within its dataset, never a machine's path."""
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
 
@@ -147,7 +147,7 @@ def score(
         subjects.append(candidate.subject(applied=applied))
     about = {"name": dataset.name, "kind": dataset.kind, "role": role, "count": len(prepared),
              "labels": dataset.labels, "coarse": dataset.coarse,
-             "files": [_relative(photo.path, dataset.root) for photo in drawn]}  # fmt: skip
+             "files": [relative(photo.path, dataset.root) for photo in drawn]}  # fmt: skip
     record = Record("score", machine.environment(), tuple(subjects), {"seed": seed}, about,
                     predictions=answers, created=machine.utc_now())  # fmt: skip
     output.finish(record, out, as_json, candidates[0].name)

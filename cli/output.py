@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import BadInput, EngineMissing
-from . import answers, notes, plain, render, tables
+from . import answers, falls, notes, plain, render, tables
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from ..records import Record
@@ -76,6 +76,9 @@ def finish(record: Record, out: Path, as_json: bool, reference: str) -> None:
 
 def print_record(record: Record, reference: str, as_json: bool, markdown: bool = False, details: bool = False) -> None:
     """Tables and notes, or JSON."""
+    if record.kind == "robustness":
+        render.show(falls.as_json(record, reference) if as_json else falls.as_text(record, reference, markdown))
+        return
     from ..benchmarks.simulation import is_simulated
     from ..optimize.proof import not_faster, vnni_notes
 

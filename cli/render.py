@@ -126,6 +126,12 @@ class Table:
 
         return "\n".join([line(self.header), "  ".join("─" * w for w in widths), *map(line, rows)])
 
+    @property
+    def width(self) -> int:
+        """Columns that it takes where nothing is wrapped."""
+        widths = [max(len(row[i]) for row in (self.header, *self.rows)) for i in range(len(self.header))]
+        return sum(widths) + 2 * (len(widths) - 1)
+
     def compact(self) -> Table:
         """Without the columns that say nothing."""
         kept = [i for i in range(len(self.header)) if i < self.left or any(row[i] for row in self.rows)]

@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from ..errors import BadDataset, BadInput, Overlap
 from ..runtime.decode import decode
 from .dataset import Photo
@@ -33,10 +35,15 @@ def pixel_hash(path: Path) -> str:
         image = decode(path)
     except BadInput as error:
         raise BadDataset(error.what, error.expected, "replace the photo, or unlist it") from error
+    return pixels_hash(image)
+
+
+def pixels_hash(image: Image.Image) -> str:
+    """`pixel_hash` of an RGB photo that is decoded already."""
     return hashlib.sha256(f"{image.width}x{image.height}:".encode() + image.tobytes()).hexdigest()
 
 
-def _decoder() -> str:
+def decoder() -> str:
     """What the pixels depend on beside the file: JPEG decoders differ by a bit, so hashes do not mix."""
     from PIL import __version__, features
 
@@ -46,7 +53,7 @@ def _decoder() -> str:
 def _read_cache(cache: Path | None) -> dict[str, Any]:
     try:
         raw = json.loads(cache.read_text(encoding="utf-8")) if cache else {}
-        return dict(raw["photos"]) if raw["decoder"] == _decoder() else {}
+        return dict(raw["photos"]) if raw["decoder"] == decoder() else {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}  # a cache only saves time: an absent, older or broken one is written anew
 
@@ -55,7 +62,7 @@ def _write_cache(cache: Path, entries: dict[str, Any]) -> None:
     draft = cache.with_name(f".{cache.name}.{os.getpid()}")
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(json.dumps({"decoder": _decoder(), "photos": entries}), encoding="utf-8")
+        draft.write_text(json.dumps({"decoder": decoder(), "photos": entries}), encoding="utf-8")
         draft.replace(cache)
     except OSError as error:
         _log.warning("pixel hashes are not kept: cannot write %s (%s)", cache, error.strerror)

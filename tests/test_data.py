@@ -8,6 +8,7 @@ import hashlib
 import http.server
 import logging
 import os
+import shutil
 import threading
 import zipfile
 from collections import Counter
@@ -20,13 +21,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tiffin.artifact import Preprocess
 from tiffin.data import download as room
+from tiffin.data.corrupted import prepare_corrupted
+from tiffin.data.corruptions import CLEAN, KINDS, STRENGTHS, Chance, corrupt, corruption_named, parameter_of, reduced
 from tiffin.data.dataset import Dataset, Photo, balanced, sample
 from tiffin.data.download import download_grocery_store, find_dataset, synthesized
 from tiffin.data.layouts import open_dataset
-from tiffin.data.overlap import pixel_hash, pixel_hashes, prove_disjoint
+from tiffin.data.overlap import pixel_hash, pixel_hashes, pixels_hash, prove_disjoint
+from tiffin.data.prepared import PreparedPhotos, prepare_photos
 from tiffin.data.splits import hold_out
 from tiffin.errors import BadDataset, BadInput, Overlap
+from tiffin.records.corruption import Corruption
+from tiffin.runtime.decode import decode
+from tiffin.runtime.preprocess import fit
 
 
 def photo(path: Path, seed: int = 0) -> Path:
@@ -476,3 +484,186 @@ def test_an_absent_synthesized_set_is_an_error(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(room, "SYNTHESIZED", tmp_path / "absent")
     with pytest.raises(BadDataset, match="absent"):
         synthesized()
+
+
+# Corruptions
+
+WHOLE_NUMBERS = {  # sha256 of the pixels, the first 16 digits: the same on every platform
+    "defocus": "9602604acbf0dbbd",
+    "motion": "67bbf6cabf551f31",
+    "noise": "8cfb0ddd4ada1c82",
+    "under-exposure": "5cabd1c3deef473b",
+    "over-exposure": "64238dfeeb47b244",
+    "occlusion": "8bb38d53d409d4a2",
+}
+ALL = [Corruption(name, strength) for name in KINDS for strength in STRENGTHS]
+DIGEST = "5" * 64
+
+
+def pattern(height: int = 90, width: int = 120) -> Image.Image:
+    """Made by integer arithmetic: smooth, with edges and all levels."""
+    y, x = np.mgrid[0:height, 0:width]
+    levels = np.stack([(x * 255) // width, (y * 255) // height, ((x // 15 + y // 15) % 2) * 200 + 20], -1)
+    return Image.fromarray(levels.astype(np.uint8))
+
+
+def flat(level: int, side: int = 256) -> Image.Image:
+    return Image.new("RGB", (side, side), (level,) * 3)
+
+
+def light_of(image: Image.Image) -> np.ndarray:
+    """Linear light, 0 to 1, by the standard's own formula."""
+    level = np.asarray(image) / 255
+    return np.where(level <= 0.04045, level / 12.92, ((level + 0.055) / 1.055) ** 2.4)
+
+
+@pytest.mark.parametrize("name", WHOLE_NUMBERS)
+def test_whole_numbers_are_the_same_on_every_platform(name: str) -> None:
+    found = [corrupt(pattern(), Corruption(name, strength), DIGEST).tobytes() for strength in STRENGTHS]
+    assert hashlib.sha256(b"".join(found)).hexdigest()[:16] == WHOLE_NUMBERS[name]
+
+
+@pytest.mark.parametrize("corruption", ALL, ids=str)
+def test_a_corruption_depends_on_the_photo_alone(corruption: Corruption) -> None:
+    image = pattern(240, 320)
+    once, again = (np.asarray(corrupt(image, corruption, DIGEST)) for _ in range(2))
+    assert np.array_equal(once, again) and not np.array_equal(once, np.asarray(image))
+    drawn = corruption.name in ("motion", "noise", "rotation", "occlusion")
+    others = [np.asarray(corrupt(image, corruption, f"{seed:064x}")) for seed in range(4)]
+    assert any(not np.array_equal(once, other) for other in others) == drawn
+    assert parameter_of(corruption) and "%" not in parameter_of(corruption).replace(" %", "")
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_greater_strength_is_further_away(name: str) -> None:
+    image = pattern(300, 400)
+    clean = np.asarray(image).astype(int)
+    away = [
+        np.mean([abs(np.asarray(corrupt(image, Corruption(name, strength), f"{seed:064x}")) - clean).mean()
+                 for seed in range(3)])
+        for strength in STRENGTHS
+    ]  # fmt: skip
+    assert 0 < away[0] < away[1] < away[2]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 50), st.integers(1, 50), st.sampled_from(ALL))
+def test_any_size_stays_as_it_is(width: int, height: int, corruption: Corruption) -> None:
+    found = corrupt(pattern(height, width), corruption, DIGEST)
+    assert (found.size, found.mode) == ((width, height), "RGB")
+
+
+def test_the_clean_photo_is_untouched() -> None:
+    image = pattern()
+    assert corrupt(image, CLEAN, DIGEST) is image and parameter_of(CLEAN) == ""
+
+
+@pytest.mark.parametrize(("name", "strength"), [("fog", 1), ("noise", 0), ("noise", 4), ("none", 1)])
+def test_an_unknown_corruption_is_refused(name: str, strength: int) -> None:
+    with pytest.raises(BadInput, match="corruption"):
+        corruption_named(name, strength)
+    with pytest.raises(BadInput, match="corruption"):
+        corrupt(pattern(), Corruption(name, strength), DIGEST)
+
+
+@pytest.mark.parametrize("name", ["defocus", "motion", "rotation"])
+def test_an_even_photo_has_nothing_to_blur_or_turn(name: str) -> None:
+    found = np.asarray(corrupt(flat(97), Corruption(name, 3), DIGEST))
+    assert np.array_equal(found, np.asarray(flat(97)))
+
+
+def test_exposure_counts_light_and_not_levels() -> None:
+    for strength, part in zip(STRENGTHS, (4, 8, 16), strict=True):
+        found = light_of(corrupt(flat(255), Corruption("under-exposure", strength), DIGEST))
+        assert np.allclose(found, 1 / part, atol=0.004)
+    for strength, times in zip(STRENGTHS, (2, 3, 4), strict=True):
+        shown = corrupt(flat(120), Corruption("over-exposure", strength), DIGEST)
+        assert np.allclose(light_of(shown), min(1.0, times * light_of(flat(120)).max()), atol=0.005)
+    assert np.asarray(corrupt(flat(200), Corruption("over-exposure", 2), DIGEST)).min() == 255  # clipped
+
+
+def test_defocus_makes_a_disc_of_a_point_and_keeps_its_light() -> None:
+    point = np.zeros((201, 301, 3), np.uint8)
+    point[100, 150] = 255
+    found = light_of(corrupt(Image.fromarray(point), Corruption("defocus", 3), DIGEST))[..., 0]
+    y, x = np.nonzero(found)
+    radius = 0.02 * 201
+    assert np.hypot(y - 100, x - 150).max() == pytest.approx(radius, abs=1)
+    assert len(y) == pytest.approx(np.pi * radius**2, rel=0.15)
+    assert found.sum() == pytest.approx(1, rel=0.1)  # 8-bit levels round the light of each
+
+
+def test_noise_has_the_electrons_that_it_names_on_any_number_of_pixels() -> None:
+    level = 150
+    light = light_of(flat(level)).max()
+    wanted = np.sqrt(light / 200 + (1.5 / 200) ** 2)
+    for side in (256, 512):
+        noisy = light_of(corrupt(flat(level, side), Corruption("noise", 2), DIGEST))
+        step = side // 256
+        seen = noisy.reshape(256, step, 256, step, 3).mean((1, 3))  # of the same area of the scene
+        assert seen.std() == pytest.approx(wanted, rel=0.03) and seen.mean() == pytest.approx(light, rel=0.01)
+
+
+def test_draws_are_normal_and_each_photo_has_its_own() -> None:
+    drawn = Chance(DIGEST, "noise").normal(200_001)
+    assert len(drawn) == 200_001
+    assert abs(drawn.mean()) < 0.01 and abs(drawn.std() - 1) < 0.01
+    assert abs(np.mean(drawn > 1.6449) - 0.05) < 0.002
+    assert not np.array_equal(drawn[:50], Chance("6" * 64, "noise").normal(50))
+
+
+@pytest.mark.parametrize(("strength", "share"), [(1, 0.1), (2, 0.2), (3, 0.4)])
+def test_occlusion_covers_the_share_that_it_names(strength: int, share: float) -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8))
+    for seed in range(5):
+        found = np.asarray(corrupt(image, Corruption("occlusion", strength), f"{seed:064x}"))
+        covered = (found != np.asarray(image)).any(-1)
+        assert covered.mean() == pytest.approx(share, rel=0.02)
+        assert len(np.unique(found[covered], axis=0)) == 1
+
+
+@pytest.mark.parametrize(("shorter", "wanted"), [(1023, 1023), (1024, 512), (2500, 625), (4096, 512)])
+def test_a_large_photo_is_reduced_before_it_is_spoiled(shorter: int, wanted: int) -> None:
+    assert min(reduced(Image.new("RGB", (shorter + 700, shorter))).size) == wanted
+
+
+def prepared(tmp_path: Path, count: int = 3) -> tuple[tuple[Photo, ...], PreparedPhotos, Preprocess]:
+    """Photos of several sizes, and the same prepared."""
+    host = Preprocess(24, 24, crop_fraction=0.875)
+    photos = []
+    for index in range(count):
+        path = tmp_path / f"{index}.png"
+        pattern(40 + 3 * index, 50).save(path)
+        photos.append(Photo(path, index))
+    return tuple(photos), prepare_photos(photos, host, tmp_path / "cache"), host
+
+
+def test_corrupted_photos_are_prepared_block_by_block(tmp_path: Path) -> None:
+    photos, clean, host = prepared(tmp_path)
+    asked = [Corruption("noise", 1), Corruption("noise", 3)]
+    steps: list[int] = []
+    found = prepare_corrupted(photos, clean, asked, host, tmp_path / "cache", steps.append)
+    assert found.truth.tolist() == [0, 1, 2, 0, 1, 2] and len(set(found.hashes) | set(clean.hashes)) == 9
+    spoiled = corrupt(decode(photos[1].path), asked[1], clean.hashes[1])
+    assert np.array_equal(found.array()[4], fit(spoiled, host)) and found.hashes[4] == pixels_hash(spoiled)
+    assert steps == [1, 2, 3]
+
+
+def test_corrupted_photos_are_made_once(tmp_path: Path) -> None:
+    photos, clean, host = prepared(tmp_path)
+    asked = [Corruption("jpeg", 2)]
+    first = prepare_corrupted(photos, clean, asked, host, tmp_path / "cache")
+    for photo_ in photos:
+        photo_.path.unlink()  # nothing is read a second time
+    assert prepare_corrupted(photos, clean, asked, host, tmp_path / "cache").hashes == first.hashes
+    first.path.unlink()
+    with pytest.raises(BadInput, match="no such photo"):
+        prepare_corrupted(photos, clean, asked, host, tmp_path / "cache")
+
+
+def test_a_disk_without_room_is_told_before_it_kills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos, clean, host = prepared(tmp_path)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=1000))
+    with pytest.raises(BadInput, match="corrupted photos take .* GB, free are"):
+        prepare_corrupted(photos, clean, [Corruption("jpeg", 2)], host, tmp_path / "cache")

@@ -1,6 +1,6 @@
 """A record for the repository: every answer with its top 5, without the other logits, which are most of its bytes.
 
-    python benchmarks/studies/without_logits.py RECORD OUT
+python benchmarks/studies/without_logits.py RECORD OUT
 """
 
 from __future__ import annotations

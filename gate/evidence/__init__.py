@@ -1,0 +1,1 @@
+"""Evidence: all that a claim stands on, in one file that anyone can check again (docs/evidence.md)."""
