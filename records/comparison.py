@@ -24,6 +24,10 @@ from .rounds import Rounds
 from .speed import ALPHA, THRESHOLD, Comparison, verdict
 
 
+# Their answers are of stages, of spoiled photos or of two versions, not one row's to one set of photos.
+_OTHERWISE = ("explain", "robustness", "side-by-side")
+
+
 @dataclass(frozen=True)
 class Answers:
     """What changed in the answers to the same photos.
@@ -71,6 +75,10 @@ def compare_records(
     Raises:
         BadInput: nothing in common, or rows of other regimes, photos or labels.
     """
+    for record in (before, after):
+        if record.kind in _OTHERWISE:
+            raise BadInput(f"a record of kind {record.kind}", "records of bench, score or demo",
+                           "see `tiffin show RECORD`, or judge it: `tiffin check RECORD`")  # fmt: skip
     pairs = _matched(before, after)
     if not pairs:
         raise BadInput("two records with no row in common", "rows of the same name", "see `tiffin show RECORD`")

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import math
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -182,7 +183,7 @@ def load_record(path: Path) -> Record:
             stages = {name: _stages(arrays, entry) for name, entry in head.pop("stages", {}).items()}
         subjects = tuple(_subject(raw) for raw in head.pop("subjects"))
         return Record(**head, subjects=subjects, rounds=rounds, predictions=found, stages=stages)
-    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, zipfile.BadZipFile) as error:
         raise BadInput(f"{path}: record cannot be read ({error})", "the .json and the .npz beside it") from error
 
 

@@ -2079,3 +2079,19 @@ def test_a_certificate_is_not_written_where_nothing_can_be(certified: Artifact, 
 def test_the_power_of_many_photos_is_at_most_1() -> None:
     for n in (20_000, 50_000):
         assert power_of_margin(0.01, n, 0.05) <= 1
+
+
+@pytest.mark.parametrize("kind", ["explain", "robustness", "side-by-side"])
+def test_answers_to_something_else_are_not_compared(kind: str) -> None:
+    with pytest.raises(BadInput, match=f"a record of kind {kind}"):
+        compare_records(record(), replace(record(), kind=kind))
+
+
+def test_an_npz_that_is_no_zip_is_one_clear_error(tmp_path: Path) -> None:
+    path = record().save(tmp_path / "r.json")
+    path.with_suffix(".npz").write_bytes(b"PK" + bytes(100))
+    head = json.loads(path.read_text())
+    head["arrays_sha256"] = hashlib.sha256(path.with_suffix(".npz").read_bytes()).hexdigest()
+    path.write_text(json.dumps(head))
+    with pytest.raises(BadInput, match="record cannot be read"):
+        load_record(path)
