@@ -26,6 +26,7 @@ from . import (
     measure,
     optimize,
     quantize,
+    report,
     robustness,
     selftest,
     train,
@@ -41,7 +42,7 @@ app = typer.Typer(
 )
 _MAKING = (build, quantize, doctor, compile, train, optimize)
 _MEASURING = (measure, robustness, explain, explore, load, certify)
-for commands in (*_MAKING, *_MEASURING, check, decide, evidence, device, selftest):
+for commands in (*_MAKING, *_MEASURING, check, decide, report, evidence, device, selftest):
     commands.register(app)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 
 from ...records.findings import Finding, GateResult, Outcome
+from ...records.markdown import escaped
 
 _MARKS = {Outcome.PASS: "✅", Outcome.FAIL: "❌", Outcome.INCONCLUSIVE: "❔", Outcome.EXPECTED: "☑️"}
 _HEADER = "| | artifact | check | found | limit | why |\n| --- | --- | --- | --: | --: | --- |"
@@ -63,11 +63,3 @@ def measured(value: float, unit: str) -> str:
     """With its unit: `0.16 points`, `0.386 ×`, `2.59 ms`."""
     scale, word = _SCALES.get(unit, (1, f" {unit}" if unit else ""))
     return f"{value * scale + 0:.3g}{word}"
-
-
-def escaped(text: str) -> str:
-    """Text that stays text in a Markdown table: no line breaks, no HTML, no pipes, no links, no mentions."""
-    plain = re.sub(r"[\x00-\x1f\x7f]+", " ", text)
-    for mark, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "&#124;"), ("@", "&#64;")):
-        plain = plain.replace(mark, entity)
-    return re.sub(r"([\\`*_\[\]])", r"\\\1", plain)

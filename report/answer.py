@@ -1,0 +1,199 @@
+"""The first line: ship this, or nothing passes, and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..records.estimate import Decision
+from ..records.findings import Finding, GateResult, Outcome
+from ..records.speed import Speed, compare_speeds
+from .cell import counted, ms, points
+from .rows import Row
+
+SHIP, NOTHING, OPEN = "ship", "nothing", "inconclusive"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What to do, in words.
+
+    Args:
+        kind: "ship", "nothing" or "inconclusive".
+        row: name of the row to ship; empty where there is none.
+        line: the sentence that the report begins with.
+        more: what qualifies it: ties, limits by CPU class, what would decide it.
+    """
+
+    kind: str
+    row: str
+    line: str
+    more: tuple[str, ...] = ()
+
+
+def by_records(rows: Sequence[Row], reference: str, margin: float) -> Answer:
+    """By the records' own rules: not worse by more than the margin, and proven faster than the reference."""
+    candidates = [row for row in rows if row.name != reference and not row.is_elsewhere and not row.subject.reason]
+    good = [row for row in candidates if _is(row, Decision.PASS)]
+    proven = [row for row in good if row.speed and row.speed.speed is Speed.FASTER]
+    if not proven:
+        return _none(candidates, good, reference, margin)
+    best = min(proven, key=lambda row: row.timed.latency.p50_s.value if row.timed else 0.0)
+    reason = f"{_faster(best, reference)}, and {_as_accurate(best, margin)}"
+    return Answer(SHIP, best.name, f"Ship {best.name}, because {reason}.", (*_ties(best, proven), *limits(best, rows)))
+
+
+def _is(row: Row, decision: Decision) -> bool:
+    return row.accuracy is not None and row.accuracy.decision is decision
+
+
+def _faster(row: Row, reference: str) -> str:
+    if row.speed is None or row.timed is None:
+        return ""
+    ratio, latency = row.speed.ratio, row.timed.latency.p50_s
+    times = f"{1 / ratio.value:.2f} times as fast as {reference}"
+    return f"it is proven {times} (95 % interval {1 / ratio.high:.2f} to {1 / ratio.low:.2f}; median {ms(latency.value)} ms)"
+
+
+def _as_accurate(row: Row, margin: float) -> str:
+    if row.change is None or row.top_1 is None:
+        return ""
+    seen = f"{points(row.change.value)} points, 95 % interval {points(row.change.low)} to {points(row.change.high)}"
+    return f"not less accurate by {100 * margin:g} point{'s' * (margin != 0.01)} or more (top-1 {_percent(row.top_1.value)}; {seen}; {row.top_1.n:,} photos)"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %"
+
+
+def _ties(best: Row, proven: Sequence[Row]) -> list[str]:
+    """Rows that the best is not proven faster than."""
+    others = [
+        row
+        for row in proven
+        if row.name != best.name and row.timed and best.timed and row.timed.source is best.timed.source
+    ]
+    found = compare_speeds(
+        {row.name: (row.timed.rounds, best.timed.rounds) for row in others if row.timed and best.timed}
+    )
+    level = [name for name, compared in found.items() if compared.speed is not Speed.SLOWER]
+    if level:
+        return [f"Not proven faster than {_list(level)}, which {'passes' if len(level) == 1 else 'pass'} as well."]
+    return (
+        [f"Proven faster than the {counted(len(others), 'other row')} that pass{'es' * (len(others) == 1)}."]
+        if others
+        else []
+    )
+
+
+def limits(best: Row, rows: Sequence[Row]) -> list[str]:
+    """Where the same artifact answers worse: on other CPUs."""
+    found = []
+    for row in rows:
+        if row.is_elsewhere and row.subject.artifact and row.subject.artifact == best.subject.artifact and row.accuracy:
+            words = {
+                Decision.FAIL: "Not on CPUs",
+                Decision.PASS: "It holds on CPUs",
+                Decision.INCONCLUSIVE: "Not proven on CPUs",
+            }
+            seen = f"{points(row.change.value)} points" if row.change else ""
+            found.append(f"{words[row.accuracy.decision]} {row.subject.place}: {seen} there.")
+    return found
+
+
+def _none(candidates: Sequence[Row], good: Sequence[Row], reference: str, margin: float) -> Answer:
+    judged = [row for row in candidates if row.accuracy]
+    if not judged:
+        what = "no record given compares answers to photos with the reference's" if candidates else "no candidate ran"
+        return Answer(
+            OPEN,
+            "",
+            f"INCONCLUSIVE: nothing can be shipped on this evidence, because {what}.",
+            ("`tiffin score ARTIFACTS` records answers.",),
+        )
+    failed = [row for row in judged if _is(row, Decision.FAIL)]
+    parts = [
+        (len(failed), f"proven to lose more than {100 * margin:g} point of top-1"),
+        (len(judged) - len(failed) - len(good), "INCONCLUSIVE in accuracy"),
+        (len(good), f"as accurate but not proven faster than {reference}"),
+    ]
+    told = ", ".join(f"{count} {'is' if count == 1 else 'are'} {words}" for count, words in parts if count)
+    because = f"of {counted(len(judged), 'candidate')} {told}"
+    if len(judged) == 1:
+        because = f"the only candidate is {next(words for count, words in parts if count)}"
+    no_gain = [row for row in good if row.speed and row.speed.speed in (Speed.SLOWER, Speed.SAME)]
+    if len(failed) + len(no_gain) == len(judged):
+        return Answer(NOTHING, "", f"Nothing passes, because {because}.")
+    more = (
+        "More photos or launches can decide it."
+        if any(row.timed for row in judged)
+        else "`tiffin bench` records latencies."
+    )
+    return Answer(OPEN, "", f"INCONCLUSIVE: nothing passes yet, because {because}.", (more,))
+
+
+def by_gate(result: GateResult, rows: Sequence[Row]) -> Answer:
+    """By the gate's findings: the fastest artifact whose every check passes."""
+    held: dict[str, list[Finding]] = {}
+    for finding in result.findings:
+        held.setdefault(finding.artifact, []).append(finding)
+    passing = {name for name, found in held.items() if all(one.outcome is Outcome.PASS for one in found)}
+    if not passing:
+        return _none_of_gate(result, held)
+    ranked = sorted((row for row in rows if row.name in passing), key=_p50)
+    best = ranked[0].name if ranked else sorted(passing)[0]
+    checks = held[best]
+    told = ", ".join(f"{one.check} {_value(one)}" for one in checks[:4] if one.value)
+    line = f"Ship {best}, because it passes {'all ' if len(checks) > 1 else ''}{counted(len(checks), 'check')} of the policy"
+    line += f" ({told})" if told else ""
+    if ranked and ranked[0].timed and len(passing) > 1:
+        line += f" and has the least median latency of the {len(passing)} artifacts that do: {ms(_p50(ranked[0]))} ms"
+    return Answer(SHIP, best, f"{line}.", (*_rest(held, passing), *(limits(ranked[0], rows) if ranked else ())))
+
+
+def _p50(row: Row) -> float:
+    return row.timed.latency.p50_s.value if row.timed else float("inf")
+
+
+def _value(finding: Finding) -> str:
+    scale, unit = {"points": (100, "points"), "share": (100, "%"), "ratio": (1, "×")}.get(
+        finding.unit, (1, finding.unit)
+    )
+    value = f"{finding.value.value * scale + 0.0:.3g}" if finding.value else "–"
+    limit = (
+        f" of at most {finding.limit * scale:.3g}"
+        if finding.limit is not None and not finding.check.startswith("min-")
+        else ""
+    )
+    return f"{value}{limit} {unit}".strip()
+
+
+def _rest(held: dict[str, list[Finding]], passing: set[str]) -> list[str]:
+    counts = Counter(_worst(found).value for name, found in held.items() if name not in passing)
+    words = {"FAIL": "fail", "EXPECTED": "fail as the policy expects", "INCONCLUSIVE": "are INCONCLUSIVE"}
+    told = [f"{count} {words[name]}" for name, count in counts.items()]
+    return [f"Of the other {counted(sum(counts.values()), 'artifact')}: {', '.join(told)}."] if told else []
+
+
+def _worst(found: Sequence[Finding]) -> Outcome:
+    order = (Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.EXPECTED, Outcome.PASS)
+    return min((one.outcome for one in found), key=order.index)
+
+
+def _none_of_gate(result: GateResult, held: dict[str, list[Finding]]) -> Answer:
+    bad = [one for one in result.findings if one.outcome in (Outcome.FAIL, Outcome.EXPECTED)]
+    shown = bad or [one for one in result.findings if one.outcome is Outcome.INCONCLUSIVE]
+    told = "; ".join(f"{one.artifact}, {one.check}: {one.reason}" for one in shown[:3])
+    more = f"; and {len(shown) - 3} more" if len(shown) > 3 else ""
+    failing = {one.artifact for one in bad}
+    if held and failing >= set(held):
+        return Answer(NOTHING, "", f"Nothing passes, because {told}{more}.")
+    if not held:
+        return Answer(OPEN, "", "INCONCLUSIVE: the gate checked nothing.")
+    return Answer(OPEN, "", f"INCONCLUSIVE: nothing passes yet, because {told}{more}.")
+
+
+def _list(names: Sequence[str]) -> str:
+    shown = list(names[:3]) + ([f"{len(names) - 3} more"] if len(names) > 3 else [])
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"

@@ -1,0 +1,149 @@
+"""Photos lost and won in each class against the reference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...records import Predictions
+from ...records.paired import paired_counts
+from ..cell import Cell, counted, minus
+from ..rows import Answered, Row
+from ..story import Story
+from .bars import inner, names, step
+from .chart import ACCENT, BAD, INK, NARROW, Chart, Missing, both, data, spoken
+
+MOST = 20  # classes drawn
+
+
+@dataclass(frozen=True)
+class ClassChange:
+    """Photos of one class: lost (right before, wrong now), won, and in all."""
+
+    label: int
+    lost: int
+    won: int
+    n: int
+
+
+def class_changes(found: Predictions, base: Predictions) -> list[ClassChange]:
+    """Classes with any photo lost or won, most changed first.
+
+    Raises:
+        BadInput: not the same photos and truths, or synthesized images.
+    """
+    paired_counts(found, base)
+    now, before = found.top[:, 0] == found.truth, base.top[:, 0] == base.truth
+    labels, places, n = np.unique(found.truth, return_inverse=True, return_counts=True)
+    lost, won = (np.bincount(places, mask, len(labels)).astype(int) for mask in (before & ~now, now & ~before))
+    changed = [ClassChange(int(labels[i]), int(lost[i]), int(won[i]), int(n[i])) for i in np.flatnonzero(lost + won)]
+    return sorted(changed, key=lambda one: (-(one.lost + one.won), one.won - one.lost, one.label))
+
+
+def focus(story: Story) -> tuple[Row, Answered, Predictions] | None:
+    """The row in focus with both answers to photos, if there are such."""
+    row = story.row(story.focus)
+    if row is None or row.answered is None or row.answered.base is None or row.change is None:
+        return None
+    return row, row.answered, row.answered.base
+
+
+def chart(story: Story) -> Chart | Missing:
+    """Of the row in focus, the classes that changed most."""
+    found = focus(story)
+    if found is None:
+        return Missing(
+            "Class by class", "no row was scored on the reference's photos", "tiffin score REFERENCE ARTIFACT"
+        )
+    row, answered, base = found
+    changed = class_changes(answered.found, base)
+    if not changed:
+        return Missing(
+            "Class by class", f"no photo changed sides between {row.name} and {story.reference}", "nothing to show"
+        )
+    drawn = changed[:MOST]
+    wide, narrow = both("classes", lambda width: _draw(story, drawn, width))
+    traced = answered.source.name, row.key
+    cells = tuple(
+        (
+            Cell(story.label(one.label)),
+            *(
+                Cell(str(count), *traced, how, count, unit="photos")
+                for count, how in (
+                    (one.lost, "right by the reference, wrong now"),
+                    (one.won, "wrong by the reference, right now"),
+                    (one.n, "photos of the class"),
+                )
+            ),
+        )
+        for one in drawn
+    )
+    note = (
+        f"{counted(len(changed) - MOST, 'more class', 'more classes')} changed less and are left out; all are in --json."
+        if len(changed) > MOST
+        else ""
+    )
+    said = [f"{line[0].text}: {line[1].text} lost, {line[2].text} won of {line[3].text}" for line in cells]
+    return Chart(
+        "classes",
+        "Class by class",
+        f"Photos of each class whose answer {row.name} got wrong though {story.reference} got it right (left), and the other way "
+        "round (right). A few photos to both sides are what rounding does to photos near a boundary; a bar to the left alone is "
+        "a class that lost.",
+        spoken("Photos lost and won by class", said),
+        wide,
+        narrow,
+        ("class", "lost", "won", "photos"),
+        cells,
+        note,
+    )
+
+
+def _draw(story: Story, drawn: list[ClassChange], width: int) -> Any:
+    import altair as alt
+
+    # Names of two classes may be equal: the number keeps them apart.
+    titles = [story.label(one.label) for one in drawn]
+    titles = [
+        f"{title} (class {one.label})" if titles.count(title) > 1 else title
+        for title, one in zip(titles, drawn, strict=True)
+    ]
+    values = []
+    for title, one in zip(titles, drawn, strict=True):
+        for count, sign, colour in ((one.lost, -1, BAD), (one.won, 1, ACCENT)):
+            if count:
+                values.append(
+                    {
+                        "row": title,
+                        "x": sign * count,
+                        "text": minus(f"{sign * count:+d}"),
+                        "colour": colour,
+                        "side": sign,
+                    }
+                )
+    reach = max(abs(value["x"]) for value in values)
+    x = alt.X(
+        "x:Q",
+        title="photos lost (−) and won (+)",
+        scale=alt.Scale(domain=[-reach, reach], nice=False),
+        axis=alt.Axis(tickMinStep=1, tickCount=5, format="+d", grid=False),
+    )
+    y = names(width, titles)
+    held = data(values)
+    base = alt.Chart(held).encode(x=x, y=y)
+    drawn_bars = base.mark_bar(height=12, cornerRadiusEnd=2).encode(color=alt.Color("colour:N", scale=None))
+    left = (
+        base.transform_filter("datum.side < 0")
+        .mark_text(align="right", dx=-6)
+        .encode(text="text:N", color=alt.value(INK))
+    )
+    right = (
+        base.transform_filter("datum.side > 0")
+        .mark_text(align="left", dx=6)
+        .encode(text="text:N", color=alt.value(INK))
+    )
+    return alt.layer(drawn_bars, left, right).properties(
+        width=inner(width, 40 if width != NARROW else 24), height=step(width)
+    )

@@ -1,0 +1,241 @@
+"""Latency distributions: the cumulative share of calls, and the medians launch by launch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ...records.latency import launch_medians_s, tail
+from ..cell import Cell, ms, of_estimate
+from ..rows import Row
+from ..story import Story
+from .chart import INK, MOST_ROWS, NARROW, PAPER, SOFT, Chart, Missing, both, data, short, spoken, tone
+from .front import ticks
+
+_LEVELS = np.concatenate([np.linspace(0, 0.9, 46), np.linspace(0.91, 0.99, 17), [0.995, 0.999, 1]])
+_TITLE = "latency, ms (log scale)"
+
+
+def _timed(story: Story) -> list[Row]:
+    return sorted((row for row in story.rows if row.timed), key=lambda row: row.timed.latency.p50_s.value)  # type: ignore[union-attr]
+
+
+def _missing(title: str) -> Missing:
+    return Missing(title, "no row was timed", "tiffin bench ARTIFACTS")
+
+
+def ecdf(story: Story) -> Chart | Missing:
+    """Share of calls that took at most so long."""
+    rows = _timed(story)[:MOST_ROWS]
+    if not rows:
+        return _missing("Calls by latency")
+    wide, narrow = both("ecdf", lambda width: _draw_ecdf(story, rows, width))
+    said = [
+        f"{row.name}: half of the calls within {ms(_at(row, 0.5))} ms, 95 % within {ms(_at(row, 0.95))} ms"
+        for row in rows
+    ]
+    return Chart(
+        "ecdf",
+        "Calls by latency",
+        "For each time, the share of all timed calls that took at most so long (no smoothing, outliers included). A steep "
+        "line is a steady latency; a long shoulder at the top is a tail. Full line: the row to ship; dashed: the reference; "
+        "pale lines: all others.",
+        spoken("Cumulative share of calls", said),
+        wide,
+        narrow,
+        ("row", "calls", "p50, ms", "p95, ms", "p99, ms (99 % bound)"),
+        tuple(_calls(row) for row in rows),
+    )
+
+
+def _at(row: Row, share: float) -> float:
+    assert row.timed is not None
+    return float(np.quantile(row.timed.rounds.all_ns(), share)) / 1e9
+
+
+def _calls(row: Row) -> tuple[Cell, ...]:
+    assert row.timed is not None
+    source, ns = row.timed.source.name, row.timed.rounds.all_ns()
+    shares = [
+        Cell(
+            ms(_at(row, share)),
+            source,
+            row.key,
+            f"quantile {share} of {len(ns)} calls",
+            _at(row, share) * 1e3,
+            unit="ms",
+        )
+        for share in (0.5, 0.95)
+    ]
+    return Cell(row.name), Cell(f"{len(ns):,}", source, row.key, "timed calls", len(ns)), *shares, tail_cell(row)
+
+
+def tail_cell(row: Row) -> Cell:
+    """p99 with its bound, or how many calls it needs."""
+    assert row.timed is not None
+    found = tail(row.timed.rounds.all_ns(), 0.99)
+    traced = row.timed.source.name, row.key
+    if found.value_s is None or found.bound_s is None:
+        return Cell(f"needs {found.needed:,} calls", *traced, f"p99 of {found.n} calls is not told")
+    return Cell(
+        f"{ms(found.value_s)} (≤ {ms(found.bound_s)})",
+        *traced,
+        f"p99 of {found.n} calls, 99 % bound by early stopping",
+        found.value_s * 1e3,
+        high=found.bound_s * 1e3,
+        unit="ms",
+    )
+
+
+def _draw_ecdf(story: Story, rows: Sequence[Row], width: int) -> Any:
+    import altair as alt
+
+    values = []
+    for row in rows:
+        assert row.timed is not None
+        quantiles = np.quantile(row.timed.rounds.all_ns(), _LEVELS) / 1e6
+        values += [
+            {
+                "row": row.name,
+                "x": round(float(x), 4),
+                "y": round(float(level) * 100, 2),
+                "colour": tone(row.name, story.focus, story.reference),
+                "rank": _rank(row, story),
+            }
+            for x, level in zip(quantiles, _LEVELS, strict=True)
+        ]
+    low, high = min(v["x"] for v in values), max(v["x"] for v in values)
+    held = data(values)
+    layers = [
+        alt.Chart(held)
+        .transform_filter(f"datum.rank == {rank}")
+        .mark_line(strokeWidth=line, strokeDash=dash, opacity=opacity)
+        .encode(
+            x=alt.X(
+                "x:Q",
+                title=_TITLE,
+                scale=alt.Scale(type="log", domain=[low, high], nice=False),
+                axis=alt.Axis(values=ticks(low, high), format="~g", grid=False),
+            ),
+            y=alt.Y(
+                "y:Q",
+                title="calls within that time, %",
+                scale=alt.Scale(domain=[0, 100]),
+                axis=alt.Axis(values=[0, 25, 50, 75, 90, 100]),
+            ),
+            detail="row:N",
+            order="y:Q",
+            color=alt.Color("colour:N", scale=None),
+        )
+        for rank, line, dash, opacity in ((0, 1, [1, 0], 0.55), (1, 2, [5, 3], 1), (2, 2.5, [1, 0], 1))
+    ]
+    return alt.layer(*layers).properties(width=width - 58, height=230 if width == NARROW else 280)
+
+
+def _rank(row: Row, story: Story) -> int:
+    return 2 if row.name == story.focus else 1 if row.name == story.reference else 0
+
+
+def strip(story: Story) -> Chart | Missing:
+    """One mark a launch, with the median of them and the 99th percentile of calls."""
+    rows = _timed(story)[:MOST_ROWS]
+    if not rows:
+        return _missing("Launch by launch")
+    wide, narrow = both("strip", lambda width: _draw_strip(story, rows, width))
+    said = [
+        f"{row.name}: {_launches(row)} launches, {ms(row.timed.latency.p50_s.value)} ms" for row in rows if row.timed
+    ]
+    return Chart(
+        "strip",
+        "Launch by launch",
+        "Each tick is one launch of the process: the median of its calls. The dot is the median over launches, with its 95 % "
+        "interval; the open circle is the 99th percentile of all calls, where there are enough of them. Ticks far apart mean that a "
+        "process has a speed of its own, and that one launch proves nothing.",
+        spoken("Medians by launch", said),
+        wide,
+        narrow,
+        ("row", "launches", "p50, ms (95 %)", "least to greatest launch, ms", "p99, ms (99 % bound)"),
+        tuple(_launch_cells(row) for row in rows),
+    )
+
+
+def _launches(row: Row) -> int:
+    return len(set(row.timed.rounds.launches)) if row.timed else 0
+
+
+def _launch_cells(row: Row) -> tuple[Cell, ...]:
+    assert row.timed is not None
+    source, medians = row.timed.source.name, launch_medians_s(row.timed.rounds)
+    span = Cell(
+        f"{ms(medians.min())} to {ms(medians.max())}",
+        source,
+        row.key,
+        "medians of launches",
+        low=float(medians.min()) * 1e3,
+        high=float(medians.max()) * 1e3,
+        unit="ms",
+    )
+    p50 = of_estimate(row.timed.latency.p50_s, 1e3, 2, "ms", (source, row.key, "median over launches"))
+    return Cell(row.name), Cell(str(len(medians)), source, row.key, "launches", len(medians)), p50, span, tail_cell(row)
+
+
+def _draw_strip(story: Story, rows: Sequence[Row], width: int) -> Any:
+    import altair as alt
+
+    room = 34 if width == NARROW else 36
+    marks, middles = [], []
+    for row in rows:
+        assert row.timed is not None
+        p50, p99 = row.timed.latency.p50_s, tail(row.timed.rounds.all_ns(), 0.99).value_s
+        name, colour = short(row.name, room), tone(row.name, story.focus, story.reference)
+        name = f"{row.number} {name}"
+        marks += [{"row": name, "x": float(x) * 1e3} for x in launch_medians_s(row.timed.rounds)]
+        middles.append(
+            {
+                "row": name,
+                "x": p50.value * 1e3,
+                "low": p50.low * 1e3,
+                "high": p50.high * 1e3,
+                "colour": colour,
+                "tail": p99 * 1e3 if p99 else None,
+            }
+        )
+    low = min(mark["x"] for mark in marks)
+    high = max([mark["x"] for mark in marks] + [one["tail"] or 0 for one in middles])
+    axis = {
+        "title": _TITLE,
+        "scale": alt.Scale(type="log", domain=[low / 1.03, high * 1.03], nice=False),
+        "axis": alt.Axis(values=ticks(low / 1.03, high * 1.03), format="~g"),
+    }
+    beside = width != NARROW
+    labels = alt.Axis(domain=False, ticks=False, labelColor=INK, labelLimit=250, grid=False)
+    above = alt.Axis(
+        domain=False,
+        ticks=False,
+        labelColor=INK,
+        labelAlign="left",
+        labelBaseline="bottom",
+        labelOffset=-9,
+        labelPadding=0,
+        labelLimit=300,
+        grid=False,
+        zindex=1,
+    )
+    y = alt.Y("row:N", title=None, sort=[one["row"] for one in middles], axis=labels if beside else above)
+    ticks_ = (
+        alt.Chart(data(marks))
+        .mark_tick(color=SOFT, thickness=1, size=13, opacity=0.8)
+        .encode(x=alt.X("x:Q", **axis), y=y)
+    )
+    base = alt.Chart(data(middles)).encode(color=alt.Color("colour:N", scale=None))
+    interval = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", **axis), x2="high:Q", y=y)
+    dots = base.mark_circle(size=70, opacity=1, stroke=PAPER, strokeWidth=1).encode(x=alt.X("x:Q", **axis), y=y)
+    tails = (
+        base.transform_filter("isValid(datum.tail)")
+        .mark_point(size=40, filled=False, opacity=0.9)
+        .encode(x=alt.X("tail:Q", **axis), y=y)
+    )
+    inner = width - 262 if beside else width - 16
+    return alt.layer(ticks_, interval, dots, tails).properties(width=inner, height=alt.Step(24 if beside else 38))

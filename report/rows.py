@@ -1,0 +1,174 @@
+"""Candidates: each row of the records with what can be said of it against the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ..errors import BadInput
+from ..records import Estimate, Predictions, Rounds, Subject, Verdict
+from ..records.classification import top_k
+from ..records.environment import MACHINE, differing
+from ..records.latency import Latency, summarize
+from ..records.paired import Flips, difference, flips, non_inferior
+from ..records.speed import Comparison, compare_speeds
+from .sources import Source
+
+MARGIN = 0.01  # one point of top-1
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A row's predictions, and the reference's to the same photos in the same record, if it has any."""
+
+    source: Source
+    found: Predictions
+    base: Predictions | None = None
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A row's raw latencies."""
+
+    source: Source
+    rounds: Rounds
+    latency: Latency
+
+
+@dataclass(frozen=True)
+class Row:
+    """One candidate.
+
+    Args:
+        number: from 1, as the charts call it.
+        name: unique in the report; with the file where two records mean different things by one name.
+        key: its name in its records.
+        sources: records that have it, in the order given.
+        top_1: share of photos answered rightly; None on synthesized images.
+        change: top-1 less the reference's, Newcombe's paired interval.
+        accuracy: non-inferiority at the margin asked for.
+        speed: against the reference, measured side by side.
+    """
+
+    number: int
+    name: str
+    key: str
+    subject: Subject
+    sources: tuple[Source, ...]
+    answered: Answered | None = None
+    timed: Timed | None = None
+    top_1: Estimate | None = None
+    change: Estimate | None = None
+    flips: Flips | None = None
+    accuracy: Verdict | None = None
+    speed: Comparison | None = None
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """True if it ran with the machine limited or emulated: what it says is of another CPU."""
+        return self.subject.place != "native" and not self.subject.place.startswith("cores ")
+
+
+def rows_of(sources: Sequence[Source], reference: str | None, margin: float = MARGIN) -> tuple[tuple[Row, ...], str]:
+    """All rows, and the name of the reference among them (empty where there are no rows).
+
+    Raises:
+        BadInput: no row is called so.
+    """
+    rows = _gathered(sources)
+    if reference is not None and reference not in [row.name for row in rows]:
+        raise BadInput(
+            f"no row {reference!r}", f"one of {', '.join(row.name for row in rows)}", "name it by --reference"
+        )
+    base = reference if reference is not None else _reference(rows)
+    key = next((row.key for row in rows if row.name == base), "")
+    judged = [_judged(row, row.name == base, key, margin) for row in rows]
+    speeds = _speeds(judged, key, base)
+    return tuple(replace(row, speed=speeds.get(row.name)) for row in judged), base
+
+
+def _gathered(sources: Sequence[Source]) -> list[Row]:
+    """Subjects of one name, artifact and machine are one row."""
+    held: dict[str, list[tuple[Subject, Source]]] = {}
+    for source in sources:
+        if source.has_rows:
+            for subject in source.record.subjects:
+                held.setdefault(subject.name, []).append((subject, source))
+    rows: list[Row] = []
+    for name, found in held.items():
+        for number, group in enumerate(_alike(found)):
+            shown = name if not number else f"{name} ({group[0][1].name})"
+            subject = next((one for one, _ in group if not one.reason), group[0][0])
+            rows.append(Row(len(rows) + 1, shown, name, subject, tuple(source for _, source in group)))
+    return rows
+
+
+def _alike(found: list[tuple[Subject, Source]]) -> list[list[tuple[Subject, Source]]]:
+    groups: list[list[tuple[Subject, Source]]] = []
+    for subject, source in found:
+        for group in groups:
+            same = group[0][0].artifact == subject.artifact and group[0][0].place == subject.place
+            if same and not differing(group[0][1].record.environment, source.record.environment, MACHINE):
+                group.append((subject, source))
+                break
+        else:
+            groups.append([(subject, source)])
+    return groups
+
+
+def _reference(rows: list[Row]) -> str:
+    """The first fp32 row that was measured here; else the first that was, else the first."""
+    ran = [row for row in rows if not row.subject.reason and not row.is_elsewhere]
+    floats = [row for row in ran if row.subject.precision == "fp32"]
+    return next((row.name for row in (*floats, *ran, *rows)), "")
+
+
+def _judged(row: Row, is_base: bool, base: str, margin: float) -> Row:
+    answered, timed = _answered(row, base), _timed(row)
+    row = replace(row, answered=answered, timed=timed)
+    if answered is None:
+        return row
+    on_photos = answered.found.kind == "photos"
+    row = replace(row, top_1=top_k(answered.found) if on_photos else None)
+    if answered.base is None or is_base:
+        return row
+    row = replace(row, flips=flips(answered.found, answered.base))
+    if not on_photos:
+        return row
+    pair = answered.found, answered.base
+    return replace(row, change=difference(*pair), accuracy=non_inferior(*pair, margin))
+
+
+def _answered(row: Row, base: str) -> Answered | None:
+    """Of its records those where the reference answered the same photos, of these the one with most photos."""
+    found = []
+    for source in row.sources:
+        mine, other = (source.record.predictions.get(name) for name in (row.key, base))
+        if mine is not None and len(mine):
+            usable = other if other is not None and other.photos == mine.photos else None
+            found.append(Answered(source, mine, usable))
+    return max(found, key=lambda one: (one.base is not None, len(one.found)), default=None)
+
+
+def _timed(row: Row) -> Timed | None:
+    for source in row.sources:
+        rounds = source.record.rounds.get(row.key)
+        if rounds is not None and (latency := summarize(rounds)):
+            return Timed(source, rounds, latency)
+    return None
+
+
+def _speeds(rows: list[Row], key: str, base: str) -> dict[str, Comparison]:
+    """Each row against the reference of its own record, corrected together."""
+    pairs = {}
+    for row in rows:
+        if row.timed is None or row.name == base:
+            continue
+        other = row.timed.source.record.rounds.get(key)
+        if other is not None and _alike_paced(row.timed.rounds, other):
+            pairs[row.name] = row.timed.rounds, other
+    return compare_speeds(pairs)
+
+
+def _alike_paced(one: Rounds, other: Rounds) -> bool:
+    return (one.regime, one.batch, one.lanes) == (other.regime, other.batch, other.lanes)

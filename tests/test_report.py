@@ -1,0 +1,338 @@
+"""report/: one page that a browser shows without a network, the same in other forms, and every figure traced."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from tiffin.cli.app import app
+from tiffin.data.overlap import pixel_hash
+from tiffin.errors import BadInput
+from tiffin.records import Predictions, Record, Rounds, Subject, load_record
+from tiffin.records.findings import Finding, GateResult, Outcome
+from tiffin.report.charts import charts
+from tiffin.report.gallery import gallery
+from tiffin.report.markdown import as_markdown
+from tiffin.report.model_card import licences, model_card
+from tiffin.report.page import page
+from tiffin.report.sources import load_sources
+from tiffin.report.story import tell
+from tiffin.report.tables import as_csv, as_json, as_latex
+
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+HOSTILE = ("<script>alert(1)</script>", "🍏 |pipe| `code`", "תפוח عربي", '"quote" & @name\n[x](y)')
+PHOTOS = 1200
+
+
+def answers(lost: int, photos: tuple[str, ...], classes: int = 4) -> Predictions:
+    """Nine tenths right, of which so many are lost."""
+    truth = np.arange(len(photos)) % classes
+    top = np.where(np.arange(len(photos)) % 10 == 9, (truth + 1) % classes, truth)
+    right = np.flatnonzero(top == truth)[:lost]
+    top[right] = (truth[right] + 1) % classes
+    logits = np.zeros((len(photos), classes), np.float32)
+    logits[np.arange(len(photos)), (top + 1) % classes] = 1
+    logits[np.arange(len(photos)), top] = 3
+    return Predictions.from_logits(photos, truth, logits, "photos")
+
+
+def rounds(median_ms: float) -> Rounds:
+    rng = np.random.default_rng(int(100 * median_ms))
+    blocks = tuple((median_ms * 1e6 * np.exp(rng.normal(0, 0.02, 30))).astype(np.int64) for _ in range(24))
+    return Rounds(blocks, tuple(np.repeat(np.arange(8), 3).tolist()), tuple(range(24)))
+
+
+def record(labels: tuple[str, ...] = HOSTILE, photos: tuple[str, ...] | None = None, names: tuple[str, str] = ("fp32", "int8"),
+           lost: int = 3, ms: float = 3.0) -> Record:  # fmt: skip
+    shown = photos or tuple(f"{index:064x}" for index in range(PHOTOS))
+    subjects = tuple(
+        Subject(name, artifact=str(number) * 64, precision=name[:4], size_bytes=(9 - 4 * number) * 10**6,
+                cold_start_s=(0.3, 0.31), peak_bytes=10**8)
+        for number, name in enumerate(names)
+    )  # fmt: skip
+    return Record(
+        "bench", {"cpu": "x", "system": "Linux x86_64", "git_commit": "abc"}, subjects, {"seed": 0},
+        {"name": "set", "kind": "photos", "role": "confirm", "count": len(shown), "labels": labels, "coarse": None},
+        {names[0]: rounds(10.0), names[1]: rounds(ms)},
+        {names[0]: answers(0, shown, len(labels)), names[1]: answers(lost, shown, len(labels))}, created="2026-01-01",
+    )  # fmt: skip
+
+
+def told(folder: Path, made: Record, **more: Any):  # type: ignore[no-untyped-def]
+    return tell(load_sources([made.save(folder / "r.json")]), **more)
+
+
+def in_full(folder: Path, made: Record, **more: Any) -> str:
+    story = told(folder, made, **more)
+    return page(story, *charts(story), gallery(story, 50))
+
+
+# The answer
+
+
+@pytest.mark.parametrize(
+    ("lost", "ms", "words"),
+    [
+        (1, 3.0, "Ship int8, because it is proven"),
+        (60, 3.0, "Nothing passes, because the only candidate is proven to lose"),
+        (12, 3.0, "INCONCLUSIVE: nothing passes yet, because the only candidate is INCONCLUSIVE"),
+        (1, 14.0, "Nothing passes, because the only candidate is as accurate but not proven faster than fp32"),
+    ],
+)
+def test_the_first_line_is_the_answer(lost: int, ms: float, words: str, tmp_path: Path) -> None:
+    story = told(tmp_path, record(lost=lost, ms=ms))
+    assert story.answer.line.startswith(words), story.answer.line
+    text = page(story, *charts(story), gallery(story, 10))
+    assert text.index(story.answer.line.split(",")[0]) < text.index("<table")
+
+
+@pytest.mark.parametrize("outcome", [Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE])
+def test_with_a_gate_the_answer_is_the_gates(outcome: Outcome, tmp_path: Path) -> None:
+    found = Finding("int8", "flips", outcome, "19 % of answers differ", "fp32")
+    code = {Outcome.PASS: 0, Outcome.FAIL: 1, Outcome.INCONCLUSIVE: 3}[outcome]
+    story = told(tmp_path, record(), gate=GateResult(outcome, code, (found,), {"text": "[[rule]] # mine"}))
+    line = story.answer.line
+    assert line.startswith("Ship int8") is (outcome is Outcome.PASS)
+    if outcome is Outcome.INCONCLUSIVE:
+        assert "inconclusive" in (line + " ".join(story.answer.more)).lower() or "decid" in line
+    text = page(story, *charts(story), gallery(story, 5))
+    assert "[[rule]] # mine" in text and "19 % of answers differ" in text
+
+
+# Figures and their sources
+
+
+def test_every_figure_of_the_real_record_is_that_of_the_record(tmp_path: Path) -> None:
+    path = RESULTS / "default.json"
+    story, made = tell(load_sources([path])), load_record(path)
+    body = json.loads(as_json(story, charts(story)[0], None))
+    rows = {row["row"]["text"]: row for row in body["rows"]}
+    assert set(rows) == {row.name for row in made.subjects if not row.reason or row.name in made.predictions}
+    for name, row in rows.items():
+        found = made.predictions[name]
+        assert row["top_1"]["value"] == pytest.approx(100 * float((found.top[:, 0] == found.truth).mean()), abs=0.006)
+        assert row["top_1"]["record"] == "default.json" and row["top_1"]["row"] == name
+        assert row["size"]["value"] == pytest.approx(made.subject(name).size_bytes / 1e6, rel=0.05)
+    read = list(csv.DictReader(io.StringIO(as_csv(story))))
+    assert [row["row"] for row in read] == list(rows)
+    assert float(read[0]["top_1"]) == pytest.approx(rows[read[0]["row"]]["top_1"]["value"])
+    assert as_latex(story).count(r"\\") == len(rows) + 1
+
+
+def test_names_of_others_stay_text_everywhere(tmp_path: Path) -> None:
+    names = ("fp32", "int8 <img src=x onerror=alert(1)> {{ 7 }} \\input{x} =cmd()")
+    story = told(tmp_path, record(names=names))
+    drawn, missing = charts(story)
+    found = gallery(story, 50)
+    html = page(story, drawn, missing, found)
+    assert "<script>alert" not in html and "<img src=x" not in html and "&lt;script&gt;alert(1)" in html
+    md = as_markdown(story, drawn, found)
+    table = next(part for part in md.split("## ") if part.startswith("Candidates"))
+    assert "<" not in table and all(
+        line.count("|") == table.splitlines()[2].count("|") for line in table.splitlines()[2:] if line
+    )
+    assert r"\input{x}" not in as_latex(story)
+    card = model_card(story, licences(story, None, None))
+    assert card.count("not stated") == 2 and "<img" not in card.split("---")[2]
+
+
+def test_markdown_stays_below_its_bound_and_says_what_it_dropped(tmp_path: Path) -> None:
+    story = tell(load_sources([RESULTS / "default.json"]))
+    drawn, found = charts(story)[0], gallery(story, 100)
+    whole = as_markdown(story, drawn, found)
+    assert len(whole.encode()) < 60_000 and "Left out" not in whole
+    small = as_markdown(story, drawn, found, 6_000)
+    assert len(small.encode()) <= 6_000 and "Left out for room" in small and "Candidates" in small
+
+
+def test_the_card_knows_the_shipped_weights_and_takes_what_is_stated() -> None:
+    story = tell(load_sources([RESULTS / "default.json"]))
+    assert "Klasson" in model_card(story, licences(story, None, None))
+    assert "CC-BY-4.0" in model_card(story, licences(story, "CC-BY-4.0", None))
+    assert model_card(story, licences(story, None, None)).startswith("---\nlicense: ")
+
+
+def test_ten_thousand_classes_make_a_page(tmp_path: Path) -> None:
+    labels = tuple(f"class {index}" for index in range(10_000))
+    text = in_full(tmp_path, record(labels=labels))
+    assert len(text.encode()) < 3_000_000
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda path: path.write_text(path.read_text()[:500]), "no record"),
+        (lambda path: path.with_suffix(".npz").write_bytes(b"PK"), "another record"),
+        (lambda path: path.unlink(), "no such record"),
+    ],
+)
+def test_a_record_cut_short_is_one_clear_error(spoil: Any, words: str, tmp_path: Path) -> None:
+    path = record().save(tmp_path / "r.json")
+    spoil(path)
+    with pytest.raises(BadInput, match=words):
+        load_sources([path])
+
+
+def test_an_unknown_reference_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no row 'x'"):
+        told(tmp_path, record(), reference="x")
+
+
+# The gallery
+
+
+@pytest.fixture(scope="module")
+def photo_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four folders of two photos."""
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(8):
+        place = folder / "test" / f"class{number % 4}" / f"{number}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(number).integers(0, 255, (40, 50, 3), np.uint8)).save(place)
+    return folder
+
+
+def test_photos_are_found_by_their_pixels_and_bounded(photo_set: Path, tmp_path: Path) -> None:
+    there = [pixel_hash(path) for path in sorted(photo_set.rglob("*.png"))]
+    made = record(photos=(*there, "f" * 64, *(f"{index:064x}" for index in range(50))), lost=20)
+    path, html = made.save(tmp_path / "r.json"), tmp_path / "r.html"
+    run = CliRunner().invoke(
+        app, ["report", str(path), "--html", str(html), "--data", str(photo_set), "--pictures", "3"]
+    )
+    assert run.exit_code == 0, run.output
+    text = html.read_text()
+    assert text.count("data:image/webp") == 3 and "photo not found in the data" in text and "bound is reached" in text
+    assert "http://" not in re.sub(r'xmlns="[^"]*"', "", text) and "https://" not in text
+
+
+def test_flips_say_who_was_harmed(tmp_path: Path) -> None:
+    story = told(tmp_path, record(lost=5))
+    found = gallery(story, 50)
+    assert len(found.items) == 5 and {flip.kind for item in found.items for flip in item.flips} == {"harmed"}
+    assert found.items[0].flips[0].before[0].score.endswith("%")
+    backwards = told(tmp_path, record(lost=5), reference="int8")
+    assert {flip.kind for item in gallery(backwards, 9).items for flip in item.flips} == {"healed"}
+
+
+# In a browser
+
+browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: `apt-get install chromium`")
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    sync = pytest.importorskip("playwright.sync_api")
+    with sync.sync_playwright() as started:
+        found = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="module")
+def real_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The committed records, with charts of every kind that they hold."""
+    out = tmp_path_factory.mktemp("page") / "report.html"
+    story = tell(load_sources([RESULTS / name for name in ("default.json", "robustness.json", "cpus-openvino.json")]))
+    out.write_text(page(story, *charts(story), gallery(story, 60)), encoding="utf-8")
+    return out
+
+
+def opened(chromium: Any, path: Path, **how: Any) -> tuple[Any, list[str]]:
+    """The page, and all that went wrong: console, errors, requests for anything else."""
+    wrong: list[str] = []
+    shown = chromium.new_page(**how)
+    shown.on("console", lambda said: wrong.append(said.text))
+    shown.on("pageerror", lambda error: wrong.append(str(error)))
+    shown.on("request", lambda asked: None if asked.url.startswith(("file:", "data:")) else wrong.append(asked.url))
+    shown.goto(path.as_uri())
+    return shown, wrong
+
+
+@browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_is_whole_accessible_and_asks_for_nothing(chromium: Any, real_page: Path, scheme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    shown, wrong = opened(chromium, real_page, color_scheme=scheme, viewport={"width": 1100, "height": 900})
+    assert real_page.stat().st_size < 3_000_000
+    found = [one for one in axe.run(shown).response["violations"] if one["impact"] in ("serious", "critical")]
+    assert not found, [(one["id"], one["nodes"][0]["html"][:200]) for one in found]
+    assert shown.locator("section svg:visible").count() >= 7 and wrong == []
+    shown.close()
+
+
+@browser
+def test_charts_hold_the_records_values(chromium: Any, real_page: Path) -> None:
+    shown, _ = opened(chromium, real_page)
+    made = load_record(RESULTS / "default.json")
+    data = shown.locator("#front details table, #accuracy-latency details table").first
+    section = shown.locator("section:has(h2:text('Accuracy against latency'))").first
+    text = section.inner_html() if data.count() == 0 else data.inner_html()
+    for name in ("openvino fp32", "onnxruntime int8 cpu ort"):
+        found = made.predictions[name]
+        assert name in text and f"{100 * float((found.top[:, 0] == found.truth).mean()):.2f}" in text
+    labels = [one.get_attribute("aria-label") or "" for one in shown.locator("[role=img]").all()]
+    assert any("openvino fp32" in label and "89.09" in label for label in labels)
+    shown.close()
+
+
+@browser
+def test_filters_work_and_without_scripts_all_is_listed(chromium: Any, tmp_path: Path) -> None:
+    out = tmp_path / "r.html"
+    labels = ("a", "b", "c", "d")
+    out.write_text(in_full(tmp_path, record(labels=labels, lost=9)), encoding="utf-8")
+    shown, wrong = opened(chromium, out)
+    photos = shown.locator(".photo:visible")
+    assert photos.count() == 9
+    value = shown.locator("select[name=class] option").nth(1).get_attribute("value")
+    shown.select_option("select[name=class]", value)
+    few = photos.count()
+    assert 0 < few < 9 and f"{few} of 9 photos" in shown.locator("#count").inner_text()
+    shown.select_option("select[name=kind]", "harmed")
+    shown.click("#filters button[type=reset]")
+    shown.wait_for_timeout(100)
+    assert photos.count() == 9 and wrong == []
+    plain = chromium.new_context(java_script_enabled=False).new_page()
+    plain.goto(out.as_uri())
+    assert plain.locator(".photo:visible").count() == 9
+    shown.close()
+
+
+@browser
+def test_a_phone_scrolls_one_way_and_paper_takes_it(chromium: Any, real_page: Path) -> None:
+    shown, _ = opened(chromium, real_page, viewport={"width": 360, "height": 740})
+    assert shown.evaluate("document.documentElement.scrollWidth") <= 360
+    shown.emulate_media(media="print")
+    assert shown.locator("h1, .answer").first.is_visible() and shown.locator("#filters:visible").count() == 0
+    assert len(shown.pdf()) > 10_000
+    shown.close()
+
+
+@browser
+def test_hostile_names_run_nothing(chromium: Any, tmp_path: Path) -> None:
+    out = tmp_path / "r.html"
+    out.write_text(in_full(tmp_path, record(names=("fp32", "<img src=x onerror=console.log(1)>"))), encoding="utf-8")
+    shown, wrong = opened(chromium, out)
+    assert wrong == [] and HOSTILE[2] in shown.locator("body").inner_text()
+    shown.close()
+
+
+def test_the_command_writes_every_form(tmp_path: Path) -> None:
+    path = replace(record(), created="2026-02-02").save(tmp_path / "r.json")
+    forms = ("html", "md", "csv", "latex", "json", "card")
+    words = [word for form in forms for word in (f"--{form}", str(tmp_path / f"out.{form}"))]
+    run = CliRunner().invoke(app, ["report", str(path), *words])
+    assert run.exit_code == 0, run.output
+    assert all((tmp_path / f"out.{form}").stat().st_size > 100 for form in forms) and "Ship int8" in run.output
