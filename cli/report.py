@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import BadInput
-from . import options, output, render
+from . import output, render
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from ..data import Dataset

@@ -23,7 +23,6 @@ from .record import Record
 from .rounds import Rounds
 from .speed import ALPHA, THRESHOLD, Comparison, verdict
 
-
 # Their answers are of stages, of spoiled photos or of two versions, not one row's to one set of photos.
 _OTHERWISE = ("explain", "robustness", "side-by-side")
 

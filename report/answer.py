@@ -53,14 +53,17 @@ def _faster(row: Row, reference: str) -> str:
         return ""
     ratio, latency = row.speed.ratio, row.timed.latency.p50_s
     times = f"{1 / ratio.value:.2f} times as fast as {reference}"
-    return f"it is proven {times} (95 % interval {1 / ratio.high:.2f} to {1 / ratio.low:.2f}; median {ms(latency.value)} ms)"
+    interval = f"95 % interval {1 / ratio.high:.2f} to {1 / ratio.low:.2f}"
+    return f"it is proven {times} ({interval}; median {ms(latency.value)} ms)"
 
 
 def _as_accurate(row: Row, margin: float) -> str:
     if row.change is None or row.top_1 is None:
         return ""
     seen = f"{points(row.change.value)} points, 95 % interval {points(row.change.low)} to {points(row.change.high)}"
-    return f"not less accurate by {100 * margin:g} point{'s' * (margin != 0.01)} or more (top-1 {_percent(row.top_1.value)}; {seen}; {row.top_1.n:,} photos)"
+    most = f"{100 * margin:g} point{'s' * (margin != 0.01)}"
+    found = f"top-1 {_percent(row.top_1.value)}; {seen}; {row.top_1.n:,} photos"
+    return f"not less accurate by {most} or more ({found})"
 
 
 def _percent(share: float) -> str:
@@ -145,7 +148,8 @@ def by_gate(result: GateResult, rows: Sequence[Row]) -> Answer:
     best = ranked[0].name if ranked else sorted(passing)[0]
     checks = held[best]
     told = ", ".join(f"{one.check} {_value(one)}" for one in checks[:4] if one.value)
-    line = f"Ship {best}, because it passes {'all ' if len(checks) > 1 else ''}{counted(len(checks), 'check')} of the policy"
+    passed = f"{'all ' if len(checks) > 1 else ''}{counted(len(checks), 'check')}"
+    line = f"Ship {best}, because it passes {passed} of the policy"
     line += f" ({told})" if told else ""
     if ranked and ranked[0].timed and len(passing) > 1:
         line += f" and has the least median latency of the {len(passing)} artifacts that do: {ms(_p50(ranked[0]))} ms"

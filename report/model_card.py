@@ -83,7 +83,8 @@ def _use(story: Story) -> str:
     what = f"Photos of food, one of {len(labels)} classes each" if labels else "Photos of food"
     return (
         f"{what}, as in `{escaped(str(story.data.get('name', 'the scored set')))}`. It answers with one of its classes "
-        "whatever it sees: what is none of them is answered wrongly. Not for allergens or anything else where a wrong answer harms."
+        "whatever it sees: what is none of them is answered wrongly. Not for allergens or "
+        "anything else where a wrong answer harms."
     )
 
 

@@ -29,7 +29,8 @@ def illustrated(
         note = "No pictures: `--data DIR` names the folder of the photos." if found.items else ""
         return with_pictures(found, {}, absent, {}, note)
     paths = _places(dataset, cache)
-    pictures, absent, spent = {}, {}, 0
+    pictures: dict[str, str] = {}
+    absent, spent = {}, 0
     for item in found.items:
         path = paths.get(item.photo)
         if path is None:
@@ -79,6 +80,7 @@ def _note(found: Gallery, pictures: dict[str, str], absent: dict[str, str], most
     parts = [f"{lost:,} photos were not found in the data"] if lost else []
     if lost < len(absent):
         parts.append(
-            f"{len(absent) - lost:,} are listed without a picture, since {most} photos or {most_bytes // 1000:,} kB are the bound"
+            f"{len(absent) - lost:,} are listed without a picture, since {most} photos or "
+            f"{most_bytes // 1000:,} kB are the bound"
         )
     return f"{len(pictures):,} of {len(found.items):,} photos have a picture: {'; '.join(parts)}."

@@ -55,7 +55,10 @@ def rounds(median_ms: float) -> Rounds:
     return Rounds(blocks, tuple(np.repeat(np.arange(8), 3).tolist()), tuple(range(24)))
 
 
-def record(labels: tuple[str, ...] = HOSTILE, photos: tuple[str, ...] | None = None, names: tuple[str, str] = ("fp32", "int8"),
+NAMES = ("fp32", "int8")
+
+
+def record(labels: tuple[str, ...] = HOSTILE, photos: tuple[str, ...] | None = None, names: tuple[str, str] = NAMES,
            lost: int = 3, ms: float = 3.0) -> Record:  # fmt: skip
     shown = photos or tuple(f"{index:064x}" for index in range(PHOTOS))
     subjects = tuple(

@@ -27,7 +27,8 @@ def chart(story: Story) -> Chart | Missing:
     return Chart(
         "budget",
         "Loss budget",
-        "From the checkpoint to the device, each stage against the one before it: photos that were right and are wrong now "
+        "From the checkpoint to the device, each stage against the one before it: photos that "
+        "were right and are wrong now "
         "(left), and the other way round (right). The stage with the longest bar to the left is where to look.",
         spoken("Photos harmed and healed by stage", said),
         wide,
@@ -69,7 +70,7 @@ def _cells(stage: Stage, source: str) -> tuple[Cell, ...]:
 def _draw(stages: Sequence[Stage], width: int) -> Any:
     import altair as alt
 
-    values = []
+    values: list[dict[str, Any]] = []
     for stage in stages:
         for count, sign, colour in ((stage.harmed, -1, BAD), (stage.healed, 1, ACCENT)):
             text = minus(f"{sign * count:+d}") if count else ""

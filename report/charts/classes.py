@@ -81,7 +81,8 @@ def chart(story: Story) -> Chart | Missing:
         for one in drawn
     )
     note = (
-        f"{counted(len(changed) - MOST, 'more class', 'more classes')} changed less and are left out; all are in --json."
+        f"{counted(len(changed) - MOST, 'more class', 'more classes')} changed less and are "
+        f"left out; all are in --json."
         if len(changed) > MOST
         else ""
     )
@@ -89,8 +90,10 @@ def chart(story: Story) -> Chart | Missing:
     return Chart(
         "classes",
         "Class by class",
-        f"Photos of each class whose answer {row.name} got wrong though {story.reference} got it right (left), and the other way "
-        "round (right). A few photos to both sides are what rounding does to photos near a boundary; a bar to the left alone is "
+        f"Photos of each class whose answer {row.name} got wrong though {story.reference} got "
+        f"it right (left), and the other way "
+        "round (right). A few photos to both sides are what rounding does to photos near a "
+        "boundary; a bar to the left alone is "
         "a class that lost.",
         spoken("Photos lost and won by class", said),
         wide,
@@ -110,7 +113,7 @@ def _draw(story: Story, drawn: list[ClassChange], width: int) -> Any:
         f"{title} (class {one.label})" if titles.count(title) > 1 else title
         for title, one in zip(titles, drawn, strict=True)
     ]
-    values = []
+    values: list[dict[str, Any]] = []
     for title, one in zip(titles, drawn, strict=True):
         for count, sign, colour in ((one.lost, -1, BAD), (one.won, 1, ACCENT)):
             if count:

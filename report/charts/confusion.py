@@ -61,14 +61,16 @@ def chart(story: Story) -> Chart | Missing:
     )
     said = [f"{line[0].text}: {line[1].text} before, {line[2].text} now" for line in cells]
     note = (
-        f"{counted(len(pairs) - MOST, 'more pair')} grew by less and {'is' if len(pairs) - MOST == 1 else 'are'} left out."
+        f"{counted(len(pairs) - MOST, 'more pair')} grew by less and "
+        f"{'is' if len(pairs) - MOST == 1 else 'are'} left out."
         if len(pairs) > MOST
         else ""
     )
     return Chart(
         "confusion",
         "Confusions that grew",
-        f"Photos of the class before the arrow that were taken for the one behind it: open circle by {story.reference}, full "
+        f"Photos of the class before the arrow that were taken for the one behind it: open "
+        f"circle by {story.reference}, full "
         f"circle by {row.name}. Pairs that shrank are not drawn.",
         spoken("Confused pairs that grew", said),
         wide,

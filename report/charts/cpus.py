@@ -31,8 +31,10 @@ def chart(story: Story) -> Chart | Missing:
     return Chart(
         "cpus",
         "Classes of CPU",
-        "Share of photos whose answer differs from the reference's on that class of CPU, with its 95 % interval. Accuracy belongs to "
-        "a CPU: int8 sums overflow on some and not on others. Full circle: passes; cross: fails; open circle: not proven.",
+        "Share of photos whose answer differs from the reference's on that class of CPU, with "
+        "its 95 % interval. Accuracy belongs to "
+        "a CPU: int8 sums overflow on some and not on others. Full circle: passes; cross: "
+        "fails; open circle: not proven.",
         spoken("Flips by artifact and class of CPU", said),
         wide,
         narrow,
@@ -49,8 +51,10 @@ def _cells(name: str, body: dict[str, Any], source: Source) -> tuple[Cell, ...]:
         source.name,
         name,
         f"{body['flips']} of {body['n']} photos, 95 % Wilson",
-        *rate,
-        unit="%",
+        rate[0],
+        rate[1],
+        rate[2],
+        "%",
     )
     verdict = Cell(
         body["verdict"],

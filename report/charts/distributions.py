@@ -39,8 +39,10 @@ def ecdf(story: Story) -> Chart | Missing:
     return Chart(
         "ecdf",
         "Calls by latency",
-        "For each time, the share of all timed calls that took at most so long (no smoothing, outliers included). A steep "
-        "line is a steady latency; a long shoulder at the top is a tail. Full line: the row to ship; dashed: the reference; "
+        "For each time, the share of all timed calls that took at most so long (no smoothing, "
+        "outliers included). A steep "
+        "line is a steady latency; a long shoulder at the top is a tail. Full line: the row "
+        "to ship; dashed: the reference; "
         "pale lines: all others.",
         spoken("Cumulative share of calls", said),
         wide,
@@ -92,7 +94,7 @@ def tail_cell(row: Row) -> Cell:
 def _draw_ecdf(story: Story, rows: Sequence[Row], width: int) -> Any:
     import altair as alt
 
-    values = []
+    values: list[dict[str, Any]] = []
     for row in rows:
         assert row.timed is not None
         quantiles = np.quantile(row.timed.rounds.all_ns(), _LEVELS) / 1e6
@@ -150,8 +152,10 @@ def strip(story: Story) -> Chart | Missing:
     return Chart(
         "strip",
         "Launch by launch",
-        "Each tick is one launch of the process: the median of its calls. The dot is the median over launches, with its 95 % "
-        "interval; the open circle is the 99th percentile of all calls, where there are enough of them. Ticks far apart mean that a "
+        "Each tick is one launch of the process: the median of its calls. The dot is the "
+        "median over launches, with its 95 % "
+        "interval; the open circle is the 99th percentile of all calls, where there are "
+        "enough of them. Ticks far apart mean that a "
         "process has a speed of its own, and that one launch proves nothing.",
         spoken("Medians by launch", said),
         wide,
@@ -185,7 +189,8 @@ def _draw_strip(story: Story, rows: Sequence[Row], width: int) -> Any:
     import altair as alt
 
     room = 34 if width == NARROW else 36
-    marks, middles = [], []
+    marks: list[dict[str, Any]] = []
+    middles: list[dict[str, Any]] = []
     for row in rows:
         assert row.timed is not None
         p50, p99 = row.timed.latency.p50_s, tail(row.timed.rounds.all_ns(), 0.99).value_s

@@ -67,7 +67,8 @@ def chart(story: Story) -> Chart | Missing:
     return Chart(
         "footprint",
         "Size, memory and cold start",
-        "Shorter is better. Size is that of the artifact's files; memory is the greatest that the worker process held, the "
+        "Shorter is better. Size is that of the artifact's files; memory is the greatest that "
+        "the worker process held, the "
         "interpreter and the engine included; cold start runs from the start of the process to its first answer.",
         spoken("Size, peak memory and cold start", said),
         wide,

@@ -29,9 +29,11 @@ def chart(story: Story) -> Chart | Missing:
     return Chart(
         "front",
         "Accuracy against latency",
-        "Each mark is a row of the table, by its number: further left is faster, higher is more accurate. Lines through a "
+        "Each mark is a row of the table, by its number: further left is faster, higher is "
+        "more accurate. Lines through a "
         "mark are 95 % intervals: of top-1 over photos, of the median over launches. The stepped line is the Pareto "
-        "front: no row is both faster and more accurate than one on it. Intervals of top-1 overlap widely because they are of "
+        "front: no row is both faster and more accurate than one on it. Intervals of top-1 "
+        "overlap widely because they are of "
         "each row by itself; the table's paired difference is what decides.",
         spoken("Top-1 against median latency", said),
         wide,

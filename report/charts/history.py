@@ -49,7 +49,8 @@ def chart(story: Story) -> Chart | Missing:
     return Chart(
         "history",
         f"{row.name} over commits",
-        "Median latency and top-1 of this row in earlier records, oldest first, with 95 % intervals. Latencies are joined by a line "
+        "Median latency and top-1 of this row in earlier records, oldest first, with 95 % "
+        "intervals. Latencies are joined by a line "
         "only where they were measured on one machine: others are no comparison.",
         spoken("Latency and top-1 over commits", said),
         wide,

@@ -43,7 +43,8 @@ def chart(story: Story) -> Chart | Missing:
     return Chart(
         "robustness",
         "Corrupted photos",
-        f"Top-1 by strength of each corruption; strength 0 is the clean photo. Bars are 95 % intervals of each by itself. A line that "
+        f"Top-1 by strength of each corruption; strength 0 is the clean photo. Bars are 95 % "
+        f"intervals of each by itself. A line that "
         f"falls faster than that of {names[0]} belongs to an artifact with less room for bad photos.",
         spoken("Top-1 under corruption", said),
         wide,
@@ -73,7 +74,7 @@ def _points(source: Source) -> list[tuple[str, int, str, Estimate]]:
 def _draw(story: Story, points: Sequence[tuple[str, int, str, Estimate]], names: Sequence[str], width: int) -> Any:
     import altair as alt
 
-    values = [
+    values: list[dict[str, Any]] = [
         {
             "corruption": kind,
             "strength": strength,

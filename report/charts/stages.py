@@ -51,7 +51,8 @@ def chart(story: Story) -> Chart | Missing:
     return Chart(
         "stages",
         "Photo to label",
-        "Median time of each stage that one photo passes, one after the other; the number is their sum. The full colour is the "
+        "Median time of each stage that one photo passes, one after the other; the number is "
+        "their sum. The full colour is the "
         "model; what is pale is spent before and after it, and no quantization makes it less.",
         spoken("Median of each stage", said),
         wide,
@@ -69,7 +70,8 @@ def _medians(stages: Stages) -> np.ndarray:
 def _draw(found: list[Any], header: list[str], width: int) -> Any:
     import altair as alt
 
-    values, totals = [], []
+    values: list[dict[str, Any]] = []
+    totals: list[dict[str, Any]] = []
     for number, name, _, _, stages in found:
         medians = _medians(stages) * 1e3
         row = f"{number} {name}"
