@@ -11,7 +11,7 @@ export TIFFIN_DATA := $(abspath ../shared/grocery-store)
 endif
 endif
 
-.PHONY: demo test slow lint records student fastest peers cpus tensorrt gpu believe clean
+.PHONY: demo test slow lint records student fastest peers cpus tensorrt gpu believe evidence clean
 
 demo: $(VENV)/installed  ## checkpoint to a table of backends and precisions
 	$(BIN)/tiffin demo --out $(OUT) $(ARGS)
@@ -119,6 +119,25 @@ believe: $(VENV)/installed  ## regenerate the records of docs/believing.md (two 
 	$(BIN)/tiffin loadgen $(BUILT)/openvino-int8-cpu-nncf --official --out out/loadgen/single-stream.json
 	cp out/loadgen/single-stream.json $(RESULTS)/loadgen.json
 	cp out/loadgen/single-stream.npz $(RESULTS)/loadgen.npz
+
+GATE := out/gate
+
+evidence: $(VENV)/installed  ## regenerate the records of docs/gate.md, docs/robustness.md and docs/explain.md (an hour, after `make records`)
+	$(BIN)/tiffin export --out $(GATE)/fp32
+	$(BIN)/tiffin quantize $(GATE)/fp32 --scheme cpu --out $(GATE)/int8
+	$(BIN)/tiffin quantize $(GATE)/fp32 --scheme cpu-vnni --out $(GATE)/int8-full-range
+	$(BIN)/tiffin robustness $(GATE)/fp32 $(GATE)/int8 $(GATE)/int8-full-range --backend openvino --photos 400 \
+	  --out $(GATE)/robustness.json
+	$(BIN)/tiffin robustness $(GATE)/fp32 $(GATE)/int8 --backend openvino --photos 2485 --corruption motion \
+	  --corruption defocus --strength 3 --out $(GATE)/robustness-blur.json
+	for name in robustness robustness-blur; do for ending in json npz; do cp $(GATE)/$$name.$$ending $(RESULTS)/; done; \
+	  $(BIN)/python $(STUDIES)/readme.py docs/robustness.md $(RESULTS)/$$name.json; done
+	$(BIN)/python $(STUDIES)/gate.py $(RESULTS)/default.json $(RESULTS)/gate-simulation.json
+	$(BIN)/python $(STUDIES)/bounds.py $(RESULTS)/gate-bounds.json
+	$(BIN)/python $(STUDIES)/gate.py --table docs/gate.md $(RESULTS)/gate-simulation.json
+	$(BIN)/python $(STUDIES)/bounds.py --table docs/gate.md $(RESULTS)/gate-bounds.json
+	$(BIN)/python $(STUDIES)/sabotage.py $(TIFFIN_DATA) $(RESULTS)/sabotage.json
+	$(BIN)/python $(STUDIES)/sabotage.py --table docs/explain.md $(RESULTS)/sabotage.json
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed; set PYTHON=")'

@@ -19,7 +19,7 @@ def split(record: Record) -> tuple[Record, Record]:
         BadInput: no record of kind "side-by-side".
     """
     if record.kind != "side-by-side":
-        raise BadInput(f"a record of kind {record.kind}", "one that `tiffin check --against` wrote")
+        raise BadInput(f"a record of kind {record.kind}", "one that `tiffin check ARTIFACT --against OLD` wrote")
     return _half(record, False), _half(record, True)
 
 

@@ -32,7 +32,7 @@ def as_markdown(story: Story, charts: Sequence[Chart], gallery: Gallery, most_by
         kept.append(text)
         left -= len(text.encode())
     if dropped:
-        kept.append(f"\nLeft out for room: {', '.join(dropped)}; `tiffin report --html` has them.\n")
+        kept.append(f"\nLeft out for room: {', '.join(dropped)}; the page of `tiffin report RECORD` has them.\n")
     return head + "".join(kept)
 
 

@@ -25,10 +25,10 @@ def announce(result: GateResult, policy: Path) -> list[str]:
     """
     _append("GITHUB_STEP_SUMMARY", as_markdown(result, SUMMARY_BYTES))
     _append("GITHUB_OUTPUT", f"outcome={result.outcome.value}\n")
-    return annotations(result, policy)
+    return annotation_lines(result, policy)
 
 
-def annotations(result: GateResult, policy: Path) -> list[str]:
+def annotation_lines(result: GateResult, policy: Path) -> list[str]:
     """`::error file=…,line=…::…` and its like: ten of a kind, then one line that counts the rest."""
     lines = []
     for outcome, kind in _KINDS.items():

@@ -25,8 +25,9 @@ def as_junit(result: GateResult) -> bytes:
     whole = JUnitXml("tiffin check")
     for name in dict.fromkeys(finding.artifact for finding in result.findings):
         suite = TestSuite(_clean(name))
-        suite.timestamp = result.created or None
-        suite.add_testcases(_case(finding, result) for finding in result.findings if finding.artifact == name)
+        if result.created:
+            suite.timestamp = result.created
+        suite.add_testcases([_case(finding, result) for finding in result.findings if finding.artifact == name])
         whole.add_testsuite(suite)
     whole.update_statistics()
     return bytes(whole.tostring())
