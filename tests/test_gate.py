@@ -680,3 +680,22 @@ def test_wrong_words_are_one_clear_error(
     with pytest.raises(BadInput, match=expected) as caught:
         run(*words)
     assert caught.value.exit_code == 2
+
+
+def test_an_artifact_is_checked_against_its_earlier_version(
+    onnx_artifact: Artifact, photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("now", "earlier"):
+        shutil.copytree(onnx_artifact.folder, tmp_path / name / "model")
+    policy = '[[rule]]\nartifacts = "*"\nflips = 0.5\nlatency-p50 = 9.0\nsize = 1.0\nmemory = 2.0\n'
+    (tmp_path / "p.toml").write_text(policy)
+    words = ["check", "now/model", "--against", "earlier", "--policy", "p.toml", "--data", str(photo_folder),
+             "--launches", "3", "--threads", "1", "--out", "o"]  # fmt: skip
+    code, said = run(*words)
+    assert code == 0 and "4 PASS" in said, said
+    again = run("check", "o/side-by-side.json", "--policy", "p.toml")
+    assert again[0] == 0 and "4 PASS" in again[1]
+    assert {path.name for path in (tmp_path / "o").iterdir()} >= {"gate.json", "junit.xml", "metrics.txt", "summary.md"}

@@ -18,7 +18,7 @@ def announce(result: GateResult, policy: Path) -> list[str]:
     """Append the summary to `$GITHUB_STEP_SUMMARY` and `outcome=…` to `$GITHUB_OUTPUT`, where GitHub names them.
 
     Returns:
-        Lines for stdout: workflow commands that annotate.
+        Lines to print, to stdout or stderr: workflow commands that annotate.
 
     Raises:
         BadInput: a file that GitHub names cannot be written.

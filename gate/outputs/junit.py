@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from ...errors import BadInput
 from ...records.findings import Finding, GateResult, Outcome
@@ -23,12 +24,15 @@ def as_junit(result: GateResult) -> bytes:
     except ModuleNotFoundError as error:
         raise BadInput("junit.xml needs junitparser", "the extra gate", 'run `pip install "tiffin[gate]"`') from error
     whole = JUnitXml("tiffin check")
-    for name in dict.fromkeys(finding.artifact for finding in result.findings):
+    cases: dict[str, list[Any]] = {}
+    for finding in result.findings:
+        cases.setdefault(finding.artifact, []).append(_case(finding, result))
+    for name, own in cases.items():
         suite = TestSuite(_clean(name))
         if result.created:
             suite.timestamp = result.created
-        suite.add_testcases([_case(finding, result) for finding in result.findings if finding.artifact == name])
-        whole.add_testsuite(suite)
+        suite.add_testcases(own)
+        whole.append(suite)  # add_testsuite compares with every suite so far
     whole.update_statistics()
     return bytes(whole.tostring())
 
