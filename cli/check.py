@@ -172,7 +172,6 @@ def _scoring(run: Any, pairs: list[Any], words: _Words, cache: Path) -> Callable
 
     from ..data import find_dataset, sample
     from ..data.prepared import prepare_photos
-    from .measure import relative
 
     host = options.one_preprocess([candidate for pair in pairs for candidate in pair.both])
     dataset = find_dataset(words.data, progress=sys.stderr.isatty())
@@ -181,10 +180,8 @@ def _scoring(run: Any, pairs: list[Any], words: _Words, cache: Path) -> Callable
 
     def answer() -> None:
         drawn = whole if count == len(whole) else sample(whole, count, 0)
-        about = {"name": dataset.name, "kind": dataset.kind, "role": "confirm", "count": len(drawn),
-                 "labels": dataset.labels, "coarse": dataset.coarse,
-                 "files": [relative(photo.path, dataset.root) for photo in drawn]}  # fmt: skip
-        run.answer(prepare_photos(drawn, host, cache, dataset.kind), about, cache, render.TerminalProgress().bar)
+        prepared, about = prepare_photos(drawn, host, cache, dataset.kind), dataset.about("confirm", drawn)
+        run.answer(prepared, about, cache, render.TerminalProgress().bar)
 
     def more() -> bool:
         nonlocal count

@@ -87,11 +87,6 @@ def bench(
     output.finish(record(complete=True), out, as_json, _first_that_ran(run.subjects()))
 
 
-def relative(path: Path, root: Path) -> str:
-    """A photo's name in a record: within its dataset, never a machine's path."""
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
-
-
 def _photos() -> list[Path]:
     """A few of the shipped images, on which photo to label is split."""
     from ..data import synthesized
@@ -145,10 +140,7 @@ def score(
             candidate, prepared, cache, progress.bar(f"scoring {candidate.name}", len(prepared))
         )
         subjects.append(candidate.subject(applied=applied))
-    about = {"name": dataset.name, "kind": dataset.kind, "role": role, "count": len(prepared),
-             "labels": dataset.labels, "coarse": dataset.coarse,
-             "files": [relative(photo.path, dataset.root) for photo in drawn]}  # fmt: skip
-    record = Record("score", machine.environment(), tuple(subjects), {"seed": seed}, about,
+    record = Record("score", machine.environment(), tuple(subjects), {"seed": seed}, dataset.about(role, drawn),
                     predictions=answers, created=machine.utc_now())  # fmt: skip
     output.finish(record, out, as_json, candidates[0].name)
 

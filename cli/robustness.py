@@ -10,7 +10,6 @@ import typer
 
 from ..errors import BadInput
 from . import options, output, render
-from .measure import relative
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from ..records.corruption import Corruption
@@ -58,11 +57,8 @@ def robustness(
         data=dataset.name, role=role, photos=len(drawn), seed=seed, reference=candidates[0].name,
         corruptions=len(chosen), out=out,
     )  # fmt: skip
-    about = {"name": dataset.name, "kind": dataset.kind, "role": role, "count": len(drawn),
-             "labels": dataset.labels, "coarse": dataset.coarse,
-             "files": [relative(photo.path, dataset.root) for photo in drawn]}  # fmt: skip
     spoiling = Spoiling(drawn, dataset.kind, chosen, host, out.parent / "cache")
-    record = measure(candidates, spoiling, about, {"seed": seed}, render.TerminalProgress().bar)
+    record = measure(candidates, spoiling, dataset.about(role, drawn), {"seed": seed}, render.TerminalProgress().bar)
     output.finish(record, out, as_json, candidates[0].name)
 
 

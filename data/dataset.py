@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ..errors import BadDataset, BadInput
 
@@ -72,6 +72,18 @@ class Dataset:
             what = f"{self.name} ({self.root}) has no photos to {name} with"
             raise BadDataset(what, f"photos in the role {name!r}; filled are: {filled}", _LACKING[name])
         return photos
+
+    def about(self, role: str, photos: Sequence[Photo]) -> dict[str, Any]:
+        """What a record's `data` says of photos that were scored; files are named below the root, never by a machine's
+        path.
+        """
+        files = [_below(photo.path, self.root) for photo in photos]
+        return {"name": self.name, "kind": self.kind, "role": role, "count": len(photos), "labels": self.labels,
+                "coarse": self.coarse, "files": files}  # fmt: skip
+
+
+def _below(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
 
 
 def _shuffled(photos: Iterable[Photo], seed: int) -> dict[int, list[Photo]]:

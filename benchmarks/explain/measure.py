@@ -265,10 +265,4 @@ def every(suspect: Suspect) -> Iterator[Hypothesis]:
 
 def about(asked: Asked) -> dict[str, Any]:
     """What photos were answered, as a record of `tiffin score` has it: names of files within the dataset alone."""
-    root = asked.dataset.root
-    files = [
-        photo.path.relative_to(root).as_posix() if photo.path.is_relative_to(root) else photo.path.name
-        for photo in asked.photos
-    ]
-    return {"name": asked.dataset.name, "kind": asked.dataset.kind, "role": asked.role, "count": len(asked.photos),
-            "labels": asked.dataset.labels, "coarse": asked.dataset.coarse, "files": files}  # fmt: skip
+    return asked.dataset.about(asked.role, asked.photos)

@@ -42,6 +42,29 @@ def inner(width: int, after: int = 60) -> int:
     return width - after - (16 if width == NARROW else BESIDE + 16)
 
 
+def sides(values: Sequence[Mapping[str, Any]], width: int, title: str, order: Sequence[str], height: int = 12) -> Any:
+    """Bars to both sides of 0, losses to the left; values have row, x, text, colour and side (-1 or 1)."""
+    import altair as alt
+
+    reach = max((abs(float(value["x"])) for value in values), default=1.0) or 1.0
+    x = alt.X(
+        "x:Q",
+        title=title,
+        scale=alt.Scale(domain=[-reach, reach], nice=False),
+        axis=alt.Axis(tickMinStep=1, tickCount=5, format="+d", grid=False),
+    )
+    base = alt.Chart(data(values)).encode(x=x, y=names(width, order))
+    drawn = base.mark_bar(height=height, cornerRadiusEnd=2).encode(color=alt.Color("colour:N", scale=None))
+    said = [
+        base.transform_filter(f"datum.side == {side}")
+        .mark_text(align=align, dx=6 * side)
+        .encode(text="text:N", color=alt.value(INK))
+        for side, align in ((-1, "right"), (1, "left"))
+    ]
+    after = 44 if width != NARROW else 24
+    return alt.layer(drawn, *said).properties(width=inner(width, after), height=step(width))
+
+
 def bars(values: Sequence[Mapping[str, Any]], width: int, title: str, across: int | None = None) -> Any:
     """Bars from 0 with the value behind each; values have row, x, text and colour."""
     import altair as alt

@@ -8,8 +8,8 @@ from typing import Any
 from ...records.loss_budget import Stage, adds_up, loss_budget
 from ..cell import Cell, minus
 from ..story import Story
-from .bars import inner, names, step
-from .chart import ACCENT, BAD, INK, NARROW, Chart, Missing, both, data, spoken
+from .bars import sides
+from .chart import ACCENT, BAD, Chart, Missing, both, spoken
 
 
 def chart(story: Story) -> Chart | Missing:
@@ -68,32 +68,9 @@ def _cells(stage: Stage, source: str) -> tuple[Cell, ...]:
 
 
 def _draw(stages: Sequence[Stage], width: int) -> Any:
-    import altair as alt
-
     values: list[dict[str, Any]] = []
     for stage in stages:
         for count, sign, colour in ((stage.harmed, -1, BAD), (stage.healed, 1, ACCENT)):
             text = minus(f"{sign * count:+d}") if count else ""
             values.append({"row": stage.name, "x": sign * count, "text": text, "colour": colour, "side": sign})
-    reach = max(1, *(abs(value["x"]) for value in values))
-    x = alt.X(
-        "x:Q",
-        title="photos harmed (−) and healed (+)",
-        scale=alt.Scale(domain=[-reach, reach], nice=False),
-        axis=alt.Axis(tickMinStep=1, tickCount=5, format="+d", grid=False),
-    )
-    base = alt.Chart(data(values)).encode(x=x, y=names(width, [stage.name for stage in stages]))
-    drawn = base.mark_bar(height=14, cornerRadiusEnd=2).encode(color=alt.Color("colour:N", scale=None))
-    left = (
-        base.transform_filter("datum.side < 0")
-        .mark_text(align="right", dx=-6)
-        .encode(text="text:N", color=alt.value(INK))
-    )
-    right = (
-        base.transform_filter("datum.side > 0")
-        .mark_text(align="left", dx=6)
-        .encode(text="text:N", color=alt.value(INK))
-    )
-    return alt.layer(drawn, left, right).properties(
-        width=inner(width, 44 if width != NARROW else 24), height=step(width)
-    )
+    return sides(values, width, "photos harmed (−) and healed (+)", [stage.name for stage in stages], height=14)

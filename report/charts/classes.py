@@ -12,8 +12,8 @@ from ...records.paired import paired_counts
 from ..cell import Cell, counted, minus
 from ..rows import Answered, Row
 from ..story import Story
-from .bars import inner, names, step
-from .chart import ACCENT, BAD, INK, NARROW, Chart, Missing, both, data, spoken
+from .bars import sides
+from .chart import ACCENT, BAD, Chart, Missing, both, spoken
 
 MOST = 20  # classes drawn
 
@@ -105,8 +105,6 @@ def chart(story: Story) -> Chart | Missing:
 
 
 def _draw(story: Story, drawn: list[ClassChange], width: int) -> Any:
-    import altair as alt
-
     # Names of two classes may be equal: the number keeps them apart.
     titles = [story.label(one.label) for one in drawn]
     titles = [
@@ -117,36 +115,6 @@ def _draw(story: Story, drawn: list[ClassChange], width: int) -> Any:
     for title, one in zip(titles, drawn, strict=True):
         for count, sign, colour in ((one.lost, -1, BAD), (one.won, 1, ACCENT)):
             if count:
-                values.append(
-                    {
-                        "row": title,
-                        "x": sign * count,
-                        "text": minus(f"{sign * count:+d}"),
-                        "colour": colour,
-                        "side": sign,
-                    }
-                )
-    reach = max(abs(value["x"]) for value in values)
-    x = alt.X(
-        "x:Q",
-        title="photos lost (−) and won (+)",
-        scale=alt.Scale(domain=[-reach, reach], nice=False),
-        axis=alt.Axis(tickMinStep=1, tickCount=5, format="+d", grid=False),
-    )
-    y = names(width, titles)
-    held = data(values)
-    base = alt.Chart(held).encode(x=x, y=y)
-    drawn_bars = base.mark_bar(height=12, cornerRadiusEnd=2).encode(color=alt.Color("colour:N", scale=None))
-    left = (
-        base.transform_filter("datum.side < 0")
-        .mark_text(align="right", dx=-6)
-        .encode(text="text:N", color=alt.value(INK))
-    )
-    right = (
-        base.transform_filter("datum.side > 0")
-        .mark_text(align="left", dx=6)
-        .encode(text="text:N", color=alt.value(INK))
-    )
-    return alt.layer(drawn_bars, left, right).properties(
-        width=inner(width, 40 if width != NARROW else 24), height=step(width)
-    )
+                text = minus(f"{sign * count:+d}")
+                values.append({"row": title, "x": sign * count, "text": text, "colour": colour, "side": sign})
+    return sides(values, width, "photos lost (−) and won (+)", titles)
