@@ -23,7 +23,7 @@ def divergence(subject: Predictions, reference: Predictions, confidence: float =
     if subject.photos != reference.photos or len(subject) == 0:
         raise BadInput("two subjects that answered different photos, or none", "the same photos in the same order")
     if subject.logits is None or reference.logits is None:
-        raise BadInput("a divergence without logits", "a record of schema 2", "score again")
+        raise BadInput("a divergence without logits", "a record with all logits", "score again")
     found = by_photo(subject.logits, reference.logits)
     mean, n = float(found.mean()), len(found)
     half = NormalDist().inv_cdf((1 + confidence) / 2) * float(found.std(ddof=1)) / math.sqrt(n) if n > 1 else math.inf

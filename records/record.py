@@ -19,7 +19,7 @@ from ..errors import BadInput
 from .predictions import Predictions
 from .rounds import Rounds, Stages
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 def schema_path() -> Path:

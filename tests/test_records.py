@@ -1126,7 +1126,7 @@ def test_any_record_is_valid_and_keeps_its_sensors(tmp_path_factory, regime, col
 
 
 @pytest.mark.parametrize(
-    "change", [{"more": 1}, {"complete": None}, {"arrays_sha256": ""}, {"schema": 3}, {"rounds": 1}]
+    "change", [{"more": 1}, {"complete": None}, {"arrays_sha256": ""}, {"schema": SCHEMA_VERSION + 1}, {"rounds": 1}]
 )
 def test_the_schema_refuses_what_is_no_record(tmp_path: Path, change: dict[str, object]) -> None:
     import jsonschema

@@ -115,5 +115,7 @@ def require_before(question: Question) -> Measured:
         NothingToCompare: there is nothing.
     """
     if question.before is None:
-        raise NothingToCompare("nothing to compare with: it is not in the baseline")
+        raise NothingToCompare(
+            "nothing to compare with: give a --baseline that holds it, or --against, or name a row with `against`"
+        )
     return question.before
