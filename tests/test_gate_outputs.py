@@ -15,6 +15,7 @@ import jsonschema
 import numpy as np
 import pytest
 import yaml
+from junitparser import JUnitXml
 
 from tiffin.errors import BadInput
 from tiffin.gate.outputs import FILES, write_outputs
@@ -73,6 +74,8 @@ def test_junit_has_a_case_for_each_check_and_inconclusive_by_policy(policy: str,
     made = result(finding(), finding(Outcome.INCONCLUSIVE), finding(Outcome.EXPECTED, expected=known),
                   finding(Outcome.PASS, "other"), inconclusive=policy)  # fmt: skip
     cases = list(ET.fromstring(as_junit(made)).iter("testcase"))
+    parsed = JUnitXml.fromstring(as_junit(made))
+    assert (parsed.tests, parsed.failures, parsed.errors + parsed.skipped) == (4, 1, 2)
     tags = [[child.tag for child in case if child.tag != "system-out"] for case in cases]
     assert tags == [["failure"], [tag], ["skipped"], []]
     assert [case.get("classname") for case in cases] == ["int8", "int8", "int8", "other"]
@@ -186,7 +189,7 @@ def test_the_action_fails_on_a_regression_with_summary_and_annotation(project: P
 
 
 @pytest.mark.parametrize("word", ['$(touch hacked)`touch hacked`\'"; touch hacked; "', "--help"])
-@pytest.mark.parametrize("name", ["records", "policy", "baseline", "out", "against"])
+@pytest.mark.parametrize("name", ["records", "policy", "baseline", "out", "against", "photos", "budget-s"])
 def test_an_input_of_the_action_is_never_a_command(project: Path, name: str, word: str) -> None:
     given = {"install": "false", "records": "good one.json", name: word}
     code, said, _ = github(project, **given)
@@ -240,7 +243,11 @@ def test_the_hook_reads_the_policy(project: Path) -> None:
     (project / "tiffin.toml").write_text('[[rule]]\nartifacts = "*"\nflipz = 1\n')
     done = subprocess.run(words, cwd=project, env=env, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2 and "tiffin.toml:3" in done.stderr
-    assert re.search(hook["files"], "models/tiffin.toml") and not hook["pass_filenames"]
+    assert (
+        re.search(hook["files"], "tiffin.toml")
+        and not re.search(hook["files"], "models/tiffin.toml")
+        and not hook["pass_filenames"]
+    )
 
 
 # pytest
