@@ -235,7 +235,7 @@ def test_contention_is_made_and_taken_away(null) -> None:
 
 
 def test_a_sustained_run_is_one_launch_a_candidate_one_after_the_other(null, watched) -> None:
-    options = dataclasses.replace(QUICK, regime="sustained", sustain_s=1.1, target=0.01)
+    options = dataclasses.replace(QUICK, regime="sustained", sustain_s=1.6, target=0.01)
     _, found = measure([null("a"), null("b")], options)
     first, second = found.values()
     assert len(watched.alive) == 2 and set().union(*watched.seen) == set()  # nobody else is there

@@ -290,7 +290,8 @@ def test_the_demo_times_and_scores_all_that_runs(demo: Record) -> None:
     assert {REFERENCE, "onnxruntime fp32", "openvino fp32", "openvino int8 cpu nncf"} <= ran
     assert set(demo.predictions) == ran
     assert set(demo.rounds) == {name for name in ran if "without VNNI" not in name}
-    assert demo.data == {"name": demo.data["name"], "kind": "photos", "role": "confirm", "count": 24, "calibration": 8}
+    said = {"name": demo.data["name"], "kind": "photos", "role": "confirm", "count": 24, "calibration": 8}
+    assert demo.data == {**said, "labels": ("apple", "leek", "milk", "pear"), "coarse": None}
     assert all(len(found) == 24 for found in demo.predictions.values())
 
 
