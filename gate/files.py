@@ -12,6 +12,7 @@ from typing import Any
 from .. import machine
 from ..errors import BadInput
 from ..records import Record
+from ..records.environment import describe, differing
 from ..records.findings import GateResult
 from ..records.record import load_record
 from .baseline import Baseline, load_baseline, require_comparable
@@ -75,7 +76,7 @@ def judge(
     before = baseline.rows(_environment(now)) if baseline is not None else earlier or None
     require_comparable(now, before or {}, other_checkpoint)
     told = dict(about or {})
-    told["notes"] = (*told.get("notes", ()), *_classes(now, before or {}))
+    told["notes"] = (*told.get("notes", ()), *_between(now, before or {}))
     return decide(_shared(policy, records), now, before, today, told)
 
 
@@ -89,9 +90,13 @@ def _environment(now: Mapping[str, Measured]) -> Mapping[str, Any]:
     return next((row.environment for row in now.values()), {})
 
 
-def _classes(now: Mapping[str, Measured], before: Mapping[str, Measured]) -> list[str]:
-    """Across machines answers are compared within a class of CPU, and that is said."""
+def _between(now: Mapping[str, Measured], before: Mapping[str, Measured]) -> list[str]:
+    """What lies between the two: another machine of the same class of CPU, other versions."""
     pairs = [(now[name].environment, then.environment) for name, then in before.items() if name in now]
     across = {cpu_class(one) for one, other in pairs if one.get("cpu") != other.get("cpu")
               and cpu_class(one) == cpu_class(other)}  # fmt: skip
-    return [f"answers are compared across machines of CPU class {name or 'unknown'}" for name in sorted(across)]
+    changed = {describe(differing(other, one, ("versions",))) for one, other in pairs} - {""}
+    return [
+        *(f"answers are compared across machines of CPU class {name or 'unknown'}" for name in sorted(across)),
+        *(f"differs: {words}" for words in sorted(changed)),
+    ]

@@ -699,3 +699,10 @@ def test_an_artifact_is_checked_against_its_earlier_version(
     again = run("check", "o/side-by-side.json", "--policy", "p.toml")
     assert again[0] == 0 and "4 PASS" in again[1]
     assert {path.name for path in (tmp_path / "o").iterdir()} >= {"gate.json", "junit.xml", "metrics.txt", "summary.md"}
+
+
+def test_other_versions_than_the_baselines_are_told() -> None:
+    old, new = ({**HERE, "versions": {"onnxruntime": version}} for version in ("1.31.0", "1.32.0"))
+    known = baseline(record(environment=old, int8={"answers": answers()}))
+    found = judge(rule("flips = 0.1", against=""), {"r": record(environment=new, int8={"answers": answers()})}, known)
+    assert "differs: versions.onnxruntime: 1.31.0 / 1.32.0" in found.notes
