@@ -12,6 +12,7 @@ import typer
 from .. import __version__
 from ..errors import TiffinError
 from . import (
+    baseline,
     build,
     certify,
     check,
@@ -42,7 +43,7 @@ app = typer.Typer(
 )
 _MAKING = (build, quantize, doctor, compile, train, optimize)
 _MEASURING = (measure, robustness, explain, explore, load, certify)
-for commands in (*_MAKING, *_MEASURING, check, decide, report, evidence, device, selftest):
+for commands in (*_MAKING, *_MEASURING, check, baseline, decide, report, evidence, device, selftest):
     commands.register(app)
 
 

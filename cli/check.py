@@ -1,9 +1,10 @@
-"""`tiffin check` and `tiffin baseline`: the gate, on a terminal and in CI."""
+"""`tiffin check`: the gate, on a terminal and in CI."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,14 +21,8 @@ _POLICY = Path("tiffin.toml")
 
 
 def register(app: typer.Typer) -> None:
-    """Add this file's commands."""
+    """Add this file's command."""
     app.command()(check)
-    baseline = typer.Typer(
-        no_args_is_help=True, help="The committed baseline of `tiffin check`.", rich_markup_mode=None
-    )
-    baseline.command()(update)
-    baseline.command(name="show")(show_baseline)
-    app.add_typer(baseline, name="baseline")
 
 
 def check(
@@ -90,8 +85,8 @@ def check(
         result = _of_records([Path(word) for word in subjects], policy, baseline, other_checkpoint)
     else:
         _refuse_baseline(baseline)
-        words = _Words(subjects, against, build, data, photos, launches, threads, budget_s)
-        result = _side_by_side(words, chosen, other_checkpoint, (out or Path("out/check")) / "side-by-side.json")
+        asked = _Asked(subjects, against, build, data, photos, launches, threads, budget_s)
+        result = _side_by_side(asked, chosen, other_checkpoint, (out or Path("out/check")) / "side-by-side.json")
     _tell(result, policy, out, as_json)
     raise typer.Exit(result.exit_code)
 
@@ -108,16 +103,21 @@ def _of_records(records: list[Path], policy: Path, baseline: Path | None, other_
     return judge_files(records, policy, baseline, other_checkpoint)
 
 
-class _Words:
-    """What the user said of a comparison here and now."""
+@dataclass(frozen=True)
+class _Asked:
+    """What the user wants compared here and now."""
 
-    def __init__(self, subjects: list[str], against: str, build: str | None, data: Path | None, photos: int | None,
-                 launches: int, threads: int | None, budget_s: float | None) -> None:  # fmt: skip
-        self.subjects, self.against, self.build, self.data = subjects, against, build, data
-        self.photos, self.launches, self.threads, self.budget_s = photos, launches, threads, budget_s
+    subjects: list[str]
+    against: str
+    build: str | None
+    data: Path | None
+    photos: int | None
+    launches: int
+    threads: int | None
+    budget_s: float | None
 
 
-def _side_by_side(words: _Words, policy: Policy, other_checkpoint: bool, out: Path) -> GateResult:
+def _side_by_side(asked: _Asked, policy: Policy, other_checkpoint: bool, out: Path) -> GateResult:
     """Old and new in turns; the record is kept, so that the verdict can be had again from it."""
     from dataclasses import replace
 
@@ -128,29 +128,29 @@ def _side_by_side(words: _Words, policy: Policy, other_checkpoint: bool, out: Pa
     from ..gate.looks import judge_in_looks, looks_of
     from ..gate.side_by_side import Pair, SideBySide
 
-    now = options.candidates(words.subjects, None, words.threads, None)
-    policy = replace(policy, budget_s=words.budget_s or policy.budget_s)
+    now = options.candidates(asked.subjects, None, asked.threads, None)
+    policy = replace(policy, budget_s=asked.budget_s or policy.budget_s)
     output.make_parent(out)
-    render.echo_options(against=words.against, launches=words.launches, photos=words.photos or "all",
+    render.echo_options(against=asked.against, launches=asked.launches, photos=asked.photos or "all",
                         inconclusive=policy.inconclusive, budget_s=policy.budget_s, out=out)  # fmt: skip
-    folders = [Path(word.partition("@")[0]) for word in words.subjects]
-    with earlier(folders, words.against, words.build) as before:
+    folders = [Path(word.partition("@")[0]) for word in asked.subjects]
+    with earlier(folders, asked.against, asked.build) as before:
         olds = [f"{folder}@{row.run.backend}" for folder, row in zip(before, now, strict=True) if row.run]
         pairs = [Pair(new, old) for new, old in
-                 zip(now, options.candidates(olds, None, words.threads, None), strict=True)]  # fmt: skip
+                 zip(now, options.candidates(olds, None, asked.threads, None), strict=True)]  # fmt: skip
         progress = render.TerminalProgress()
-        timing = RoundOptions(launches=words.launches, target=None)
+        timing = RoundOptions(launches=asked.launches, target=None)
         run = SideBySide(pairs, timing, progress.timing, looks_of(policy))
         if _wants(policy, timed=True):
             run.time()
             progress.timed()
-        more = _scoring(run, pairs, words, out.parent / "cache") if _wants(policy, timed=False) else _nothing_more
+        more = _scoring(run, pairs, asked, out.parent / "cache") if _wants(policy, timed=False) else _nothing_more
         result, record = judge_in_looks(
             policy, run, lambda record: judge(policy, {out.name: record}, None, other_checkpoint), more
         )
     output.save(record, out)
     render.say(f"record: {out} (judge it again: tiffin check {out})")
-    return replace(result, records=(described(out),), baseline={"against": words.against}, created=machine.utc_now())
+    return replace(result, records=(described(out),), baseline={"against": asked.against}, created=machine.utc_now())
 
 
 def _wants(policy: Policy, timed: bool) -> bool:
@@ -166,7 +166,7 @@ def _nothing_more() -> bool:
     return False
 
 
-def _scoring(run: Any, pairs: list[Any], words: _Words, cache: Path) -> Callable[[], bool]:
+def _scoring(run: Any, pairs: list[Any], asked: _Asked, cache: Path) -> Callable[[], bool]:
     """Score the first photos now; the function that comes back scores twice as many each time, while there are more."""
     import sys
 
@@ -174,9 +174,9 @@ def _scoring(run: Any, pairs: list[Any], words: _Words, cache: Path) -> Callable
     from ..data.prepared import prepare_photos
 
     host = options.one_preprocess([candidate for pair in pairs for candidate in pair.both])
-    dataset = find_dataset(words.data, progress=sys.stderr.isatty())
+    dataset = find_dataset(asked.data, progress=sys.stderr.isatty())
     whole = dataset.role("confirm")
-    count = min(words.photos or len(whole), len(whole))
+    count = min(asked.photos or len(whole), len(whole))
 
     def answer() -> None:
         drawn = whole if count == len(whole) else sample(whole, count, 0)
@@ -253,78 +253,3 @@ def _plan(
     if wishes[0].launches:
         notes.append(f"latency: {wishes[0].launches} launches find a change of 2 % at this spread in 4 of 5 runs")
     render.show("\n" + render.Table(header, rows).text() + "\n\n" + render.wrapped(notes))
-
-
-def update(
-    records: Annotated[list[Path], typer.Argument(help="Records: bench, score or demo.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Baseline to write or renew.")] = Path("baseline.json"),
-    only: Annotated[list[str] | None, typer.Option(help="Globs of the rows to keep. Default: all.")] = None,
-    new: Annotated[bool, typer.Option("--new", help="Begin anew: other checkpoint, labels or photos.")] = False,
-) -> None:
-    """Write a baseline from records, and show what it changes. Entries of other machines stay."""
-    from fnmatch import fnmatchcase
-
-    from .. import machine
-    from ..gate.baseline import SMALL_BYTES, Baseline, load_baseline, require_comparable, to_json, updated
-    from ..gate.measured import rows_of
-    from ..records.record import load_record
-
-    rows, _ = rows_of({str(path): load_record(path) for path in records})
-    kept = [row for name, row in rows.items() if not only or any(fnmatchcase(name, glob) for glob in only)]
-    if not any(not row.reason for row in kept):
-        raise BadInput("no row to keep", f"globs that match one of: {', '.join(rows) or 'none'}")
-    old = load_baseline(out) if out.exists() and not new else Baseline()
-    known = old.rows(kept[0].environment)
-    require_comparable({row.name: row for row in kept}, known, other_checkpoint=False)
-    text = to_json(updated(old, kept, machine.utc_now(), machine.git_commit() or ""))
-    output.save_text(text, out)
-    render.show(changes(known, {row.name: row for row in kept if not row.reason}))
-    size = len(text.encode())
-    large = f", above {SMALL_BYTES // 1000} kB: keep fewer rows with --only" if size > SMALL_BYTES else ""
-    render.say(f"wrote {out} ({size / 1000:.0f} kB{large})")
-    render.next_command(f"tiffin check RECORD --baseline {out}")
-
-
-def changes(old: Any, new: Any) -> str:
-    """Rows of the old baseline and of the new side by side."""
-    rows = []
-    for name in {**old, **new}:
-        one, other = old.get(name), new.get(name)
-        word = "new" if one is None else "kept" if other is None or one.artifact == other.artifact else "changed"
-        rows.append([name, word, _top_1(one), _top_1(other), _p50(one), _p50(other)])
-    header = ("row", "", "top-1 was", "is", "p50 was", "is")
-    return "\n" + render.Table(header, rows, left=2).text()
-
-
-def _top_1(row: Any) -> str:
-    found = row.answers if row is not None else None
-    return f"{100 * float((found.top[:, 0] == found.truth).mean()):.2f} %" if found is not None else ""
-
-
-def _p50(row: Any) -> str:
-    import statistics
-
-    timing = row.timing if row is not None else None
-    return f"{1e3 * statistics.median(timing.p50_s.values()):.3g} ms" if timing is not None else ""
-
-
-def show_baseline(path: Annotated[Path, typer.Argument(help="A baseline.")] = Path("baseline.json")) -> None:
-    """What a baseline holds."""
-    from ..gate.baseline import fingerprint, load_baseline
-    from ..gate.measured import cpu_class
-
-    found = load_baseline(path)
-    rows = [
-        [
-            row.name,
-            row.artifact[:12],
-            fingerprint(row.environment)[:8],
-            cpu_class(row.environment),
-            _top_1(row),
-            _p50(row),
-        ]
-        for row in found.entries
-    ]
-    header = ("row", "artifact", "machine", "class", "top-1", "p50")
-    commit = f", commit {found.commit[:12]}" if found.commit else ""
-    render.show("\n" + render.Table(header, rows, left=4).text() + f"\n\nmade {found.created}{commit}")
