@@ -194,6 +194,52 @@ def test_an_unknown_reference_is_refused(tmp_path: Path) -> None:
         told(tmp_path, record(), reference="x")
 
 
+def drawn(story: Any) -> dict[str, Any]:
+    return {one.key: one for one in charts(story)[0]}
+
+
+def test_latencies_of_two_machines_are_not_drawn_together(tmp_path: Path) -> None:
+    here = record()
+    there = replace(record(names=("fp32 there", "int8 there"), ms=1.0), environment={**here.environment, "cpu": "y"})
+    paths = [here.save(tmp_path / "here.json"), there.save(tmp_path / "there.json")]
+    story = tell(load_sources(paths), reference="fp32")
+    found = drawn(story)
+    for key in ("front", "ecdf", "strip", "footprint"):
+        assert [row[0].text for row in found[key].rows if "there" in row[0].text] == [], key
+        assert "2 rows of another machine (there.json)" in found[key].note, key
+    same = replace(there, environment=here.environment)
+    story = tell(load_sources([paths[0], same.save(tmp_path / "same.json")]), reference="fp32")
+    assert len(drawn(story)["strip"].rows) == 4 and drawn(story)["strip"].note == ""
+
+
+def test_a_loss_budget_and_a_history_are_drawn_where_there_are_such(tmp_path: Path) -> None:
+    photos = tuple(f"{index:064x}" for index in range(PHOTOS))
+    names = ("checkpoint", "int8, in float", "int8 on engine")
+    kept = {name: answers(lost, photos) for name, lost in zip(names, (0, 2, 9), strict=True)}
+    explain = Record("explain", {}, tuple(Subject(name) for name in names), predictions=kept)
+    folder = tmp_path / "earlier"
+    for day, ms in (("01", 3.5), ("02", 3.2)):
+        replace(record(ms=ms), created=f"2026-01-{day}").save(folder / f"{day}.json")
+    (folder / "gate.json").write_text("{}")
+    paths = [record().save(tmp_path / "r.json"), explain.save(tmp_path / "explain.json")]
+    story = tell(load_sources(paths), history=folder)
+    found = drawn(story)
+    harmed = {row[0].text: (row[2].value, row[3].value) for row in found["budget"].rows}
+    assert harmed == {"checkpoint": (0, 0), "int8, in float": (2, 0), "int8 on engine": (7, 0)}
+    assert [row[0].text for row in found["history"].rows] == ["2026-01-01", "2026-01-02"]
+    assert found["history"].rows[0][2].value == pytest.approx(3.5, rel=0.05) and "gate.json" in found["history"].note
+    stages = {flip.stage for item in gallery(story, 50).items for flip in item.flips}
+    assert stages == {"", "int8, in float", "int8 on engine"}
+
+
+def test_a_chart_without_data_names_the_command_that_brings_it(tmp_path: Path) -> None:
+    missing = {one.title: one.command for one in charts(told(tmp_path, record()))[1]}
+    assert missing["Loss budget"].startswith("tiffin explain") and missing["Classes of CPU"].startswith(
+        "tiffin certify"
+    )
+    assert missing["Corrupted photos"].startswith("tiffin robustness") and "--history" in missing["Over commits"]
+
+
 # The gallery
 
 

@@ -46,7 +46,8 @@ def sides(values: Sequence[Mapping[str, Any]], width: int, title: str, order: Se
     """Bars to both sides of 0, losses to the left; values have row, x, text, colour and side (-1 or 1)."""
     import altair as alt
 
-    reach = max((abs(float(value["x"])) for value in values), default=1.0) or 1.0
+    # Room for the words at the bars' ends, which would run into the names.
+    reach = 1.12 * (max((abs(float(value["x"])) for value in values), default=1.0) or 1.0)
     x = alt.X(
         "x:Q",
         title=title,

@@ -90,7 +90,6 @@ def svg(chart: Any, prefix: str) -> str:
             labelFontSize=12,
             titleFontSize=12,
             titleFontWeight="normal",
-            symbolStrokeColor=QUIET,
         )
         .configure_concat(spacing=28)
     )

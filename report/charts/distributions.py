@@ -13,13 +13,18 @@ from ..rows import Row
 from ..story import Story
 from .chart import INK, MOST_ROWS, NARROW, PAPER, SOFT, Chart, Missing, both, data, short, spoken, tone
 from .front import ticks
+from .machine import one_machine
 
 _LEVELS = np.concatenate([np.linspace(0, 0.9, 46), np.linspace(0.91, 0.99, 17), [0.995, 0.999, 1]])
 _TITLE = "latency, ms (log scale)"
 
 
-def _timed(story: Story) -> list[Row]:
-    return sorted((row for row in story.rows if row.timed), key=lambda row: row.timed.latency.p50_s.value)  # type: ignore[union-attr]
+def _timed(story: Story) -> tuple[list[Row], str]:
+    """Rows of one machine, fastest first, and what is left out."""
+    rows, elsewhere = one_machine(story, [row for row in story.rows if row.timed])
+    rows.sort(key=lambda row: row.timed.latency.p50_s.value if row.timed else 0.0)
+    more = f"{len(rows) - MOST_ROWS} slower rows are left out." if len(rows) > MOST_ROWS else ""
+    return rows[:MOST_ROWS], " ".join(part for part in (more, elsewhere) if part)
 
 
 def _missing(title: str) -> Missing:
@@ -28,7 +33,7 @@ def _missing(title: str) -> Missing:
 
 def ecdf(story: Story) -> Chart | Missing:
     """Share of calls that took at most so long."""
-    rows = _timed(story)[:MOST_ROWS]
+    rows, note = _timed(story)
     if not rows:
         return _missing("Calls by latency")
     wide, narrow = both("ecdf", lambda width: _draw_ecdf(story, rows, width))
@@ -49,6 +54,7 @@ def ecdf(story: Story) -> Chart | Missing:
         narrow,
         ("row", "calls", "p50, ms", "p95, ms", "p99, ms (99 % bound)"),
         tuple(_calls(row) for row in rows),
+        note,
     )
 
 
@@ -142,7 +148,7 @@ def _rank(row: Row, story: Story) -> int:
 
 def strip(story: Story) -> Chart | Missing:
     """One mark a launch, with the median of them and the 99th percentile of calls."""
-    rows = _timed(story)[:MOST_ROWS]
+    rows, note = _timed(story)
     if not rows:
         return _missing("Launch by launch")
     wide, narrow = both("strip", lambda width: _draw_strip(story, rows, width))
@@ -162,6 +168,7 @@ def strip(story: Story) -> Chart | Missing:
         narrow,
         ("row", "launches", "p50, ms (95 %)", "least to greatest launch, ms", "p99, ms (99 % bound)"),
         tuple(_launch_cells(row) for row in rows),
+        note,
     )
 
 

@@ -13,6 +13,7 @@ from ..rows import Row
 from ..story import Story
 from .bars import bars, inner
 from .chart import MOST_ROWS, NARROW, Chart, Missing, both, short, spoken, tone
+from .machine import one_machine
 
 
 class Measure(NamedTuple):
@@ -57,6 +58,7 @@ def chart(story: Story) -> Chart | Missing:
     rows = [row for row in story.rows if not row.is_elsewhere and any(one.value(row.subject) for one in MEASURES[1:])]
     if not rows:
         return Missing("Size, memory and cold start", "no row was run by itself", "tiffin bench ARTIFACTS")
+    rows, elsewhere = one_machine(story, rows)
     rows = sorted(rows, key=lambda row: row.subject.size_bytes)[:MOST_ROWS]
     wide, narrow = both("footprint", lambda width: _draw(story, rows, width))
     cells = tuple((Cell(row.name), *(cell(row, one) for one in MEASURES)) for row in rows)
@@ -75,6 +77,7 @@ def chart(story: Story) -> Chart | Missing:
         narrow,
         ("row", *(one.title for one in MEASURES)),
         cells,
+        elsewhere,
     )
 
 
@@ -95,7 +98,9 @@ def _draw(story: Story, rows: list[Row], width: int) -> Any:
             for row in rows
             if (value := measure.value(row.subject)) is not None
         ]
-        panel = bars(values, width, measure.title, across).properties(title=measure.title)
+        panel = bars(values, width, measure.title, across).properties(
+            title=alt.TitleParams(measure.title, frame="group")
+        )
         panels.append(panel if narrow or not place else _unnamed(panel))
     return alt.vconcat(*panels) if narrow else alt.hconcat(*panels, spacing=44)
 

@@ -9,22 +9,25 @@ from ..cell import Cell, ms, of_estimate
 from ..rows import Row
 from ..story import Story
 from .chart import INK, NARROW, PAPER, QUIET, Chart, Missing, both, data, spoken, tone
+from .machine import one_machine
 from .places import places
 
 
 def chart(story: Story) -> Chart | Missing:
     """Rows that are both timed and scored."""
-    rows = [row for row in story.rows if row.timed and row.top_1 and not row.is_elsewhere]
+    held = [row for row in story.rows if row.timed and row.top_1 and not row.is_elsewhere]
+    rows, elsewhere = one_machine(story, held)
     if len(rows) < 2:
         return Missing(
             "Accuracy against latency",
             "no two rows are both timed and scored on photos",
-            "tiffin demo, or bench and score of the same artifacts",
+            "tiffin demo",
         )
     front = pareto(rows)
     wide, narrow = both("front", lambda width: _draw(story, rows, front, width))
     left_out = len([row for row in story.rows if row.subject.reason or row.is_elsewhere or not row.timed])
     note = f"{left_out} rows that were not timed or not scored here are not in the picture." if left_out else ""
+    note = " ".join(part for part in (note, elsewhere) if part)
     said = [f"{row.number} {row.name}: {ms(_x(row))} ms, top-1 {100 * _y(row):.2f} %" for row in rows]
     return Chart(
         "front",

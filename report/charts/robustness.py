@@ -11,7 +11,7 @@ from ...records.corruption import blocks
 from ..cell import Cell, of_estimate
 from ..sources import Source
 from ..story import Story
-from .chart import ACCENT, INK, NARROW, QUIET, SOFT, Chart, Missing, both, data, spoken
+from .chart import ACCENT, INK, NARROW, SOFT, Chart, Missing, both, data, spoken
 
 _DASHES = ([1, 0], [5, 3], [2, 2], [8, 3, 2, 3])
 
@@ -88,16 +88,8 @@ def _draw(story: Story, points: Sequence[tuple[str, int, str, Estimate]], names:
     held, kinds = data(values), list(dict.fromkeys(kind for kind, *_ in points))
     columns = 2 if width == NARROW else 4
     low, high = min(value["low"] for value in values), max(value["high"] for value in values)
-    colours = [
-        INK
-        if name == names[0]
-        else ACCENT
-        if name == story.focus or len(names) == 2
-        else SOFT
-        if len(names) > 4
-        else QUIET
-        for name in names
-    ]
+    accented = story.focus if story.focus in names[1:] else names[min(1, len(names) - 1)]
+    colours = [INK if name == names[0] else ACCENT if name == accented else SOFT for name in names]
     dashes = [_DASHES[place % len(_DASHES)] for place in range(len(names))]
     legend = alt.Legend(
         title=None, orient="top", columns=1 if width == NARROW else 2, labelLimit=300, symbolStrokeWidth=2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from ..story import Story
 from .bars import inner, names, step
 from .chart import ACCENT, INK, MOST_ROWS, Chart, Missing, both, data, spoken
 
-_SHADES = (0.22, 0.42, 1.0, 0.62, 0.8, 0.32)
+_PALE = tuple(f"var(--pale-{number})" for number in range(1, 5))  # the page mixes them from its accent
 
 
 def chart(story: Story) -> Chart | Missing:
@@ -80,10 +81,8 @@ def _draw(found: list[Any], header: list[str], width: int) -> Any:
             for stage, x in zip(stages.names, medians, strict=True)
         ]
         totals.append({"row": row, "x": float(medians.sum()), "text": f"{ms(medians.sum() / 1e3)} ms"})
-    shades = [_SHADES[place % len(_SHADES)] for place in range(len(header))]
-    if "inference" in header:
-        others = iter([0.2, 0.45, 0.68, 0.32, 0.56])
-        shades = [1.0 if stage == "inference" else next(others) for stage in header]
+    others = itertools.cycle(_PALE)
+    shades = [ACCENT if stage == "inference" else next(others) for stage in header]
     y = names(width, [one["row"] for one in totals])
     most = max(one["x"] for one in totals)
     x = alt.X(
@@ -96,19 +95,18 @@ def _draw(found: list[Any], header: list[str], width: int) -> Any:
     legend = alt.Legend(
         title=None,
         orient="top",
-        symbolFillColor=ACCENT,
         symbolStrokeWidth=0,
         symbolType="square",
         columns=2 if width < 400 else 0,
     )
     drawn = (
         alt.Chart(data(values))
-        .mark_bar(height=12, color=ACCENT)
+        .mark_bar(height=12)
         .encode(
             y=y,
             x=x,
             order="place:Q",
-            opacity=alt.Opacity("stage:N", scale=alt.Scale(domain=header, range=shades), legend=legend),
+            color=alt.Color("stage:N", scale=alt.Scale(domain=header, range=shades), legend=legend),
         )
     )
     said = (
