@@ -12,7 +12,7 @@ import contextlib
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from ..data.prepared import PreparedPhotos
 from ..errors import BadArtifact, BadInput, Overlap, TiffinError
 from ..records import Predictions
 from ..records.certification import Evidence, figures, same_bits, write_certificate
+from ..records.predictions import joined
 from .accuracy import score
 from .candidate import Candidate
 from .emulation.cpus import cpu_named
@@ -255,7 +256,7 @@ class Certifier:
         parts = [first]
         if len(self._rest):
             parts.append(self._answer(target, subset(self.photos, self._rest, self._cache))[0])
-        evidence = Evidence.of(_joined(parts), _rows(self.reference, rows))
+        evidence = Evidence.of(joined(parts), _rows(self.reference, rows))
         if len(rows) == len(self.photos):
             return WHOLE, evidence, applied
         close = closest(native, rows, self.options.alarm_photos)
@@ -315,10 +316,3 @@ def closest(answers: Predictions, outside: np.ndarray, count: int) -> np.ndarray
 def _rows(found: Predictions, rows: np.ndarray) -> Predictions:
     photos = tuple(found.photos[row] for row in rows)
     return Predictions(photos, found.truth[rows], found.top[rows], found.scores[rows], found.kind)
-
-
-def _joined(parts: Sequence[Predictions]) -> Predictions:
-    arrays = ((part.truth, part.top, part.scores) for part in parts)
-    truth, top, scores = (np.concatenate(each) for each in zip(*arrays, strict=True))
-    photos = tuple(photo for part in parts for photo in part.photos)
-    return Predictions(photos, truth, top, scores, parts[0].kind)

@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from .. import machine
 from ..artifact import Preprocess
 from ..data import Photo
@@ -18,6 +16,7 @@ from ..data.prepared import PreparedPhotos, prepare_photos
 from ..errors import BadInput
 from ..records import Predictions, Record, Subject
 from ..records.corruption import Corruption
+from ..records.predictions import joined
 from .accuracy import score
 from .candidate import Candidate
 
@@ -76,7 +75,7 @@ def measure(
         tuple(_subject(candidate, applied) for candidate in candidates),
         options,
         {**about, "corruptions": _blocks(asked)},
-        predictions={name: _joined(parts) for name, parts in answers.items()},
+        predictions={name: joined(parts) for name, parts in answers.items()},
         created=machine.utc_now(),
     )
 
@@ -108,14 +107,6 @@ def _blocks(asked: Spoiling) -> list[dict[str, Any]]:
          "parameter": parameter_of(one)}
         for index, one in enumerate(ordered)
     ]  # fmt: skip
-
-
-def _joined(parts: Sequence[Predictions]) -> Predictions:
-    photos = tuple(photo for part in parts for photo in part.photos)
-    truth, top, scores = (
-        np.concatenate([getattr(part, name) for part in parts]) for name in ("truth", "top", "scores")
-    )
-    return Predictions(photos, truth, top, scores, parts[0].kind)
 
 
 def _subject(candidate: Candidate, applied: dict[str, Any]) -> Subject:

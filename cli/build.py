@@ -22,13 +22,15 @@ def register(app: typer.Typer) -> None:
     app.command()(synthesize)
 
 
-def need_build(packages: tuple[str, ...] = _BUILD) -> None:
-    """One clear error where the workstation's packages are missing."""
+def need_build(packages: tuple[str, ...] = _BUILD, extra: str = "build") -> None:
+    """One clear error where the packages of an extra, the workstation's if none is named, are missing."""
     from importlib.util import find_spec
 
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
-        raise EngineMissing(f"{', '.join(missing)} not installed", "the build extra", 'pip install "tiffin[build]"')
+        raise EngineMissing(
+            f"{', '.join(missing)} not installed", f"the {extra} extra", f'pip install "tiffin[{extra}]"'
+        )
 
 
 def export(

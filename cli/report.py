@@ -9,6 +9,7 @@ import typer
 
 from ..errors import BadInput
 from . import output, render
+from .build import need_build
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from ..data import Dataset
@@ -57,7 +58,7 @@ def report(
     from ..report.gallery import gallery
     from ..report.markdown import as_markdown
     from ..report.model_card import licences, model_card
-    from ..report.page import need_report, page
+    from ..report.page import page
     from ..report.sources import load_sources
     from ..report.story import tell
     from ..report.tables import as_csv, as_json, as_latex
@@ -65,7 +66,7 @@ def report(
     if not any((html, md, csv, latex, json_file, card)):
         html = Path("out/report.html")
     if html or md or json_file:
-        need_report()
+        need_build(("altair", "vl_convert", "jinja2"), "report")
     for path in (html, md, csv, latex, json_file, card):
         if path is not None:
             output.make_parent(path)

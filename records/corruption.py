@@ -11,7 +11,7 @@ from ..errors import BadInput
 from .differences import mean_difference, p_above
 from .estimate import Estimate
 from .multiple import holm
-from .paired import paired_counts
+from .paired import losses, paired_counts
 from .predictions import Predictions
 from .record import Record
 
@@ -89,14 +89,8 @@ def faster_fall(
         paired_counts(one, other)  # refuses what cannot be compared
     if not np.array_equal(clean_subject.truth, subject.truth):
         raise BadInput("a fall from other photos", "the clean photos and the same corrupted, in the same order")
-    falls = _fall(clean_subject, subject) - _fall(clean_reference, reference)
+    falls = losses(subject, clean_subject) - losses(reference, clean_reference)
     return FasterFall(mean_difference(falls, confidence), p_above(falls, margin))
-
-
-def _fall(clean: Predictions, corrupted: Predictions) -> np.ndarray:
-    """1 where a photo was right and is wrong now, -1 the other way round; int64 `(N,)`."""
-    before, now = (found.top[:, 0] == found.truth for found in (clean, corrupted))
-    return before.astype(np.int64) - now.astype(np.int64)
 
 
 def faster_falls(record: Record, reference: str, margin: float = 0.0) -> dict[tuple[str, Corruption], FasterFall]:

@@ -103,6 +103,15 @@ def paired_counts(subject: Predictions, reference: Predictions) -> tuple[int, in
     return both, first, second, neither
 
 
+def losses(now: Predictions, before: Predictions) -> np.ndarray:
+    """1 for each photo that was right and is wrong, -1 the other way round; int64 `(N,)`.
+
+    By place: what may be compared is for the caller to know (the same photos clean and spoiled have other hashes).
+    """
+    right, was = (found.top[:, 0] == found.truth for found in (now, before))
+    return was.astype(np.int64) - right.astype(np.int64)
+
+
 @dataclass(frozen=True)
 class McNemar:
     """Photos that only the reference got right, that only the subject did, and the exact two-sided p value."""

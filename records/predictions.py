@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,3 +39,11 @@ class Predictions:
 
     def __len__(self) -> int:
         return len(self.photos)
+
+
+def joined(parts: Sequence[Predictions]) -> Predictions:
+    """Answers to several lists of photos, one after the other; without their logits."""
+    arrays = ((part.truth, part.top, part.scores) for part in parts)
+    truth, top, scores = (np.concatenate(each) for each in zip(*arrays, strict=True))
+    photos = tuple(photo for part in parts for photo in part.photos)
+    return Predictions(photos, truth, top, scores, parts[0].kind)

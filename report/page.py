@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import EngineMissing
 from .cell import Cell
 from .charts import Chart, Missing
 from .gallery import Gallery
@@ -16,19 +15,6 @@ from .story import Story
 from .tables import HEADER, gate_table, not_run, table
 
 TEMPLATES = Path(__file__).with_name("templates")
-
-
-def need_report() -> None:
-    """One clear error where the report's packages are missing.
-
-    Raises:
-        EngineMissing: they are.
-    """
-    from importlib.util import find_spec
-
-    missing = [name for name in ("altair", "vl_convert", "jinja2") if find_spec(name) is None]
-    if missing:
-        raise EngineMissing(f"{', '.join(missing)} not installed", "the report extra", 'pip install "tiffin[report]"')
 
 
 def render(template: str, **values: Any) -> str:
