@@ -553,13 +553,13 @@ def pair(onnx_artifact: Artifact) -> Pair:
 
 def test_old_and_new_are_measured_in_turns_until_decided(pair: Pair) -> None:
     """The same artifact twice, under a limit that no noise reaches, and one that only more launches could decide."""
-    options = RoundOptions(launches=3, blocks=3, block_s=0.01, warmup_s=0.0)
+    options = RoundOptions(launches=6, blocks=3, block_s=0.01, warmup_s=0.0)
     policy = parse_policy('[gate]\ninconclusive = "measure-more"\nbudget-s = 120\n[[rule]]\nartifacts = "*"\n'
-                          "latency-p50 = 3.0\n")  # fmt: skip
+                          "latency-p50 = 10.0\n")  # fmt: skip
     run = SideBySide([pair], options, looks=looks_of(policy))
     run.time()
     result, made = judge_in_looks(policy, run, lambda record: judge(policy, {"r": record}), lambda: False)
-    assert result.outcome is Outcome.PASS and run.launches == 3
+    assert result.outcome is Outcome.PASS and run.launches == 6
     assert {row.name for row in made.subjects} == {"int8", "int8" + EARLIER}
     strict = replace(policy, rules=(replace(policy.rules[0], checks={"latency-p50": 0.1}),))
     assert judge(strict, {"r": made}).exit_code == 1  # the same artifact is no tenth of itself
