@@ -11,7 +11,9 @@
     ├── ParityFailed            exit 1   an export left its tolerance
     ├── NothingFits             exit 1   no candidate of a search meets the budget
     ├── NotCertified            exit 1   known to answer worse on this class of CPU, or nothing in a box is known
-    └── WorkerFailed            exit 1   a worker process died, hung or answered garbage
+    ├── WorkerFailed            exit 1   a worker process died, hung or answered garbage
+    ├── Busy                    exit 1   the queue in front of an engine is full
+    └── TimedOut                exit 1   no answer within the time that the caller gave
 
 Each says what failed, what was expected and what to do. Ctrl-C leaves with 130.
 """
@@ -89,3 +91,11 @@ class NothingFits(TiffinError):
 
 class NotCertified(TiffinError):
     """An artifact is known to answer worse on this class of CPU, or no variant of a box is known to answer well."""
+
+
+class Busy(TiffinError):
+    """The queue in front of an engine is full, and the caller did not want to wait."""
+
+
+class TimedOut(TiffinError):
+    """No answer came within the time that the caller gave."""
