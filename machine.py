@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +209,8 @@ def git_commit() -> str | None:
 
 def versions(packages: Iterable[str] = ENGINE_PACKAGES) -> dict[str, str]:
     """Installed versions by package name; a package that is not installed is left out."""
+    from importlib import metadata  # 15 ms that opening a session does not pay
+
     found = {}
     for name in packages:
         try:

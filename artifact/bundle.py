@@ -10,7 +10,6 @@ It is unpacked once, into a folder of the cache that is named by the box's own h
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
 import re
@@ -114,7 +113,7 @@ def _artifacts(variants: Sequence[Variant]) -> dict[str, Artifact]:
 
 
 def _write(box: zipfile.ZipFile, variants: Sequence[Variant], about: Mapping[str, Any]) -> None:
-    listed = [{"name": v.folder_name, "digest": v.artifact.digest, "run": dataclasses.asdict(v.run)} for v in variants]
+    listed = [{"name": v.folder_name, "digest": v.artifact.digest, "run": v.run.plain()} for v in variants]
     _put(box, _BOX, json.dumps({"version": BOX_VERSION, "variants": listed, "about": about}, indent=1).encode())
     for name, artifact in _artifacts(variants).items():
         _put(box, f"variants/{name}/{MANIFEST}", artifact.manifest.to_json().encode())

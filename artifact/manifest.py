@@ -79,12 +79,14 @@ class RunConfig:
     Args:
         backend: registry word, "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "torch" or "null".
         device: "cpu", "gpu" or "gpu:K", in the engine's order.
-        threads: intra-op threads of one lane; None takes the cores that this process may use.
-        lanes: requests in flight, each with the engine's own state.
+        threads: intra-op threads of one lane; None divides the cores that may be used among the lanes.
+        lanes: requests in flight; they share the engine's weights where it allows that.
         hint: "latency" or "throughput".
         execution_precision: "fp32", "fp16" or "bf16": in what the engine may compute float layers.
         graph_level: "all" or "none": the engine's graph optimization.
-        cache: folder for the engine's compiled cache, or None.
+        cache: folder for what the engine compiles or optimizes of a model, or None.
+        priority: "low", "normal" or "high" among what else wants the device.
+        cpus: the only cores that it may compute on, in the kernel's numbers; None for all that the process may use.
     """
 
     backend: str
@@ -95,10 +97,13 @@ class RunConfig:
     execution_precision: str = "fp32"
     graph_level: str = "all"
     cache: str | None = None
+    priority: str = "normal"
+    cpus: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         allowed = {
             "hint": ("latency", "throughput"),
+            "priority": ("low", "normal", "high"),
             "execution_precision": ("fp32", "fp16", "bf16"),
             "graph_level": ("all", "none"),
         }
@@ -107,6 +112,18 @@ class RunConfig:
                 raise BadInput(f"{name} {getattr(self, name)!r}", f"one of {', '.join(words)}")
         if self.lanes < 1 or (self.threads is not None and self.threads < 1):
             raise BadInput(f"threads {self.threads}, lanes {self.lanes}", "at least 1 of each")
+        if self.cpus is not None:
+            object.__setattr__(self, "cpus", tuple(self.cpus))  # JSON has lists
+            if not self.cpus or min(self.cpus) < 0 or len(set(self.cpus)) < len(self.cpus):
+                raise BadInput(f"cpus {self.cpus}", "numbers of cores, each once, or None")
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON has it; what came later is left out while it has its default, so that older digests hold."""
+        fields = dataclasses.asdict(self)
+        return {name: value for name, value in fields.items() if name not in _LATER or value != _LATER[name]}
+
+
+_LATER = {"priority": "normal", "cpus": None}
 
 
 @dataclass(frozen=True)
@@ -157,7 +174,8 @@ class Manifest:
 
     def to_json(self) -> str:
         """Canonical text: sorted keys, so equal manifests have equal bytes."""
-        return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        fields = {**dataclasses.asdict(self), "run": self.run.plain() if self.run else None}
+        return json.dumps(fields, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
     def digest(self) -> str:
         """sha256 of the canonical text."""

@@ -38,7 +38,7 @@ class Candidate:
                 "producer": asdict(manifest.producer),
                 "size_bytes": self.artifact.size_bytes,
             }
-        requested = asdict(self.run) if self.run else {}
+        requested = self.run.plain() if self.run else {}
         return Subject(
             self.name, requested=requested, place=self.place.name, **{"reason": self.reason, **about, **found}
         )

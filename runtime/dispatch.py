@@ -1,49 +1,262 @@
-"""One bounded queue in front of N lanes."""
+"""The one scheduler in front of a session's lanes: who gets an idle lane, who waits, who is turned away.
+
+A caller who runs in its own thread takes an idle lane and gives it back. All else waits in one bounded queue, first
+come, first served, for the threads that run it, one a lane. A caller never overtakes the queue.
+"""
 
 from __future__ import annotations
 
-import queue
+import os
 import threading
-from collections.abc import Callable
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from typing import Any, Generic, TypeVar
 
-import numpy as np
+from ..errors import BadInput, Busy, TimedOut
 
-from .backends import Feeds
+LaneType = TypeVar("LaneType")
+WAITING_A_LANE = 2  # while one is answered the next is at hand, and the caller prepares another
+_INHERITED = "was opened by the process that this one was forked from"
 
-Out = dict[str, np.ndarray] | None
-RunLane = Callable[[Feeds, Out], dict[str, np.ndarray]]
-_Job = tuple[Feeds, Out, Future[dict[str, np.ndarray]]]
+_OPEN: weakref.WeakSet[Dispatcher[Any]] = weakref.WeakSet()
 
 
-class Dispatcher:
-    """A thread a lane; `submit` blocks when two requests a lane are waiting."""
+class Job(Future[Any]):
+    """A future whose work leaves the queue when it is cancelled."""
 
-    def __init__(self, lanes: list[RunLane]) -> None:
-        self._queue: queue.Queue[_Job | None] = queue.Queue(2 * len(lanes))
-        self._threads = [threading.Thread(target=self._serve, args=(run,), daemon=True) for run in lanes]
-        for thread in self._threads:
-            thread.start()
+    def __init__(self, work: Callable[[Any], Any], deadline: float | None, withdraw: Callable[[Job], bool]) -> None:
+        super().__init__()
+        self.work, self.deadline, self._withdraw = work, deadline, withdraw
 
-    def submit(self, feeds: Feeds, out: Out = None) -> Future[dict[str, np.ndarray]]:
-        """Queue one run."""
-        future: Future[dict[str, np.ndarray]] = Future()
-        self._queue.put((feeds, out, future))
-        return future
+    def cancel(self) -> bool:
+        """True if it will not run; False if it is running or done."""
+        if not super().cancel():
+            return False
+        if self._withdraw(self):
+            self.set_running_or_notify_cancel()
+        return True
 
-    def _serve(self, run: RunLane) -> None:
-        while (job := self._queue.get()) is not None:
-            feeds, out, future = job
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                future.set_result(run(feeds, out))
-            except BaseException as error:
-                future.set_exception(error)
+    def expire(self) -> None:
+        """End in TimedOut; called once it has left the queue."""
+        if self.set_running_or_notify_cancel():
+            self.set_exception(late())
+
+    def answer(self, lane: Any, give: Callable[[Any], None]) -> None:
+        """Run on a lane and give it back before anyone hears of the answer."""
+        work = self.work
+        self.work = _done  # a future that is kept keeps no feeds
+        if not self.set_running_or_notify_cancel():
+            give(lane)
+            return
+        try:
+            found = work(lane)
+        except BaseException as error:
+            give(lane)
+            self.set_exception(error)
+        else:
+            give(lane)
+            self.set_result(found)
+
+
+def _done(lane: Any) -> None:
+    """In place of work that was begun."""
+
+
+def late() -> TimedOut:
+    """What a request says that was not answered in its time."""
+    return TimedOut("no answer in the time given", "an answer by then", "give it more time, or the session more lanes")
+
+
+class Dispatcher(Generic[LaneType]):
+    """Lanes, the bounded queue in front of them, and a thread a lane from the first request that waits.
+
+    Args:
+        lanes: what work is given, one at a time each.
+        enter: called by each thread as it starts.
+    """
+
+    def __init__(self, lanes: Sequence[LaneType], enter: Callable[[], None] | None = None) -> None:
+        self._lanes, self._idle = tuple(lanes), list(lanes)[::-1]  # the first is taken first
+        self.limit = WAITING_A_LANE * len(lanes)
+        self._enter = enter
+        self._waiting: deque[Job] = deque()
+        self._refusal = ""
+        self._begin()
+        _OPEN.add(self)
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
+        self._work, self._room, self._quiet, self._alarm = (threading.Condition(self._lock) for _ in range(4))
+        self._threads: list[threading.Thread] = []
+        self._clock: threading.Thread | None = None
+        self._wakes = float("inf")
+
+    @property
+    def is_inherited(self) -> bool:
+        """True in a child that was forked while the lanes were open: they are its parent's."""
+        return self._refusal == _INHERITED
+
+    def require_open(self) -> None:
+        """Raises BadInput if it is closed, or belongs to the process that this one was forked from."""
+        if self._refusal:
+            raise BadInput(f"this session {self._refusal}", "an open session", "open one here: `tiffin.load`")
+
+    def take(self) -> LaneType | None:
+        """An idle lane, to be given back; None where there is none, or others wait for it.
+
+        Raises:
+            BadInput: the session is closed.
+        """
+        with self._lock:
+            if self._refusal:
+                self.require_open()
+            return self._idle.pop() if self._idle and not self._waiting else None
+
+    def give(self, lane: LaneType) -> None:
+        """Give back what was taken."""
+        with self._lock:
+            self._idle.append(lane)
+            if self._waiting:
+                self._work.notify()
+            elif self._refusal:
+                self._quiet.notify_all()
+
+    def submit(self, work: Callable[[LaneType], Any], block: bool = True, timeout_s: float | None = None) -> Job:
+        """Queue work for the next idle lane.
+
+        Args:
+            block: wait for room in the queue.
+            timeout_s: it must have begun by then, else it ends in TimedOut; waiting for room counts.
+
+        Raises:
+            BadInput: the session is closed.
+            Busy: the queue is full, and `block` is false.
+            TimedOut: there was no room in time.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        job = Job(work, deadline, self._withdraw)
+        with self._lock:
+            self._wait_for_room(block, deadline)
+            self._start(deadline)
+            self._waiting.append(job)
+            self._work.notify()
+        return job
+
+    def _wait_for_room(self, block: bool, deadline: float | None) -> None:
+        self.require_open()
+        while len(self._waiting) >= self.limit:
+            if not block:
+                raise Busy(f"{self.limit} requests are waiting", "room in the queue", "ask again later")
+            if not self._room.wait(None if deadline is None else deadline - time.monotonic()):
+                raise late()
+            self.require_open()
+
+    def _start(self, deadline: float | None) -> None:
+        """Threads that are wanted from now on."""
+        while len(self._threads) < len(self._lanes):
+            self._threads.append(threading.Thread(target=self._serve, name="tiffin-lane", daemon=True))
+            self._threads[-1].start()
+        if deadline is None:
+            return
+        if self._clock is None:
+            self._clock = threading.Thread(target=self._watch, name="tiffin-clock", daemon=True)
+            self._clock.start()
+        if deadline < self._wakes:
+            self._wakes = deadline
+            self._alarm.notify()
+
+    def _withdraw(self, job: Job) -> bool:
+        with self._lock:
+            if job not in self._waiting:
+                return False
+            self._removed([job])
+            return True
+
+    def _removed(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            self._waiting.remove(job)
+        self._room.notify(len(jobs))
+        self._quiet.notify_all()
+
+    def _serve(self) -> None:
+        if self._enter is not None:
+            self._enter()
+        while self._serve_one():
+            pass
+
+    def _serve_one(self) -> bool:
+        """Whether there may be more; a frame of its own, so that a resting thread holds no answer."""
+        with self._lock:
+            while not (self._waiting and self._idle):
+                if self._refusal and not self._waiting:
+                    return False
+                self._work.wait()
+            job, lane = self._waiting.popleft(), self._idle.pop()
+            self._room.notify()
+        job.answer(lane, self.give)
+        return True
+
+    def _watch(self) -> None:
+        """Ends what waited too long."""
+        while (late_ones := self._late()) is not None:
+            while late_ones:
+                late_ones.pop().expire()
+
+    def _late(self) -> list[Job] | None:
+        """Those whose time is over, taken out; sleeps until there is one. None when the session has closed."""
+        with self._lock:
+            while not self._refusal or self._waiting:
+                now = time.monotonic()
+                due = [job.deadline for job in self._waiting if job.deadline is not None]
+                found = [job for job in self._waiting if job.deadline is not None and job.deadline <= now]
+                if found:
+                    self._removed(found)
+                    return found
+                self._wakes = min(due, default=float("inf"))
+                self._alarm.wait(self._wakes - now if due else None)
+        return None
 
     def close(self) -> None:
-        """Finish what is queued, then end the threads."""
-        for _ in self._threads:
-            self._queue.put(None)
-        for thread in self._threads:
+        """Refuse what comes from now on, finish what is queued or running, end the threads. Safe from any thread but
+        its own.
+
+        Raises:
+            BadInput: called by a thread of this session: it cannot wait for itself.
+        """
+        if threading.current_thread() in self._threads:
+            raise BadInput(
+                "a session is closed in a future's callback", "another thread", "close it where it was opened"
+            )
+        with self._lock:
+            self._refusal = self._refusal or "is closed"
+            for condition in (self._work, self._room, self._alarm):
+                condition.notify_all()
+            while self._waiting or len(self._idle) < len(self._lanes):
+                self._quiet.wait()
+            self._work.notify_all()
+            self._alarm.notify_all()
+        for thread in [*self._threads, *([self._clock] if self._clock else [])]:
             thread.join()
+
+    def _disown(self) -> None:
+        """In a forked child: engines' threads did not come along, and their destructors would wait for them."""
+        import ctypes
+
+        self._refusal = _INHERITED
+        self._begin()
+        self._waiting.clear()
+        self._idle = list(self._lanes)
+        for lane in self._lanes:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(lane))  # never freed here; its owner frees it there
+
+
+def _forked() -> None:
+    for dispatcher in list(_OPEN):
+        dispatcher._disown()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

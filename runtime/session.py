@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import functools
 import threading
-from concurrent.futures import Future
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
+from concurrent.futures import Future, TimeoutError
 from types import TracebackType
+from typing import NoReturn
 
 import numpy as np
 
 from ..artifact import Artifact, RunConfig
 from ..errors import BadInput
-from . import backends
-from .backends import Applied, Feeds, Lane
-from .device_array import is_device_array, read
-from .dispatch import Dispatcher
+from . import backends, batches, placement
+from .backends import Applied, Feeds, Lane, deliver
+from .dispatch import Dispatcher, late
+from .feeds import Inputs
+
+Outputs = dict[str, np.ndarray]
 
 
 class Session:
-    """Runs feeds on `run.lanes` lanes of one backend.
+    """Runs feeds on `run.lanes` lanes of one backend, from any number of threads.
 
-    `run` uses the first lane in the caller's thread; `submit` spreads over all lanes behind one bounded queue.
-    Once something was submitted, the lanes belong to the queue's threads and `run` waits in the queue too.
+    `run` takes an idle lane and computes in the caller's thread; where there is none, and for `submit`, a request waits
+    in one bounded queue, first come, first served. A batch of any size is answered: split, and padded, where the engine
+    takes only some; one request is one lane's all the same. Docs: docs/runtime.md.
     Where a backend takes them, feeds may also hold arrays that lie on its GPU: objects with `__cuda_array_interface__`
     or DLPack. They are read where they lie, so leave them unchanged until the answer is there.
     """
@@ -28,80 +34,92 @@ class Session:
     def __init__(self, artifact: Artifact, run: RunConfig) -> None:
         self.artifact = artifact
         self.requested = run
-        self._dispatcher: Dispatcher | None = None
-        self._starting = threading.Lock()
-        self._closed = False
-        module = backends.backend(run.backend)
+        self._closing = threading.Lock()
         self._lanes: list[Lane] = []
+        placement.opened(run, self._open)
+        self._in_threads = placement.is_placed(run)
+        enter = functools.partial(placement.enter, run) if self._in_threads else None
+        self._dispatcher: Dispatcher[Lane] = Dispatcher(self._lanes, enter)
+        first = self._lanes[0]
+        self._inputs = Inputs(artifact, getattr(first, "batches", ()), getattr(first, "takes_device_arrays", False))
+
+    def _open(self) -> None:
+        """The first lane opens the engine; the others share it where it offers that."""
+        module = backends.backend(self.requested.backend)
         try:
-            for _ in range(run.lanes):
-                self._lanes.append(module.open(artifact, run))
+            self._lanes.append(module.open(self.artifact, self.requested))
+            another: Callable[[], Lane] | None = getattr(self._lanes[0], "another", None)
+            while len(self._lanes) < self.requested.lanes:
+                self._lanes.append(another() if another else module.open(self.artifact, self.requested))
         except BaseException:
-            self.close()
+            self._close_lanes()
             raise
-        self._run = self._lanes[0].run
-        self._specs = {spec.name: (np.dtype(spec.dtype), spec.shape) for spec in artifact.manifest.inputs}
-        self._accepted: dict[str, tuple[np.dtype, tuple[int, ...]] | None] = dict.fromkeys(self._specs)
 
     @property
     def applied(self) -> Applied:
         """What took effect."""
         return self._lanes[0].applied
 
-    def run(self, feeds: Feeds, out: dict[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
-        """Run once, in this thread.
+    def run(self, feeds: Feeds, out: Outputs | None = None, timeout_s: float | None = None) -> Outputs:
+        """Run once: in this thread where a lane is idle, else in a lane's.
 
         Args:
-            feeds: input name → array of the manifest's dtype and shape.
-            out: output name → array to write into.
+            feeds: input name → array of the manifest's dtype and shape; the batch may be of any size.
+            out: output name → array to write into; untouched unless the answer is there in time.
+            timeout_s: from now to the answer; the call then runs in a lane's thread.
 
         Raises:
-            BadInput: a name, dtype or shape is not the manifest's, or the session is closed.
+            BadInput: a name, dtype or shape is not the manifest's, a float input holds NaN, or the session is closed.
+            TimedOut: it was taken out of the queue; or it runs on, unheard, and its lane is free again afterwards.
             EngineFailed: the engine failed.
         """
-        self._check(feeds)
-        return self._run(feeds, out) if self._dispatcher is None else self._dispatcher.submit(feeds, out).result()
+        parts, lane = self._parts(feeds), None
+        if not (parts or self._in_threads) and timeout_s is None:
+            lane = self._dispatcher.take()
+        if lane is None:
+            return deliver(self._wait_for(self._work(feeds, parts), timeout_s), out)
+        try:
+            return lane.run(feeds, out)
+        finally:
+            self._dispatcher.give(lane)
 
-    def _check(self, feeds: Feeds) -> None:
-        if self._closed:
-            raise BadInput("this session is closed", "an open session")
-        if len(feeds) != len(self._specs):
-            raise self._mismatch(feeds)
-        for name, accepted in self._accepted.items():
-            array = feeds.get(name)
-            if not isinstance(array, np.ndarray):
-                self._accept_on_device(name, array, feeds)
-            elif (array.dtype, array.shape) != accepted:  # like the last call's: the usual case costs a microsecond
-                self._accept(name, array.dtype, array.shape, feeds)
-                self._accepted[name] = (array.dtype, array.shape)
+    def _wait_for(self, work: Callable[[Lane], Outputs], timeout_s: float | None) -> Outputs:
+        job = self._dispatcher.submit(work, timeout_s=timeout_s)
+        try:
+            return job.result(timeout_s)
+        except TimeoutError:
+            if job.done():  # the engine's own
+                raise
+            job.cancel()
+            raise late() from None
 
-    def _accept_on_device(self, name: str, array: object, feeds: Feeds) -> None:
-        """An array on a GPU, where the backend takes such."""
-        if not getattr(self._lanes[0], "takes_device_arrays", False) or not is_device_array(array):
-            raise self._mismatch(feeds)
-        found = read(array)
-        self._accept(name, found.dtype, found.shape, feeds)
+    def submit(self, feeds: Feeds, block: bool = True, timeout_s: float | None = None) -> Future[Outputs]:
+        """Queue one run for a lane's thread, in which the future's callbacks run too: what blocks there holds the lane.
 
-    def _accept(self, name: str, dtype: np.dtype, shape: tuple[int, ...], feeds: Feeds) -> None:
-        """A dtype and shape that the manifest allows."""
-        wanted_dtype, wanted_shape = self._specs[name]
-        if dtype != wanted_dtype or len(shape) != len(wanted_shape):
-            raise self._mismatch(feeds)
-        for size, wanted in zip(shape, wanted_shape, strict=True):
-            if size != wanted and wanted is not None or size == 0:
-                raise self._mismatch(feeds)
-
-    def submit(self, feeds: Feeds) -> Future[dict[str, np.ndarray]]:
-        """Queue one run; blocks while the queue is full.
+        Args:
+            feeds: as for `run`; leave them unchanged until the answer is there.
+            block: wait for room in the queue.
+            timeout_s: a request that has not begun by then ends in TimedOut, without waiting for a lane.
 
         Raises:
             BadInput: as `run` does, at once. What the engine raises comes with the future.
+            Busy: the queue is full, and `block` is false.
+            TimedOut: there was no room in the queue in time.
         """
-        self._check(feeds)
-        with self._starting:
-            if self._dispatcher is None:
-                self._dispatcher = Dispatcher([lane.run for lane in self._lanes])
-        return self._dispatcher.submit(feeds)
+        return self._dispatcher.submit(self._work(feeds, self._parts(feeds)), block, timeout_s)
+
+    def iterate(self, feeds_source: Iterable[Feeds] | AsyncIterable[Feeds]) -> AsyncGenerator[Outputs, None]:
+        """The answer to each feeds of a source, in order, for `async for`.
+
+        A source that is not async is read in a thread. As many are in flight as the queue holds; the source is read no
+        further ahead. The first error ends it, in its turn, and what had not begun is cancelled.
+
+        Raises:
+            BadInput, EngineFailed: as `run` does.
+        """
+        from .iteration import in_order  # asyncio takes longer to import than all of this room
+
+        return in_order(self.submit, feeds_source, self._dispatcher.limit)
 
     def device_ns(self, feeds: Feeds) -> int | None:
         """Run once more and say what the kernels alone took on the device.
@@ -112,27 +130,42 @@ class Session:
         Raises:
             BadInput, EngineFailed: as `run` does.
         """
-        self._check(feeds)
-        measure = getattr(self._lanes[0], "device_ns", None)
-        return measure(feeds) if measure else None
+        if self._parts(feeds) or not hasattr(self._lanes[0], "device_ns"):
+            return None
+        return self._wait_for(lambda lane: lane.device_ns(feeds), None)  # type: ignore[attr-defined, return-value]
 
     def close(self) -> None:
-        """Wait for what was submitted, then free the engine; a second call does nothing."""
-        if self._closed:
+        """Refuse what comes from now on, wait for what was submitted or runs, then free the engine.
+
+        Safe while other threads use the session, and when called again. In a forked child it does nothing: the engine
+        is the parent's.
+
+        Raises:
+            BadInput: called in a future's callback, which would wait for itself.
+        """
+        dispatcher = getattr(self, "_dispatcher", None)
+        if dispatcher is None or dispatcher.is_inherited:
             return
-        self._closed = True
-        if self._dispatcher is not None:
-            self._dispatcher.close()
+        dispatcher.close()
+        with self._closing:
+            self._close_lanes()
+
+    def _close_lanes(self) -> None:
         for lane in self._lanes:
             lane.close()
 
-    def _mismatch(self, feeds: Feeds) -> BadInput:
-        got = ", ".join(f"{name} {_shown(array)}" for name, array in feeds.items()) or "nothing"
-        expected = ", ".join(
-            f"{name} {dtype}({', '.join('N' if size is None else str(size) for size in shape)})"
-            for name, (dtype, shape) in self._specs.items()
-        )
-        return BadInput(f"fed {got}", expected)
+    def _parts(self, feeds: Feeds) -> list[batches.Part]:
+        """The runs that answer these feeds, checked; none where one run takes them as they are."""
+        if self._inputs.as_before(feeds):
+            return []
+        self._dispatcher.require_open()
+        return self._inputs.accept(feeds)
+
+    def _work(self, feeds: Feeds, parts: list[batches.Part]) -> Callable[[Lane], Outputs]:
+        if not parts:
+            return lambda lane: lane.run(feeds)
+        batched = self._inputs.batched
+        return lambda lane: batches.run_parts(lane.run, feeds, batched, parts)
 
     def __enter__(self) -> Session:
         return self
@@ -142,9 +175,6 @@ class Session:
     ) -> None:
         self.close()
 
-
-def _shown(array: object) -> str:
-    if isinstance(array, np.ndarray):
-        return f"{array.dtype}{array.shape}"
-    found = read(array) if is_device_array(array) else None
-    return f"{found.dtype}{found.shape} on a GPU" if found else f"of type {type(array).__name__}"
+    def __reduce__(self) -> NoReturn:
+        raise BadInput("a session cannot be sent to another process", "an artifact's folder and a RunConfig",
+                       "send those and open a session there")  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -82,3 +83,63 @@ def test_the_wheel_runs_from_elsewhere(wheel: Path, tmp_path: Path) -> None:
     words = [sys.executable, "-c", code, str(tmp_path), "--version"]
     ended = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
     assert (ended.returncode, ended.stdout) == (0, f"tiffin {tiffin.__version__}\n"), ended.stderr
+
+
+# What loading an artifact and running feeds does without: Pillow and typer are for photos and commands.
+NOT_IMPORTED = (
+    *("PIL", "typer", "rich", "scipy", "onnx", "torch", "onnxruntime", "openvino"),
+    *("asyncio", "zipfile", "importlib.metadata", "email", "tiffin.cli"),
+)
+
+
+def imported_by(code: str) -> set[str]:
+    """Modules that `code` brings beyond those of numpy and the interpreter's start."""
+    told = f"import sys, numpy; old = set(sys.modules)\n{code}\nprint(*sorted(set(sys.modules) - old), sep='\\n')"
+    ended = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    return set(ended.stdout.split())
+
+
+def test_the_runtime_imports_nothing_that_feeds_do_without() -> None:
+    found = imported_by("import tiffin.runtime")
+    assert "tiffin.runtime.session" in found and found.isdisjoint(NOT_IMPORTED), found & set(NOT_IMPORTED)
+
+
+def test_one_of_our_backends_is_found_without_a_look_at_every_installed_package() -> None:
+    found = imported_by("from tiffin.runtime import backends; backends.backend('null')")
+    assert "tiffin.runtime.backends.null" in found and "importlib.metadata" not in found
+
+
+# glibc of the oldest board that is meant: Raspberry Pi OS 11 and JetPack 5 (2.31), JetPack 6 (2.35). pip takes a tag
+# literally, so that the older ones are named too.
+AARCH64 = ("manylinux2014_aarch64", *(f"manylinux_2_{minor}_aarch64" for minor in range(17, 36)))
+# tensorrt comes with JetPack, tensorrt-rtx has no aarch64 wheel, and torch is the workstation's.
+ON_BOARDS = "onnxruntime,openvino,photos,video,watch,heif,serve"
+
+
+def resolved(wheel: Path, extras: str, *target: str) -> dict[str, str]:
+    """What pip would install into an empty environment: name → file of the distribution."""
+    words = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--retries=1", "--timeout=20"]
+    words += ["--dry-run", "--ignore-installed", "--only-binary=:all:", "--report=-", *target, f"{wheel}[{extras}]"]
+    ended = subprocess.run(words, capture_output=True, text=True)
+    if re.search(r"NewConnectionError|NameResolutionError|ConnectTimeout|ProxyError|from versions: none", ended.stderr):
+        reached = [*words[:-1], "pip"]
+        if subprocess.run(reached, capture_output=True).returncode:
+            pytest.skip("the package index cannot be reached")
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout)["install"]
+    return {each["metadata"]["name"].lower(): each["download_info"]["url"].split("/")[-1] for each in found}
+
+
+def test_the_extra_of_an_engine_brings_it_and_little_more(wheel: Path) -> None:
+    found = set(resolved(wheel, "onnxruntime"))
+    assert {"tiffin", "numpy", "pillow", "typer", "onnxruntime"} <= found
+    assert found.isdisjoint({"torch", "onnx", "scipy", "openvino", "nncf", "transformers", "pandas", "sympy"}), found
+
+
+@pytest.mark.parametrize("python", ["3.10", "3.11", "3.12", "3.13"])
+def test_everything_on_a_board_has_a_wheel_for_aarch64(wheel: Path, python: str, tmp_path: Path) -> None:
+    platforms = [word for tag in AARCH64 for word in ("--platform", tag)]
+    target = ["--target", str(tmp_path), "--python-version", python, "--implementation", "cp"]
+    found = resolved(wheel, ON_BOARDS, *platforms, *target)
+    assert {"numpy", "pillow", "onnxruntime", "openvino", "simplejpeg", "av"} <= set(found)
+    assert [name for name in found.values() if not name.endswith(("aarch64.whl", "-any.whl"))] == []

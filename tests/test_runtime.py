@@ -13,7 +13,6 @@ import logging
 import platform
 import subprocess
 import sys
-import threading
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -38,7 +37,6 @@ from tiffin.records.certification import Evidence, figures, write_certificate
 from tiffin.runtime import Classifier, Session, backends, certified, default_run, device_array, load, resolve
 from tiffin.runtime.backends._cuda import driver_problem
 from tiffin.runtime.decode import decode
-from tiffin.runtime.dispatch import Dispatcher
 from tiffin.runtime.preprocess import golden_hashes, prepare, prepare_batch, with_golden
 from tiffin.tests import simulated_cuda
 from tiffin.tests.simulated_cuda import EngineValidity, Status, World
@@ -473,60 +471,6 @@ def test_tensorrt_runs_on_no_cpu(tmp_path: Path) -> None:
         pytest.skip(f"tensorrt_rtx: {probe.reason}")
     with pytest.raises(BadInput, match="'cpu'"):
         load(engine(tmp_path, "tensorrt_rtx"), RunConfig("tensorrt_rtx"))
-
-
-# The queue
-
-
-def test_an_error_comes_with_its_future_and_the_lane_goes_on() -> None:
-    def run(feeds, out):
-        if "bad" in feeds:
-            raise EngineFailed("no")
-        return feeds
-
-    queue = Dispatcher([run])
-    bad, good = queue.submit({"bad": np.zeros(1)}), queue.submit({"good": np.zeros(1)})
-    assert isinstance(bad.exception(5), EngineFailed) and "good" in good.result(5)
-    queue.close()
-
-
-def test_the_queue_is_bounded_and_lanes_run_side_by_side() -> None:
-    both, go = threading.Barrier(3), threading.Event()
-
-    def run(feeds, out):
-        if not go.is_set():
-            both.wait(5)
-            go.wait(5)
-        return feeds
-
-    queue = Dispatcher([run, run])
-    futures = [queue.submit({}) for _ in range(2)]
-    both.wait(5)  # two lanes are busy at once
-    futures += [queue.submit({}) for _ in range(4)]
-    late = threading.Thread(target=lambda: futures.append(queue.submit({})))
-    late.start()
-    late.join(0.05)
-    assert late.is_alive()
-    go.set()
-    late.join(5)
-    queue.close()
-    assert len(futures) == 7 and all(future.done() for future in futures)
-
-
-def test_a_cancelled_request_is_not_run() -> None:
-    go, ran = threading.Event(), []
-
-    def run(feeds, out):
-        go.wait(5)
-        ran.append(feeds["name"])
-        return feeds
-
-    queue = Dispatcher([run])
-    futures = [queue.submit({"name": name}) for name in ("one", "two")]  # type: ignore[dict-item]
-    assert futures[1].cancel()
-    go.set()
-    queue.close()
-    assert ran == ["one"]
 
 
 # Preprocessing
@@ -1348,15 +1292,19 @@ def test_the_profile_of_the_nearest_optimum_is_taken(
 def test_a_batch_outside_all_profiles_is_refused_before_the_gpu(
     world: World, tmp_path: Path, onnx_artifact: Artifact, photos: np.ndarray, truth: np.ndarray
 ) -> None:
+    """By the lane; a session splits and pads it."""
     made = world.engine(tmp_path / "engine", onnx_artifact, profiles=((2, 4, 8), (16, 16, 32)))
+    lane = backends.backend(world.backend).open(made, on_gpu(world))
+    world.cuda.calls.clear()
+    for count in (1, 12, 64):
+        with pytest.raises(BadInput, match=f"batch of {count};.* 2 to 8, 16 to 32") as caught:
+            lane.run({"photos": photos[:count]})
+        assert f"--backend {world.backend} --batch" in caught.value.fix
+    assert not world.cuda.calls
+    lane.close()
     with load(made, on_gpu(world)) as session:
-        world.cuda.calls.clear()
-        for count in (1, 12, 64):
-            with pytest.raises(BadInput, match=f"batch of {count};.* 2 to 8, 16 to 32") as caught:
-                logits(session, photos[:count])
-            assert f"--backend {world.backend} --batch" in caught.value.fix
-        assert not world.cuda.calls
-        assert_close(logits(session, photos[:8]), truth[:8])
+        for count in (1, 8, 9, 12, 33, 64):
+            assert_close(logits(session, photos[:count]), truth[:count])
 
 
 @pytest.mark.parametrize("lanes", [1, 2, 3])

@@ -6,11 +6,16 @@ A backend module offers:
     open(artifact, run) -> Lane           raises EngineMissing, EngineFailed, BadDialect
     ENGINE = "module"                     optional: what `open` imports, so that a cold start can be split
 
+What `run` asks for and the engine cannot do is one error, or told in `applied`. `run.cpus`, and `run.priority` on a
+CPU, are the session's: it opens the engine in a thread placed so, and calls it from such (`runtime.placement`).
+
 and a `Lane` (one request in flight, never locking):
 
     run(feeds, out=None) -> dict          named numpy arrays in and out
     applied                               Applied: the values that took effect
     close()
+    another() -> Lane                     optional: one more over the same engine; without it `open` is called for each
+    batches                               optional: (least, most) rows that it takes, where it takes only some
     takes_device_arrays = True            optional: feeds may hold arrays that lie on its GPU (`runtime.device_array`)
     device_ns(feeds) -> int               optional: run once, nanoseconds of the kernels alone by the device's clock
 
@@ -19,19 +24,24 @@ To add an engine: add a file here, an extra in pyproject.toml, and `export/to_X.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import importlib.util
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
 from types import ModuleType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from ...artifact import Artifact, RunConfig
 from ...errors import BadInput
+from ...machine import usable_cores
+from ..placement import is_placed
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 Feeds = Mapping[str, np.ndarray]
 
@@ -88,11 +98,18 @@ _ALIASES = {"tensorrt_rtx": "tensorrt"}
 
 def names() -> tuple[str, ...]:
     """Every backend word, sorted, installed or not."""
+    return tuple(sorted(_own_names() | {entry.name for entry in _entry_points()}))
+
+
+def _own_names() -> set[str]:
     listed = {module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")}
-    return tuple(sorted(listed | set(_ALIASES) | {entry.name for entry in _entry_points()}))
+    return listed | set(_ALIASES)
 
 
-def _entry_points() -> tuple[metadata.EntryPoint, ...]:
+def _entry_points() -> tuple[EntryPoint, ...]:
+    """Others' backends; asked only for a word that is none of ours: every installed package is looked at."""
+    from importlib import metadata
+
     return tuple(metadata.entry_points(group="tiffin.backends"))
 
 
@@ -102,12 +119,12 @@ def backend(name: str) -> ModuleType:
     Raises:
         BadInput: no such backend.
     """
-    if name not in names():
-        raise BadInput(f"unknown backend {name!r}", f"one of {', '.join(names())}", "see `tiffin backends`")
+    if name in _own_names():
+        return importlib.import_module(f"{__name__}.{_ALIASES.get(name, name)}")
     for entry in _entry_points():
         if entry.name == name:
             return entry.load()
-    return importlib.import_module(f"{__name__}.{_ALIASES.get(name, name)}")
+    raise BadInput(f"unknown backend {name!r}", f"one of {', '.join(names())}", "see `tiffin backends`")
 
 
 def probe(name: str) -> Probe:
@@ -153,6 +170,35 @@ def accept(artifact: Artifact, formats: tuple[str, ...], name: str) -> None:
             f"format {' or '.join(formats)}",
             _how_to_get(formats, artifact),
         )
+
+
+def threads_of_a_lane(run: RunConfig) -> int:
+    """As asked, else the cores that this thread may use, divided among the lanes."""
+    return run.threads or max(1, usable_cores() // run.lanes)
+
+
+def refuse_priority(run: RunConfig) -> None:
+    """Raises BadInput where a GPU is to be shared by priority: this engine has none there."""
+    if run.priority != "normal" and run.device != "cpu":
+        raise BadInput(f"{run.backend} has no priority {run.priority} on device {run.device}", "priority normal")
+
+
+def require_own_threads(run: RunConfig) -> RunConfig:
+    """For an engine whose helper threads belong to the whole process: where a run places threads, a lane has but one.
+
+    Raises:
+        BadInput: it asks for more.
+    """
+    if not is_placed(run):
+        return run
+    if (run.threads or 1) > 1:
+        raise BadInput(
+            f"{run.backend} shares the helpers of a lane's {run.threads} threads with all of this process: neither "
+            "cpus nor priority would hold for them",
+            "threads 1, and more lanes",
+            "or start the whole process so, with taskset or nice",
+        )
+    return dataclasses.replace(run, threads=1)
 
 
 def _how_to_get(formats: tuple[str, ...], artifact: Artifact) -> str:

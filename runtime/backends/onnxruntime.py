@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ...artifact import Artifact, RunConfig
 from ...errors import BadInput, EngineFailed, EngineMissing
-from ...machine import usable_cores
-from . import Applied, Feeds, Probe, accept, deliver, installed
+from . import Applied, Feeds, Probe, accept, deliver, installed, refuse_priority, threads_of_a_lane
+from ._ort_cache import OptimizedModel
 
 ENGINE = "onnxruntime"
 FORMATS = ("onnx",)
@@ -30,7 +33,7 @@ def probe(name: str = "onnxruntime") -> Probe:
 
 
 class OnnxRuntimeLane:
-    """One InferenceSession, fed by name."""
+    """An InferenceSession, fed by name. Lanes share one: its `run` may be called from several threads."""
 
     def __init__(self, artifact: Artifact, run: RunConfig) -> None:
         try:
@@ -38,38 +41,17 @@ class OnnxRuntimeLane:
         except ImportError as error:
             raise EngineMissing("backend onnxruntime is not installed", "onnxruntime", _INSTALL) from error
         ort.disable_telemetry_events()
-        provider, provider_options = _provider(run)
-        if provider not in ort.get_available_providers():
-            raise EngineMissing(
-                f"onnxruntime {ort.__version__} has no {provider}",
-                f"one of {', '.join(ort.get_available_providers())}",
-                "install the build for this device, or use device cpu",
-            )
-        if run.execution_precision != "fp32":
-            raise BadInput(
-                f"onnxruntime cannot compute a float32 graph in {run.execution_precision}",
-                "execution precision fp32",
-                "make a typed graph: `tiffin quantize ARTIFACT --precision fp16`",
-            )
+        provider = _require_able(ort, run)
         options, threads = _session_options(ort, run)
-        # Reading the file here keeps a truncated model's error apart from the engine's own.
-        try:
-            self._session = ort.InferenceSession(
-                artifact.model_path.read_bytes(), options, providers=[(provider, provider_options)]
-            )
-        except Exception as error:  # onnxruntime raises a family of pybind types without a common root
-            raise EngineFailed(
-                f"onnxruntime cannot load {artifact.model_path}: {_first_line(error)}", "a model that it supports"
-            ) from error
-        if self._session.get_providers()[0] != provider:
-            raise EngineFailed(f"onnxruntime fell back to {self._session.get_providers()[0]}", provider)
+        self._session, cached = _opened(ort, artifact, run, options, provider)
+        if self._session.get_providers()[0] != provider[0]:
+            raise EngineFailed(f"onnxruntime fell back to {self._session.get_providers()[0]}", provider[0])
         self._outputs = [output.name for output in self._session.get_outputs()]
-        self._provider = provider
         self.applied = Applied(
-            # It has neither a hint nor a compiled cache.
-            dataclasses.replace(run, threads=threads, hint="latency", cache=None),
+            # It has no hint.
+            dataclasses.replace(run, threads=threads, hint="latency", cache=run.cache if cached[:3] != "off" else None),
             ort.__version__,
-            {"execution_provider": provider},
+            {"execution_provider": provider[0], **({"cache": cached} if cached else {})},
         )
 
     def run(self, feeds: Feeds, out: dict[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
@@ -80,9 +62,68 @@ class OnnxRuntimeLane:
             raise EngineFailed(f"onnxruntime failed: {_first_line(error)}") from error
         return deliver(dict(zip(self._outputs, results, strict=True)), out)
 
+    def another(self) -> OnnxRuntimeLane:
+        """One more lane over the same session."""
+        return copy.copy(self)
+
     def close(self) -> None:
         """Drop the session."""
         self._session = None
+
+
+def _require_able(ort, run: RunConfig) -> tuple[str, dict[str, str]]:  # type: ignore[no-untyped-def]
+    """The provider with its options.
+
+    Raises:
+        EngineMissing: this build has none for the device.
+        BadInput: the run asks for what it does not do.
+    """
+    provider, options = _provider(run)
+    if provider not in ort.get_available_providers():
+        raise EngineMissing(
+            f"onnxruntime {ort.__version__} has no {provider}",
+            f"one of {', '.join(ort.get_available_providers())}",
+            "install the build for this device, or use device cpu",
+        )
+    if run.execution_precision != "fp32":
+        raise BadInput(
+            f"onnxruntime cannot compute a float32 graph in {run.execution_precision}",
+            "execution precision fp32",
+            "make a typed graph: `tiffin quantize ARTIFACT --precision fp16`",
+        )
+    refuse_priority(run)
+    return provider, options
+
+
+def _opened(ort, artifact: Artifact, run: RunConfig, options, provider) -> tuple[Any, str]:  # type: ignore[no-untyped-def]
+    """The session, and what became of the cache: "read", "written", "off: " and why; "" where none was asked for."""
+    if not run.cache or run.graph_level == "none":
+        why = "off: nothing is optimized at graph level none" if run.cache else ""
+        return _load(ort, artifact, artifact.model_path.read_bytes(), options, provider), why
+    kept = OptimizedModel(run.cache, artifact, run, ort.__version__, provider[0])
+    model = kept.read()
+    if model is not None:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        return _load(ort, artifact, model, options, provider), "read"
+
+    def optimize(target: Path | None) -> Any:
+        options.optimized_model_filepath = str(target or "")
+        return _load(ort, artifact, artifact.model_path.read_bytes(), options, provider)
+
+    try:
+        return kept.write(optimize), "written"
+    except (OSError, EngineFailed) as error:  # a full disk or a read-only folder stops no answer
+        return optimize(None), f"off: cannot be written ({error})"
+
+
+def _load(ort, artifact: Artifact, model: bytes, options, provider):  # type: ignore[no-untyped-def]
+    # Bytes: a truncated file's error is kept apart from the engine's own.
+    try:
+        return ort.InferenceSession(model, options, providers=[provider])
+    except Exception as error:  # onnxruntime raises a family of pybind types without a common root
+        raise EngineFailed(
+            f"onnxruntime cannot load {artifact.model_path}: {_first_line(error)}", "a model that it supports"
+        ) from error
 
 
 def _provider(run: RunConfig) -> tuple[str, dict[str, str]]:
@@ -94,8 +135,9 @@ def _provider(run: RunConfig) -> tuple[str, dict[str, str]]:
 
 def _session_options(ort, run: RunConfig):  # type: ignore[no-untyped-def]
     options = ort.SessionOptions()
-    threads = run.threads or usable_cores()
-    options.intra_op_num_threads = threads
+    threads = threads_of_a_lane(run)
+    # A caller computes too: what the lanes share is their helpers.
+    options.intra_op_num_threads = run.lanes * (threads - 1) + 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     level = ort.GraphOptimizationLevel

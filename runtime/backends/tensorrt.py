@@ -17,7 +17,7 @@ import numpy as np
 from ...artifact import Artifact, RunConfig, TensorSpec
 from ...errors import BadInput, EngineFailed, EngineMissing
 from .. import device_array
-from . import Applied, Feeds, Probe, _cuda, _trt, accept, deliver
+from . import Applied, Feeds, Probe, _cuda, _trt, accept, deliver, refuse_priority
 from ._cuda import Gpu, gpu_index
 from ._trt_engine import shared_engine
 from ._trt_execution import Execution
@@ -53,6 +53,7 @@ class TensorRtLane:
             self._engine: Any = shared_engine(artifact, library, self._gpu, run.cache)
             self._execution = Execution(self._engine, self._gpu, artifact.manifest.inputs, artifact.manifest.outputs)
         self._profiles = _Profiles(artifact, self._engine.stamp.profiles)
+        self.batches = tuple((least, most) for least, _, most in self._engine.stamp.profiles)
         self._applied: Applied | None = None
 
     @property
@@ -185,6 +186,7 @@ def _gpu(run: RunConfig) -> Gpu:
         raise BadInput(f"an engine asked to run in {run.execution_precision}, graph level {run.graph_level}",
                        "fp32 and all: it runs as it was compiled",
                        "compile a graph of its own: `tiffin quantize FP32_ARTIFACT --precision fp16`")  # fmt: skip
+    refuse_priority(run)
     problem = _cuda.driver_problem()
     if problem:
         raise EngineMissing(f"backend {run.backend} cannot run: {problem}", "an NVIDIA GPU and its driver",

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import numpy as np
 
 from ...artifact import Artifact, RunConfig
 from ...errors import BadInput, EngineFailed, EngineMissing
-from ...machine import usable_cores
-from . import Applied, Feeds, Probe, accept, deliver, installed
+from . import (
+    Applied,
+    Feeds,
+    Probe,
+    accept,
+    deliver,
+    installed,
+    refuse_priority,
+    require_own_threads,
+    threads_of_a_lane,
+)
 
 ENGINE = "torch"
 FORMATS = ("pt2",)
@@ -38,7 +48,9 @@ class TorchLane:
             raise BadInput("the torch backend computes in fp32 only", "execution precision fp32")
         if run.device != "cpu" and not torch.cuda.is_available():
             raise EngineMissing(f"torch sees no device {run.device}", "cpu")
-        threads = run.threads or usable_cores()
+        refuse_priority(run)
+        run = require_own_threads(run)
+        threads = threads_of_a_lane(run)
         torch.set_num_threads(threads)
         self._torch = torch
         self._device = torch.device(run.device.replace("gpu", "cuda"))
@@ -64,6 +76,10 @@ class TorchLane:
                 raise EngineFailed(f"torch failed: {error}") from error
         results = results if isinstance(results, (tuple, list)) else (results,)
         return deliver({name: result.cpu().numpy() for name, result in zip(self._outputs, results, strict=True)}, out)
+
+    def another(self) -> TorchLane:
+        """One more lane over the same module."""
+        return copy.copy(self)
 
     def close(self) -> None:
         """Drop the module."""
