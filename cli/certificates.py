@@ -161,7 +161,7 @@ def box_text(path: Path, variants: Sequence[Variant], about: Mapping[str, Any]) 
         verdicts = ", ".join(f"{each.cpu_class} {each.verdict}{' (emulated)' * bool(each.emulator)}" for each in held)
         said.append(f"{variant.name}: {verdicts or 'nothing is certified'}")
     table = render.Table(("variant", "MB", "× time"), rows).compact()
-    order = f"ordered by time on {about['cpu']}" if times else "in the order given"
+    order = f"ordered by time on {about['cpu']}" if times else f"ordered {about.get('order', 'as given')}"
     size, alone = path.stat().st_size, variants[0].artifact.size_bytes
     said.append(f"{path}: {size / 1e6:.2f} MB, {size / alone:.2f} × the first variant's files; {order}")
     return f"{table.text()}\n\n{render.wrapped(said)}"

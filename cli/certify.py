@@ -1,9 +1,9 @@
-"""Commands about CPUs that are not this one: certify, certificates, pack, emulate."""
+"""Commands about CPUs that are not this one: certify, certificates, emulate."""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,11 +14,9 @@ from . import certificates as tables
 from . import options, output, render
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
-    from ..artifact.bundle import Variant
     from ..benchmarks.candidate import Candidate
     from ..benchmarks.certify import Outcome, Target
     from ..data import Dataset, Photo
-    from ..records import Record
 
 emulate = typer.Typer(no_args_is_help=True, help="Other CPUs, emulated by QEMU's user mode.")
 
@@ -27,7 +25,6 @@ def register(app: typer.Typer) -> None:
     """Add this file's commands."""
     app.command()(certify)
     app.command()(certificates)
-    app.command()(pack)
     app.add_typer(emulate, name="emulate")
 
 
@@ -158,52 +155,6 @@ def certificates(
             check_certificate(each, found)
             rows.append((f"{each.folder.resolve().name}@{found.backend}", asdict(found)))
     render.show(tables.list_json(rows) if as_json else tables.list_text(rows, str(artifact)))
-
-
-def pack(
-    artifacts: Annotated[
-        list[str], typer.Argument(help="Variants, fastest first; FOLDER@BACKEND names the engine.", show_default=False)
-    ],
-    speed: Annotated[
-        Path | None, typer.Option(help="Record of `tiffin bench` with these artifacts, to order them by.")
-    ] = None,
-    out: Annotated[Path, typer.Option(help="File to write.")] = Path("out/model.tiffin"),
-) -> None:
-    """Several variants in one file; a device loads the fastest that is certified for its class of CPU."""
-    from ..artifact.bundle import SUFFIX, Variant
-    from ..artifact.bundle import pack as write_box
-
-    if out.suffix != SUFFIX:
-        raise BadInput(f"{out}: the name of a box", f"one that ends in {SUFFIX}", f"choose --out {out.stem}{SUFFIX}")
-    given = [Variant(row.artifact, replace(row.run, threads=None)) for row in
-             options.candidates(artifacts, None, None, None) if row.artifact and row.run]  # fmt: skip
-    variants, about = _by_speed(given, speed) if speed else (given, {"order": "as given"})
-    write_box(out, variants, about)
-    render.show(tables.box_text(out, variants, about))
-
-
-def _by_speed(given: list[Variant], path: Path) -> tuple[list[Variant], dict[str, object]]:
-    """Fastest first by a record's medians, and what the box says about it."""
-    from ..records.record import load_record
-
-    record = load_record(path)
-    times = {variant.name: _median_s(record, variant) for variant in given}
-    if missing := [name for name, median in times.items() if median is None]:
-        raise BadInput(f"{path}: has no time of {', '.join(missing)}", "a record of these artifacts on these engines",
-                       "measure them with `tiffin bench`")  # fmt: skip
-    order = sorted(given, key=lambda variant: times[variant.name] or 0.0)
-    ratios = {v.name: round((times[v.name] or 0.0) / (times[order[0].name] or 1.0), 3) for v in order}
-    return order, {"order": "by time", "cpu": record.environment["cpu"], "times_of_the_first": ratios}
-
-
-def _median_s(record: Record, variant: Variant) -> float | None:
-    import numpy as np
-
-    for subject in record.subjects:
-        same = subject.artifact == variant.artifact.digest and subject.requested.get("backend") == variant.run.backend
-        if same and subject.name in record.rounds:
-            return float(np.median(record.rounds[subject.name].block_medians_s()))
-    return None
 
 
 @emulate.command("list")

@@ -1,0 +1,153 @@
+"""A model for NVIDIA Triton: NAME/config.pbtxt, NAME/1/model file, labels.
+
+Sources: Triton's user guide, «Model Repository» and «Model Configuration», and the sources of its OpenVINO backend
+(`src/openvino.cc`), which fixes a model's batch to `max_batch_size` and has no parameter for float32 execution.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..artifact import Artifact, TensorSpec
+from ..artifact.engine_stamp import read_stamp
+from ..errors import BadInput
+from .beside import LABELS, require_classifier
+from .engines import obstacle
+from .folder import described_folder
+from .repository import VERSION, Written, model_name, put_beside, put_model
+
+_TYPES = {
+    "bool": "BOOL", "uint8": "UINT8", "int8": "INT8", "int32": "INT32", "int64": "INT64",
+    "float16": "FP16", "float32": "FP32",
+}  # fmt: skip
+_MAX_BATCH = 16
+# Waiting so long for company costs less than one photo's run on any CPU measured here.
+_QUEUE_DELAY_US = 500
+
+
+@dataclass(frozen=True)
+class _Backend:
+    """How Triton runs one format: its word for the backend, where, and the names of the files."""
+
+    word: str
+    engine: str
+    kind: str
+    files: dict[str, str]
+
+
+_BACKENDS = {
+    "onnx": _Backend("onnxruntime", "onnxruntime", "KIND_CPU", {"model.onnx": "model.onnx"}),
+    "openvino": _Backend("openvino", "openvino", "KIND_CPU", {"model.xml": "model.xml", "model.bin": "model.bin"}),
+    "tensorrt": _Backend("tensorrt", "tensorrt", "KIND_GPU", {"model.engine": "model.plan"}),
+}
+
+
+def write_triton(artifact: Artifact, out: Path, name: str | None = None, max_batch: int | None = None) -> Written:
+    """Write OUT/NAME, whole or not at all; other models of the repository stay as they are.
+
+    Args:
+        out: the repository, what `--model-repository` names.
+        max_batch: photos that Triton joins at most; None: 16, an engine's own largest, or for OpenVINO no joining.
+
+    Raises:
+        BadInput: a format that Triton does not serve, another engine's int8, a batch that the model does not take, or
+            OUT/NAME holds something else.
+    """
+    require_classifier(artifact)
+    backend = triton_backend(artifact)
+    batch = _batch(artifact, max_batch)
+    called = model_name(artifact, name)
+    with described_folder(out / called) as draft:
+        put_model(artifact, draft / VERSION, backend.files)
+        (draft / "config.pbtxt").write_text(_config(artifact, called, backend, batch), encoding="utf-8")
+        put_beside(artifact, draft)
+    place = out.resolve()
+    image = "nvcr.io/nvidia/tritonserver:YY.MM-py3"
+    gpu = "--gpus=all " if backend.kind == "KIND_GPU" else ""
+    start = (f"docker run --rm {gpu}-p 8000:8000 -p 8001:8001 -p 8002:8002 -v {place}:/models {image} "
+             "tritonserver --model-repository=/models")  # fmt: skip
+    return Written(out / called, start, _notes(artifact, backend, batch))
+
+
+def triton_backend(artifact: Artifact) -> _Backend:
+    """How Triton runs an artifact.
+
+    Raises:
+        BadInput: it does not, or would answer wrongly.
+    """
+    manifest = artifact.manifest
+    backend = _BACKENDS.get(manifest.format)
+    why = obstacle(manifest, backend.engine) if backend else "Triton has no backend for it"
+    if backend is None or why:
+        raise BadInput(
+            f"{artifact.folder}: {manifest.format}, {manifest.precision} for Triton: {why}",
+            f"an artifact of format {', '.join(_BACKENDS)} in its engine's own dialect",
+            "compile it: `tiffin compile ARTIFACT --backend tensorrt`" if manifest.scheme == "tensorrt"
+            else "start from what `tiffin export` or `tiffin quantize` wrote",
+        )  # fmt: skip
+    return backend
+
+
+def _batch(artifact: Artifact, asked: int | None) -> int:
+    """`max_batch_size`; 0 where Triton shall not join requests."""
+    manifest = artifact.manifest
+    largest = _MAX_BATCH
+    if manifest.format == "tensorrt":
+        largest = read_stamp(manifest.built_for, str(artifact.folder)).max_batch or 1
+    elif manifest.inputs[0].shape[0] is not None:
+        largest = 0
+    elif manifest.format == "openvino":
+        return asked or 0  # the backend would run every request, of one photo too, at the largest batch
+    if asked and largest == 0 or asked and manifest.format == "tensorrt" and asked > largest:
+        raise BadInput(f"{artifact.folder}: max batch {asked}", f"at most {largest or manifest.inputs[0].shape[0]}, "
+                       "as the model was built", "leave --max-batch out")  # fmt: skip
+    return asked or largest
+
+
+def _config(artifact: Artifact, name: str, backend: _Backend, batch: int) -> str:
+    """config.pbtxt in protobuf's text format."""
+    manifest = artifact.manifest
+    tensor, answer = manifest.inputs[0], manifest.outputs[0]
+    lines = [f"name: {json.dumps(name)}", f"backend: {json.dumps(backend.word)}", f"max_batch_size: {batch}"]
+    lines += _block("input", _tensor(tensor, batch))
+    lines += _block("output", [*_tensor(answer, batch), f"label_filename: {json.dumps(LABELS)}"])
+    lines += _block("instance_group", ["count: 1", f"kind: {backend.kind}"])
+    if batch > 1:
+        lines += ["dynamic_batching {", f"  max_queue_delay_microseconds: {_QUEUE_DELAY_US}", "}"]
+    for key, value in _parameters(backend, batch).items():
+        lines += [f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}']
+    return "\n".join(lines) + "\n"
+
+
+def _block(field: str, inside: Sequence[str]) -> list[str]:
+    return [f"{field} [", "  {", *(f"    {line}" for line in inside), "  }", "]"]
+
+
+def _tensor(spec: TensorSpec, batch: int) -> list[str]:
+    """With `max_batch_size` above 0 the first dimension is Triton's, and not listed."""
+    shape = spec.shape[1:] if batch else spec.shape
+    dims = ", ".join("-1" if size is None else str(size) for size in shape)
+    return [f"name: {json.dumps(spec.name)}", f"data_type: TYPE_{_TYPES[spec.dtype]}", f"dims: [ {dims} ]"]
+
+
+def _parameters(backend: _Backend, batch: int) -> dict[str, str]:
+    if backend.word != "openvino":
+        return {}
+    return {"PERFORMANCE_HINT": "LATENCY"} | ({"ENABLE_BATCH_PADDING": "YES"} if batch else {})
+
+
+def _notes(artifact: Artifact, backend: _Backend, batch: int) -> tuple[str, ...]:
+    said = []
+    if backend.word == "openvino":
+        said.append("Triton's OpenVINO backend sets no float32 execution: where the CPU has AVX512-BF16 or AMX, float "
+                    "layers are computed in bfloat16; `--for ovms` sets it")  # fmt: skip
+        if batch:
+            said.append(f"that backend runs every request padded to {batch} photos")
+    if backend.word == "tensorrt":
+        stamp = read_stamp(artifact.manifest.built_for, str(artifact.folder))
+        said.append(f"the engine loads only in a Triton with {stamp.library} {stamp.engine_version}, on compute "
+                    f"capability {', '.join(stamp.compute_capabilities)}")  # fmt: skip
+    return tuple(said)
