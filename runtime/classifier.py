@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import BadInput
+from ..errors import BadInput, TiffinError
 from .decode import PhotoSource
-from .preprocess import prepare, prepare_batch
+from .items import Answer, Item
+from .preprocess import prepare, prepare_batch, prepare_into
 from .session import Session
+
+if TYPE_CHECKING:
+    from .ahead import Ahead, Group
 
 
 @dataclass(frozen=True)
@@ -71,8 +77,7 @@ class Classifier:
         Raises:
             BadInput: `batch` is below 1, or a photo cannot be read.
         """
-        if batch < 1:
-            raise BadInput(f"batch {batch}", "at least 1")
+        _require_positive(batch=batch)
         waiting: list[PhotoSource] = []
         for source in sources:
             waiting.append(source)
@@ -84,3 +89,111 @@ class Classifier:
 
     def _flush(self, sources: Sequence[PhotoSource], top: int) -> list[list[Guess]]:
         return self.rank(self(prepare_batch(sources, self.preprocess)), top)
+
+    def stream(
+        self, items: Iterable[Item], top: int = 5, batch: int = 1, workers: int | None = None
+    ) -> Iterator[Answer]:
+        """Answers of a source's items, in order, photos prepared by threads ahead of the engine.
+
+        At most a few runs are read ahead. An item whose photo cannot be read, or whose run failed, is answered with
+        its error and the rest goes on; what the source itself raises ends the stream. The runs are submitted to the
+        session, `lanes` at a time.
+
+        Args:
+            items: iterated in a thread of its own.
+            top: guesses an answer.
+            batch: photos a run; a run waits until it has so many, or the source ends.
+            workers: threads that prepare photos; None takes as many as cores that may be used.
+
+        Raises:
+            BadInput: `batch` or `workers` is below 1.
+        """
+        _require_positive(batch=batch, workers=workers)
+        return self._stream(items, top, batch, workers)
+
+    def _stream(self, items: Iterable[Item], top: int, batch: int, workers: int | None) -> Iterator[Answer]:
+        ahead = self._ahead(items, batch, workers)
+        try:
+            while (group := ahead.take()) is not None:
+                answers = self._answers(group, top)
+                ahead.taken()
+                yield from answers
+        finally:
+            ahead.stop()
+            ahead.join()
+
+    def astream(
+        self,
+        items: Iterable[Item] | AsyncIterable[Item],
+        top: int = 5,
+        batch: int = 1,
+        workers: int | None = None,
+    ) -> AsyncIterator[Answer]:
+        """As `stream`, in an event loop that is never blocked; an async source is iterated in that loop.
+
+        Raises:
+            BadInput: `batch` or `workers` is below 1.
+        """
+        _require_positive(batch=batch, workers=workers)
+        return self._astream(items, top, batch, workers)
+
+    async def _astream(
+        self, items: Iterable[Item] | AsyncIterable[Item], top: int, batch: int, workers: int | None
+    ) -> AsyncIterator[Answer]:
+        import asyncio  # 20 ms that who streams in threads does not pay
+
+        from .drawn import Drawn
+
+        drawn = Drawn(items, asyncio.get_running_loop()) if isinstance(items, AsyncIterable) else None
+        ahead = self._ahead(drawn or items, batch, workers)  # type: ignore[arg-type]
+        try:
+            while (group := await asyncio.to_thread(ahead.take)) is not None:
+                await asyncio.wait([asyncio.wrap_future(group.answer)])
+                answers = self._answers(group, top)
+                ahead.taken()
+                for answer in answers:
+                    yield answer
+        finally:
+            ahead.stop()
+            if drawn:
+                drawn.cancel()
+            await asyncio.to_thread(ahead.join)
+
+    def _ahead(self, items: Iterable[Item], batch: int, workers: int | None) -> Ahead:
+        from ..machine import usable_cores
+        from .ahead import Ahead
+
+        host = self.preprocess
+        return Ahead(
+            items,
+            lambda source, row: prepare_into(source, host, row),
+            self._submit,
+            (host.height, host.width, 3),
+            batch,
+            workers or usable_cores(),
+            self.session.requested.lanes,
+        )
+
+    def _submit(self, rows: np.ndarray) -> Future[dict[str, np.ndarray]]:
+        return self.session.submit({self._input: rows})
+
+    def _answers(self, group: Group, top: int) -> list[Answer]:
+        """Waits for the group's run."""
+        failed, outputs = None, None
+        try:
+            outputs = group.answer.result()
+        except TiffinError as error:
+            failed = error
+        errors = [own or failed for own in group.errors]
+        ranked = iter(self.rank(outputs[self._output], top) if outputs else ())
+        share_s = group.run_s / max(1, errors.count(None))
+        return [
+            Answer(item.name, () if error else tuple(next(ranked)), error, seconds, 0.0 if error else share_s)
+            for item, error, seconds in zip(group.items, errors, group.prepare_s, strict=True)
+        ]
+
+
+def _require_positive(**numbers: int | None) -> None:
+    for name, value in numbers.items():
+        if value is not None and value < 1:
+            raise BadInput(f"{name} {value}", "at least 1")
