@@ -26,10 +26,13 @@ from . import (
     load,
     measure,
     optimize,
+    predict,
     quantize,
     report,
     robustness,
     selftest,
+    serve,
+    ship,
     train,
 )
 
@@ -43,7 +46,20 @@ app = typer.Typer(
 )
 _MAKING = (build, quantize, doctor, compile, train, optimize)
 _MEASURING = (measure, robustness, explain, explore, load, certify)
-for commands in (*_MAKING, *_MEASURING, check, baseline, decide, report, evidence, device, selftest):
+for commands in (
+    *_MAKING,
+    *_MEASURING,
+    check,
+    baseline,
+    decide,
+    report,
+    evidence,
+    ship,
+    predict,
+    serve,
+    device,
+    selftest,
+):
     commands.register(app)
 
 

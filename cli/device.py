@@ -1,12 +1,9 @@
-"""Commands for the device: predict, backends. They need no torch and no onnx."""
+"""What this machine can run: backends. Needs no torch and no onnx."""
 
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated
 
 import typer
 
@@ -14,51 +11,8 @@ from . import options, render
 
 
 def register(app: typer.Typer) -> None:
-    """Add this file's commands."""
-    app.command()(predict)
+    """Add this file's command."""
     app.command()(backends)
-
-
-def predict(
-    artifact: Annotated[Path, typer.Argument(help="The artifact's folder, or a .tiffin file.")],
-    photos: Annotated[list[Path], typer.Argument(help="One photo or more.")],
-    backend: options.Backend = None,
-    threads: options.Threads = None,
-    precision: options.Precision = None,
-    top: Annotated[int, typer.Option(min=1, help="How many labels.")] = 5,
-    allow_uncertified: Annotated[
-        bool, typer.Option("--allow-uncertified", help="Run what is known to answer worse on this class of CPU.")
-    ] = False,
-    as_json: options.Json = False,
-) -> None:
-    """The likeliest labels of photos, with scores and time."""
-    import numpy as np
-
-    from ..runtime import Classifier, Session, resolve
-    from ..runtime.preprocess import prepare
-
-    loaded, run = resolve(artifact, backend, allow_uncertified, threads=threads, execution_precision=precision)
-    with Session(loaded, run) as session:
-        classifier = Classifier(session)
-        applied = session.applied
-        render.echo_options(artifact=loaded.folder.name, backend=applied.run.backend, version=applied.version,
-                            device=applied.run.device, threads=applied.run.threads,
-                            precision=loaded.manifest.precision,
-                            float_layers=applied.run.execution_precision)  # fmt: skip
-        host = classifier.preprocess
-        classifier(np.zeros((1, host.height, host.width, 3), np.uint8))  # the first call pays for set-up
-        for photo in photos:
-            start = time.perf_counter_ns()
-            prepared = prepare(photo, classifier.preprocess)
-            middle = time.perf_counter_ns()
-            guesses = classifier.rank(classifier(prepared[None]), top)[0]
-            times = {"prepare_s": (middle - start) / 1e9, "run_s": (time.perf_counter_ns() - middle) / 1e9}
-            if as_json:
-                render.show(json.dumps({"photo": str(photo), "top": [asdict(guess) for guess in guesses], **times}))
-                continue
-            render.show(f"{photo}  (prepare {times['prepare_s'] * 1e3:.1f} ms, run {times['run_s'] * 1e3:.1f} ms)")
-            for guess in guesses:
-                render.show(f"  {guess.score:6.1%}  {guess.label}")
 
 
 def backends(as_json: options.Json = False) -> None:

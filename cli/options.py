@@ -35,9 +35,19 @@ Backend = Annotated[
     typer.Option(help="Engine to run on; see `tiffin backends`. Default: by the artifact's format."),
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads of one lane. Default: usable cores.")]
+Lanes = Annotated[int | None, typer.Option(min=1, help="Runs in flight. Default: the artifact's, else 1.")]
+Priority = Annotated[str | None, typer.Option(help="low, normal or high, against other work. Default: normal.")]
+Cpus = Annotated[str | None, typer.Option(help="Cores to keep to, such as 0,2.")]
+Cache = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the engine's compiled cache: the next start is faster.", show_default=False),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
 Precision = Annotated[str | None, typer.Option(help="Float layers computed in: fp32, fp16 or bf16. Default: fp32.")]
 Seed = Annotated[int, typer.Option(help="Seed of every draw.")]
+FitTemperature = Annotated[
+    bool, typer.Option(help="Fit the temperature of its probabilities on held-out photos (docs/confidence.md).")
+]
 
 
 def candidates(

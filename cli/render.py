@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from ..benchmarks.options import Status
+    from ..runtime import Session
 
 WIDTH = 80
 _NARROWEST_NAME = 16
@@ -28,6 +29,18 @@ def show(line: str) -> None:
 def echo_options(**options: Any) -> None:
     """The options as applied."""
     say("options: " + ", ".join(f"{name.replace('_', '-')} {value}" for name, value in options.items()))
+
+
+def echo_session(session: Session) -> None:
+    """How a session runs, as applied."""
+    applied, precision = session.applied, session.artifact.manifest.precision
+    run = applied.run
+    placed = {"priority": run.priority} if run.priority != "normal" else {}
+    placed |= {"cpus": " ".join(map(str, run.cpus))} if run.cpus else {}
+    placed |= {"cache": run.cache} if run.cache else {}
+    echo_options(artifact=session.artifact.folder.name, backend=run.backend, version=applied.version,
+                 device=run.device, threads=run.threads, lanes=run.lanes, precision=precision,
+                 float_layers=run.execution_precision, **placed)  # fmt: skip
 
 
 def next_command(command: str) -> None:

@@ -1,0 +1,146 @@
+"""The command that answers: predict. It needs no torch and no onnx."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import BadInput
+from . import options, render
+
+if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
+    from ..runtime import Classifier
+    from ..runtime.items import Answer
+    from .sinks import Sink
+
+_EVERY_S = 0.2  # the progress line
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's command."""
+    app.command()(predict)
+
+
+def predict(
+    artifact: Annotated[Path, typer.Argument(help="The artifact's folder, or a .tiffin file.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="Photos, folders, quoted globs, videos, camera:0, rtsp://…; - reads paths from standard input.",
+            show_default=False,
+        ),
+    ],
+    backend: options.Backend = None,
+    threads: options.Threads = None,
+    precision: options.Precision = None,
+    lanes: options.Lanes = None,
+    priority: options.Priority = None,
+    cpus: options.Cpus = None,
+    cache: options.Cache = None,
+    top: Annotated[int, typer.Option(min=1, help="How many labels.")] = 5,
+    threshold: Annotated[float, typer.Option(min=0, max=1, help="Leave out labels with a lower score.")] = 0.0,
+    unknown: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Say unknown where the best score is lower (docs/confidence.md).")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Photos a run.")] = 1,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads that prepare photos. Default: cores.")] = None,
+    every: Annotated[int, typer.Option(min=1, help="Of a video, one frame of so many.")] = 1,
+    fps: Annotated[float | None, typer.Option(help="Of a video, at most so many frames a second of its time.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Watch the folders: answer each new photo, for ever.")] = False,
+    zero: Annotated[bool, typer.Option("--null", "-0", help="Paths on standard input end with NUL.")] = False,
+    as_json: Annotated[bool, typer.Option("--jsonl", "--json", help="Print a JSON object a photo.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, a row a photo.")] = False,
+    out: Annotated[Path | None, typer.Option(help="File to append to, instead of printing.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with --out: skip what it answers.")] = False,
+    allow_uncertified: Annotated[
+        bool, typer.Option("--allow-uncertified", help="Run what is known to answer worse on this class of CPU.")
+    ] = False,
+) -> None:
+    """The likeliest labels of photos, videos or cameras, written as they come."""
+    from ..runtime import Classifier, Session, resolve
+    from ..runtime.sources import Options, open_words
+    from .sinks import Form, Sink
+
+    if as_json and as_csv:
+        raise BadInput("--jsonl with --csv", "one of them")
+    if resume and out is None:
+        raise BadInput("--resume without --out", "the file to go on with", "name it: --out answers.jsonl")
+    form = Form("jsonl" if as_json else "csv" if as_csv else "table", top, threshold, unknown)
+    source = open_words(sources, Options(every, fps, watch, zero))
+    loaded, run = resolve(artifact, backend, allow_uncertified, threads=threads, lanes=lanes, priority=priority,
+                          cpus=options.cpu_list(cpus), cache=cache and str(cache),
+                          execution_precision=precision)  # fmt: skip
+    with Session(loaded, run) as session, Sink(form, out, resume) as sink:
+        classifier = Classifier(session)
+        render.echo_session(session)
+        _warm_up(classifier, batch)
+        left = (item for item in source.items if item.name not in sink.answered)
+        if resume:
+            render.say(f"{out}: {len(sink.answered)} are answered already")
+        answers = classifier.stream(left, top, batch, workers)
+        try:
+            _write(answers, sink, Progress(None if resume else source.count))
+        finally:
+            source.stopped.set()
+            if dropped := source.dropped():
+                render.say(f"{dropped} frames were dropped for newer ones")
+
+
+def _warm_up(classifier: Classifier, batch: int) -> None:
+    """The first run pays for set-up."""
+    import numpy as np
+
+    host = classifier.preprocess
+    classifier(np.zeros((batch, host.height, host.width, 3), np.uint8))
+
+
+def _write(answers: Iterator[Answer], sink: Sink, progress: Progress) -> None:
+    """All answers; errors are said at once and decide the exit code at the end."""
+    failed = total = 0
+    try:
+        for answer in answers:
+            total += 1
+            if answer.error:
+                failed += 1
+                progress.clear()
+                render.say(f"error: {answer.error}")
+            sink.write(answer)
+            progress.step()
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    finally:
+        progress.clear()
+        answers.close()  # type: ignore[attr-defined]
+    if failed:
+        render.say(f"{failed} of {total} were not answered; the reasons stand above")
+        raise typer.Exit(1)
+
+
+class Progress:
+    """Photos, photos a second and the time left, on a terminal's stderr."""
+
+    def __init__(self, count: int | None) -> None:
+        self._count, self._done, self._start, self._shown = count, 0, time.monotonic(), 0.0
+
+    def step(self) -> None:
+        """One more is done."""
+        self._done += 1
+        now = time.monotonic()
+        if now - self._shown < _EVERY_S or not render.is_watched():
+            return
+        self._shown, rate = now, self._done / max(now - self._start, 1e-9)
+        words = f"{self._done}" + (f" of {self._count}" if self._count is not None else "") + f", {rate:.1f} a second"
+        if self._count is not None:
+            words += f", {max(0, self._count - self._done) / rate:.0f} s left"
+        render.redraw(words)
+
+    def clear(self) -> None:
+        """Take the line away before something else is said."""
+        if self._shown:
+            render.redraw("", "\r")

@@ -1,0 +1,207 @@
+"""Where answers go: a table, JSON Lines or CSV; to standard output, or to a file that is never half-written."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import BadInput
+
+if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
+    from ..runtime import Guess
+    from ..runtime.items import Answer
+
+FORMS = ("table", "jsonl", "csv")
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Form:
+    """How an answer is written.
+
+    Args:
+        kind: "table", "jsonl" or "csv".
+        top: labels an answer.
+        threshold: labels with a lower score are left out.
+        unknown: an answer whose best score is lower is "unknown"; None knows everything.
+    """
+
+    kind: str
+    top: int
+    threshold: float = 0.0
+    unknown: float | None = None
+
+    def head(self) -> str:
+        """What comes before the first answer."""
+        if self.kind != "csv":
+            return ""
+        columns = [f"{what}_{place}" for place in range(1, self.top + 1) for what in ("label", "score")]
+        return _csv(["photo", "known", *columns, "prepare_s", "run_s", "error"])
+
+    def lines(self, answer: Answer) -> str:
+        """One answer, ended by a line end."""
+        return {"table": self._table, "jsonl": self._jsonl, "csv": self._csv}[self.kind](answer)
+
+    def knows(self, answer: Answer) -> bool:
+        """False where the best score is too low."""
+        return self.unknown is None or bool(answer.guesses and answer.guesses[0].score >= self.unknown)
+
+    def _shown(self, answer: Answer) -> Sequence[Guess]:
+        return [guess for guess in answer.guesses if guess.score >= self.threshold]
+
+    def _table(self, answer: Answer) -> str:
+        if answer.error:
+            return f"{answer.name}  not answered\n"
+        times = f"(prepare {answer.prepare_s * 1e3:.1f} ms, run {answer.run_s * 1e3:.1f} ms)"
+        rows = [] if self.knows(answer) else [f"          {UNKNOWN}"]
+        rows += [f"  {guess.score:6.1%}  {guess.label}" for guess in self._shown(answer)]
+        return "\n".join([f"{answer.name}  {times}", *rows]) + "\n"
+
+    def _jsonl(self, answer: Answer) -> str:
+        if answer.error:
+            return json.dumps({"photo": answer.name, "error": _one_line(answer)}, ensure_ascii=False) + "\n"
+        body = {
+            "photo": answer.name,
+            "known": self.knows(answer),
+            "top": [asdict(guess) for guess in self._shown(answer)],
+            "prepare_s": answer.prepare_s,
+            "run_s": answer.run_s,
+        }
+        return json.dumps(body, ensure_ascii=False) + "\n"
+
+    def _csv(self, answer: Answer) -> str:
+        if answer.error:
+            return _csv([answer.name, "", *[""] * (2 * self.top), "", "", _one_line(answer)])
+        cells = [cell for guess in self._shown(answer) for cell in (guess.label, f"{guess.score:.6f}")]
+        padding = [""] * (2 * self.top - len(cells))
+        known = "true" if self.knows(answer) else "false"
+        return _csv([answer.name, known, *cells, *padding, f"{answer.prepare_s:.6f}", f"{answer.run_s:.6f}", ""])
+
+
+def _one_line(answer: Answer) -> str:
+    return " ".join(str(answer.error).split())
+
+
+def _csv(cells: Sequence[str]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue()
+
+
+class Sink:
+    """Writes answers as they come.
+
+    A file is only ever appended to, a whole answer at a time: a kill leaves what was written, at most one torn line
+    at its end, which `resume` cuts off.
+
+    Args:
+        out: the file, or None for standard output.
+        resume: go on with a file; `answered` then says whose answers it has.
+
+    Raises:
+        BadInput: the file holds something and `resume` is false, is of another form, or cannot be written.
+    """
+
+    def __init__(self, form: Form, out: Path | None, resume: bool = False) -> None:
+        self._form, self._out = form, out
+        self.answered: frozenset[str] = frozenset()
+        self._file: int | None = None
+        if out is not None:
+            self._open(out, resume)
+        if not self._length:
+            self._put(form.head())
+
+    _length = 0
+
+    def write(self, answer: Answer) -> None:
+        """One answer.
+
+        Raises:
+            BadInput: the disk is full; what was written before stays whole.
+            BrokenPipeError: nobody reads standard output any more.
+        """
+        self._put(self._form.lines(answer))
+
+    def _open(self, out: Path, resume: bool) -> None:
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(out, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
+            whole = out.stat().st_size
+            if whole and not resume:
+                os.close(self._file)
+                raise BadInput(
+                    f"{out}: is there already", "a new file", "pass --resume to go on with it, or another --out"
+                )
+            self.answered, self._length = _read_answered(out, self._form)
+            os.ftruncate(self._file, self._length)
+            os.lseek(self._file, self._length, os.SEEK_SET)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _put(self, text: str) -> None:
+        if self._file is None:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+            return
+        data = text.encode()
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(self._file, view) :]
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, self._length)
+            raise self._unwritable(error) from error
+        self._length += len(data)
+
+    def _unwritable(self, error: OSError) -> BadInput:
+        return BadInput(f"cannot write {self._out} ({error.strerror})", "a file in a writable folder with room",
+                        "make room and go on with --resume, or choose another --out")  # fmt: skip
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def __enter__(self) -> Sink:
+        return self
+
+    def __exit__(self, *about: object) -> None:
+        self.close()
+
+
+def _read_answered(out: Path, form: Form) -> tuple[frozenset[str], int]:
+    """Names that a file has answers of, without those that had errors, and the length of its whole lines.
+
+    Raises:
+        BadInput: it was not written in this form.
+    """
+    data = out.read_bytes()
+    data = data[: data.rfind(b"\n") + 1]
+    if form.kind == "table" and data:
+        raise BadInput(f"{out}: a table cannot be gone on with", "JSON Lines or CSV", "pass --jsonl or --csv")
+    try:
+        text = data.decode()
+        if form.kind == "csv":
+            return _csv_names(text, form), len(data)
+        bodies = [json.loads(line) for line in text.splitlines()]
+        return frozenset(body["photo"] for body in bodies if "error" not in body), len(data)
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{out}: holds no answers as {form.kind} ({error})", "a file that was written so",
+                       "choose another --out") from error  # fmt: skip
+
+
+def _csv_names(text: str, form: Form) -> frozenset[str]:
+    rows = list(csv.reader(io.StringIO(text)))
+    if rows and _csv(rows[0]) != form.head():
+        raise ValueError("other columns")
+    return frozenset(row[0] for row in rows[1:] if not row[-1])

@@ -1,0 +1,141 @@
+"""Frames of a video, by PyAV (FFmpeg): pixels are handed on as the decoder made them where `Frame` knows the layout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...errors import BadInput
+from ..frames import Frame
+from ..items import Item
+
+if TYPE_CHECKING:
+    from av.video.frame import VideoFrame
+
+_LAYOUTS = {"rgb24": "rgb", "bgr24": "bgr", "gray": "gray", "nv12": "nv12", "yuyv422": "yuyv"}
+_LIVE = frozenset({"rtmp", "rtp", "rtsp", "rtsps", "srt", "udp"})
+_SILENCE_S = 10.0  # a stream that sends nothing for so long has gone
+_FULL_RANGE, _BT709 = 2, 1  # AVCOL_RANGE_JPEG, AVCOL_SPC_BT709
+
+
+@dataclass(frozen=True)
+class Address:
+    """What FFmpeg opens.
+
+    Args:
+        url: path or URL.
+        form: input format where FFmpeg cannot tell: "v4l2", "lavfi".
+        options: of the protocol.
+        timeout_s: seconds without data; None waits for ever.
+    """
+
+    url: str
+    form: str | None = None
+    options: tuple[tuple[str, str], ...] = ()
+    timeout_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which frames are taken: each `every`-th, or at most `fps` a second of the video's own time."""
+
+    every: int = 1
+    fps: float | None = None
+
+    def taken(self, frames: Iterator[VideoFrame]) -> Iterator[tuple[int, VideoFrame]]:
+        """Numbers from 0, and frames. A frame without a time is taken."""
+        due_s = float("-inf")
+        for number, frame in enumerate(frames):
+            if self.fps is None:
+                if number % self.every == 0:
+                    yield number, frame
+            elif frame.time is None or frame.time >= due_s:
+                yield number, frame
+                due_s = _next_due(due_s, frame.time, 1 / self.fps)
+
+
+def _next_due(due_s: float, time_s: float | None, step_s: float) -> float:
+    """On a grid from the first frame on, so that 10 of 25 frames a second are 10, not 8."""
+    if time_s is None:
+        return due_s
+    return time_s + step_s if due_s == float("-inf") or time_s >= due_s + step_s else due_s + step_s
+
+
+def require_library() -> None:
+    """Before anything is run.
+
+    Raises:
+        BadInput: PyAV is not installed.
+    """
+    try:
+        import av  # noqa: F401
+    except ImportError as error:
+        raise BadInput("videos and cameras need PyAV", "the extra `video`", "pip install 'tiffin[video]'") from error
+
+
+def is_live(word: str) -> bool:
+    """Whether a URL's protocol is one of cameras."""
+    return word.partition(":")[0].lower() in _LIVE
+
+
+def address(word: str) -> Address:
+    """How a URL is opened; `lavfi:GRAPH` is a picture that FFmpeg draws."""
+    scheme, _, rest = word.partition(":")
+    if scheme.lower() == "lavfi":
+        return Address(rest, "lavfi")
+    options = (("rtsp_transport", "tcp"),) if scheme.lower() in ("rtsp", "rtsps") else ()  # UDP loses frames silently
+    return Address(word, options=options, timeout_s=_SILENCE_S)
+
+
+def items(name: str, where: Address, sampling: Sampling) -> Iterator[Item]:
+    """Each frame as `NAME#NUMBER`; what cannot be decoded is one item that says so, and the last."""
+    number = -1
+    try:
+        with opened(where) as container:
+            for number, frame in sampling.taken(container.decode(video=0)):
+                yield Item(f"{name}#{number}", frame_of(frame))
+        if number < 0:
+            raise ValueError("it holds no frame")
+    except (OSError, ValueError, IndexError, RuntimeError) as error:  # FFmpeg's own are OSError or ValueError
+        yield Item(name, unreadable(name, where, error))
+
+
+def unreadable(name: str, where: Address, error: Exception) -> BadInput:
+    """What FFmpeg said, as our error."""
+    reason = "no video in it" if isinstance(error, IndexError) else getattr(error, "strerror", None) or str(error)
+    expected = "a camera that is plugged in and free" if where.form == "v4l2" else "a video that FFmpeg reads"
+    return BadInput(f"{name}: {reason}", expected)
+
+
+def opened(where: Address) -> Any:
+    """The container, to be used with `with`.
+
+    Raises:
+        OSError, ValueError: FFmpeg cannot open it.
+    """
+    import av
+
+    container = av.open(where.url, format=where.form, options=dict(where.options), timeout=where.timeout_s)
+    if container.streams.video:
+        container.streams.video[0].thread_type = "AUTO"
+    return container
+
+
+def frame_of(frame: VideoFrame) -> Frame:
+    """A decoded frame, upright.
+
+    NV12 and YUYV are handed on as they are where they are BT.601 in limited range, which is `Frame`'s rule; others,
+    and what has no layout there, are converted by FFmpeg.
+    """
+    layout = _LAYOUTS.get(frame.format.name)
+    turns = round(frame.rotation / 90) % 4  # counter-clockwise
+    other_colours = frame.color_range == _FULL_RANGE or frame.colorspace == _BT709
+    if layout is None or (
+        layout in ("nv12", "yuyv") and (turns or other_colours or frame.width % 2 or frame.height % 2)
+    ):
+        return Frame(np.rot90(frame.to_ndarray(format="rgb24"), turns), "rgb")
+    pixels = frame.to_ndarray()
+    return Frame(np.rot90(pixels, turns) if turns else pixels, layout)
