@@ -5,10 +5,11 @@ python benchmarks/studies/readme.py README.md benchmarks/results/default.json
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
+
+from tiffin.benchmarks.studies.page import fill
 
 
 def main() -> None:
@@ -20,11 +21,7 @@ def main() -> None:
     )
     parts = shown.stdout.strip().split("\n\n")
     table = f"{parts[0]}\n\n{parts[-1]}"  # the details between table and notes are a command away
-    marks = rf"(<!-- table {record.stem}: [^\n]* -->\n).*?(<!-- end of {record.stem} -->)"
-    text, found = re.subn(marks, lambda mark: f"{mark[1]}{table}\n{mark[2]}", page.read_text(), flags=re.DOTALL)
-    if not found:
-        sys.exit(f"{page} has no place for {record.stem}")
-    page.write_text(text)
+    fill(page, record.stem, table)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from tiffin import machine
 from tiffin.artifact import Artifact, RunConfig
 from tiffin.benchmarks.candidate import Candidate
 from tiffin.benchmarks.rounds import random_feeds
+from tiffin.benchmarks.studies.page import fill
 from tiffin.records import Record
 from tiffin.records.record import load_record
 from tiffin.runtime import Session
@@ -64,7 +65,8 @@ def theirs(artifact: Artifact, option: str, seconds: float) -> float:
     spec = artifact.manifest.inputs[0]
     shape = f"[{','.join(str(size) for size in (1, *spec.shape[1:]))}]"
     program = str(Path(sys.executable).with_name("benchmark_app"))
-    words = [program, "-m", str(artifact.model_path), "-hint", "throughput", "-infer_precision", "f32", "-t", str(round(seconds)), option, shape]  # fmt: skip
+    told = ["-m", str(artifact.model_path), "-hint", "throughput", "-infer_precision", "f32", option, shape]
+    words = [program, *told, "-t", str(round(seconds))]
     said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     found = re.search(r"Throughput:\s+([\d.]+) FPS", said)
     if not found:
@@ -120,10 +122,7 @@ def main() -> None:
         print(ours(Artifact.load(asked.paths[0]), asked.seconds))  # noqa: T201
         return
     if asked.table:
-        page, record = Path(asked.paths[0]), load_record(Path(asked.paths[1]))
-        marks = r"(<!-- table throughput: [^\n]* -->\n).*?(<!-- end of throughput -->)"
-        text = re.sub(marks, lambda mark: f"{mark[1]}{table(record)}\n{mark[2]}", page.read_text(), flags=re.DOTALL)
-        page.write_text(text)
+        fill(Path(asked.paths[0]), "throughput", table(load_record(Path(asked.paths[1]))))
         return
     measure(asked.paths[0], asked.launches, asked.seconds, Path(asked.paths[1]))
     print(table(load_record(Path(asked.paths[1]))))  # noqa: T201
