@@ -193,7 +193,7 @@ def _read_answered(out: Path, form: Form) -> tuple[frozenset[str], int]:
         text = data.decode()
         if form.kind == "csv":
             return _csv_names(text, form), len(data)
-        bodies = [json.loads(line) for line in text.splitlines()]
+        bodies = [json.loads(line) for line in text.split("\n") if line]
         return frozenset(body["photo"] for body in bodies if "error" not in body), len(data)
     except (ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{out}: holds no answers as {form.kind} ({error})", "a file that was written so",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _LAYOUTS = {"rgb24": "rgb", "bgr24": "bgr", "gray": "gray", "nv12": "nv12", "yuyv422": "yuyv"}
 _LIVE = frozenset({"rtmp", "rtp", "rtsp", "rtsps", "srt", "udp"})
 _SILENCE_S = 10.0  # a stream that sends nothing for so long has gone
+_ROUNDED_S = 1e-3  # many containers keep times in milliseconds
 _FULL_RANGE, _BT709 = 2, 1  # AVCOL_RANGE_JPEG, AVCOL_SPC_BT709
 
 
@@ -52,7 +53,7 @@ class Sampling:
             if self.fps is None:
                 if number % self.every == 0:
                     yield number, frame
-            elif frame.time is None or frame.time >= due_s:
+            elif frame.time is None or frame.time >= due_s - _ROUNDED_S:
                 yield number, frame
                 due_s = _next_due(due_s, frame.time, 1 / self.fps)
 

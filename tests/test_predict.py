@@ -1,0 +1,393 @@
+"""runtime/sources/ and `tiffin predict`: what is found, what is written, and what goes wrong for one item alone."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import http.server
+import io
+import json
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from tiffin.artifact import Artifact, RunConfig
+from tiffin.cli.sinks import Form, Sink
+from tiffin.errors import BadInput
+from tiffin.runtime import Classifier, Guess, Session
+from tiffin.runtime.frames import Frame
+from tiffin.runtime.items import Answer, Item
+from tiffin.runtime.sources import Options, open_words
+from tiffin.runtime.sources.files import natural
+from tiffin.runtime.sources.live import Latest
+from tiffin.runtime.sources.video import Address, Sampling, frame_of
+
+COMMAND = [sys.executable, "-c", "from tiffin.cli.app import main; main()", "predict"]
+
+
+@pytest.fixture(scope="module")
+def classifier(onnx_artifact: Artifact) -> Iterator[Classifier]:
+    with Session(onnx_artifact, RunConfig("onnxruntime", threads=1)) as session:
+        yield Classifier(session)
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, photos: np.ndarray) -> Path:
+    """Ten photos in folders, a hidden one, and what is no photo."""
+    for index in range(10):
+        folder = tmp_path / "shelf" / ("deep" if index > 7 else "")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(photos[index]).save(folder / f"{index + 1}.png")
+    (tmp_path / "shelf" / ".hidden.png").write_bytes(b"")
+    (tmp_path / "shelf" / "notes.txt").write_text("no photo")
+    return tmp_path / "shelf"
+
+
+def predict(*words: object, given: bytes = b"", **how: Any) -> subprocess.CompletedProcess[str]:
+    command = [*COMMAND, *map(str, words)]
+    found = subprocess.run(command, input=given, capture_output=True, timeout=60, **how)
+    return subprocess.CompletedProcess(command, found.returncode, found.stdout.decode(), found.stderr.decode())
+
+
+def lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def names(*words: object, **options: Any) -> list[str]:
+    return [item.name for item in open_words([str(word) for word in words], Options(**options)).items]
+
+
+# What is found
+
+
+def test_a_folder_is_read_in_natural_order_without_what_is_hidden(shelf: Path) -> None:
+    found = open_words([str(shelf)])
+    assert found.count == 10
+    assert [Path(item.name).name for item in found.items] == [f"{n}.png" for n in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10)]
+
+
+def test_a_link_back_into_a_folder_ends(shelf: Path) -> None:
+    (shelf / "deep" / "back").symlink_to(shelf, target_is_directory=True)
+    assert len(names(shelf)) == 10
+
+
+@pytest.mark.parametrize(("pattern", "count"), [("*.png", 8), ("**/*.png", 10), ("[12].png", 2), ("deep/*", 2)])
+def test_a_quoted_glob_is_expanded(shelf: Path, pattern: str, count: int) -> None:
+    assert len(names(shelf / pattern)) == count
+
+
+@pytest.mark.parametrize(("word", "words"), [("*.jpg", "matches no file"), ("empty", "without photos")])
+def test_a_word_that_names_no_photo_is_refused(shelf: Path, word: str, words: str) -> None:
+    (shelf / "empty").mkdir()
+    with pytest.raises(BadInput, match=words):
+        open_words([str(shelf / word)])
+
+
+@given(st.lists(st.integers(0, 10**6), min_size=2, max_size=6, unique=True))
+def test_numbers_in_names_sort_by_their_value(numbers: list[int]) -> None:
+    shuffled = [f"shelf {number} a.jpg" for number in numbers]
+    assert sorted(shuffled, key=natural) == [f"shelf {number} a.jpg" for number in sorted(numbers)]
+
+
+@pytest.mark.parametrize("zero", [False, True])
+def test_a_list_is_read_from_standard_input(onnx_artifact: Artifact, shelf: Path, zero: bool) -> None:
+    given = (b"\0" if zero else b"\n").join([b"1.png", b"", b"deep/9.png"])
+    told = predict(onnx_artifact.folder, "-", "--jsonl", *(["-0"] if zero else []), given=given, cwd=shelf)
+    assert told.returncode == 0 and [line["photo"] for line in lines(told.stdout)] == ["1.png", "deep/9.png"]
+
+
+# What is written
+
+
+def test_the_answers_are_the_classifiers(onnx_artifact: Artifact, classifier: Classifier, shelf: Path) -> None:
+    told = predict(onnx_artifact.folder, shelf, "--jsonl", "--top", 2, "--batch", 3)
+    assert told.returncode == 0
+    for line in lines(told.stdout):
+        wanted = classifier.predict(line["photo"], 2)
+        assert [guess["label"] for guess in line["top"]] == [guess.label for guess in wanted] and line["known"]
+        assert line["top"][0]["score"] == pytest.approx(wanted[0].score, abs=1e-4)
+
+
+def test_bad_photos_among_good_ones_are_errors_of_their_own(onnx_artifact: Artifact, shelf: Path) -> None:
+    whole = (shelf / "1.png").read_bytes()
+    (shelf / "2.png").write_bytes(whole[: len(whole) // 2])
+    (shelf / "3.png").write_bytes(b"")
+    told = predict(onnx_artifact.folder, shelf, shelf / "none.jpg", "--jsonl")
+    found = lines(told.stdout)
+    assert told.returncode == 1 and len(found) == 11
+    assert [Path(line["photo"]).name for line in found if "error" in line] == ["2.png", "3.png", "none.jpg"]
+    assert "3 of 11 were not answered" in told.stderr and told.stderr.count("error:") == 3
+
+
+def test_csv_has_a_row_a_photo(onnx_artifact: Artifact, shelf: Path) -> None:
+    told = predict(onnx_artifact.folder, shelf / "1.png", shelf / "none.png", "--csv", "--top", 2)
+    (good, bad) = csv.DictReader(io.StringIO(told.stdout))
+    assert float(good["score_1"]) >= float(good["score_2"]) and good["label_2"] and not good["error"]
+    assert bad["error"] and not bad["label_1"] and told.returncode == 1
+
+
+def test_a_table_fits_a_terminal_and_knows_what_it_does_not_know(onnx_artifact: Artifact, shelf: Path) -> None:
+    told = predict(onnx_artifact.folder, "1.png", "--unknown", 1, "--threshold", 0.999999, cwd=shelf)
+    assert "unknown" in told.stdout and told.stdout.startswith("1.png")
+    assert max(map(len, told.stdout.splitlines())) <= 80
+
+
+SURE, UNSURE = (Answer("a", (Guess("kiwi", 0, score), Guess("lemon", 1, 0.1))) for score in (0.9, 0.3))
+
+
+@pytest.mark.parametrize(("answer", "known"), [(SURE, True), (UNSURE, False)])
+def test_below_the_confidence_that_is_asked_for_an_answer_is_unknown(answer: Answer, known: bool) -> None:
+    told = json.loads(Form("jsonl", 2, 0.2, 0.5).lines(answer))
+    assert told["known"] is known and [guess["label"] for guess in told["top"]] == ["kiwi"]
+
+
+def test_a_pipe_that_is_closed_ends_quietly(onnx_artifact: Artifact, shelf: Path) -> None:
+    words = [*COMMAND, str(onnx_artifact.folder), *[str(shelf)] * 30, "--jsonl"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as started:
+        assert started.stdout and started.stderr
+        assert json.loads(started.stdout.readline())
+        started.stdout.close()
+        assert "error" not in started.stderr.read() and started.wait(30) == 0
+
+
+# A file that survives
+
+
+def test_a_killed_run_is_gone_on_with(onnx_artifact: Artifact, shelf: Path, tmp_path: Path) -> None:
+    many = tmp_path / "many"
+    many.mkdir()
+    for index in range(300):
+        shutil.copy(shelf / f"{index % 8 + 1}.png", many / f"{index}.png")
+    out = tmp_path / "answers.jsonl"
+    started = subprocess.Popen([*COMMAND, str(onnx_artifact.folder), str(many), "--jsonl", "--out", str(out)])
+    while not (out.exists() and out.stat().st_size > 2000):
+        assert started.poll() is None
+        time.sleep(0.005)
+    started.kill()
+    started.wait()
+    with out.open("ab") as file:
+        file.write(b'{"photo": "torn')
+    told = predict(onnx_artifact.folder, many, "--jsonl", "--out", out, "--resume")
+    assert told.returncode == 0, told.stderr
+    found = [line["photo"] for line in lines(out.read_text())]
+    assert len(found) == len(set(found)) == 300
+
+
+def test_a_file_with_answers_is_not_overwritten(onnx_artifact: Artifact, shelf: Path, tmp_path: Path) -> None:
+    out = tmp_path / "answers.csv"
+    out.write_text("precious\n")
+    told = predict(onnx_artifact.folder, shelf, "--csv", "--out", out)
+    assert told.returncode == 2 and "--resume" in told.stderr and out.read_text() == "precious\n"
+    assert predict(onnx_artifact.folder, shelf, "--csv", "--out", out, "--resume").returncode == 2
+    assert out.read_text() == "precious\n"
+
+
+@pytest.mark.parametrize("words", [("--jsonl", "--csv"), ("--resume",), ("--every", "2", "--fps", "3"), ("-0",)])
+def test_options_that_contradict_each_other_are_refused(onnx_artifact: Artifact, shelf: Path, words: list[str]) -> None:
+    told = predict(onnx_artifact.folder, shelf, *words)
+    assert told.returncode == 2 and told.stderr.startswith("error:")
+
+
+def test_a_full_disk_leaves_whole_lines(onnx_artifact: Artifact, shelf: Path, tmp_path: Path) -> None:
+    out = tmp_path / "answers.jsonl"
+
+    def little_room() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+    told = predict(onnx_artifact.folder, shelf, "--jsonl", "--out", out, preexec_fn=little_room)
+    assert told.returncode == 2 and "cannot write" in told.stderr
+    assert out.read_text().endswith("\n") and lines(out.read_text())
+
+
+@given(st.text(min_size=1), st.text(min_size=1))
+def test_any_name_is_read_back_from_a_file(name: str, other: str) -> None:
+    for kind in ("jsonl", "csv"):
+        form = Form(kind, 1)
+        text = (
+            form.head()
+            + form.lines(Answer(name, (Guess("kiwi", 0, 0.5),)))
+            + form.lines(Answer(other + "!", error=BadInput("broken")))
+        )
+        try:
+            data = text.encode()
+        except UnicodeEncodeError:  # half a surrogate pair: no file name
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder, "answers")
+            out.write_bytes(data)
+            with Sink(form, out, resume=True) as sink:
+                assert sink.answered == {name}
+
+
+# Videos and cameras
+
+
+@pytest.fixture
+def clip(tmp_path: Path, photos: np.ndarray) -> tuple[Path, list[np.ndarray]]:
+    """Twelve frames, five a second, without loss."""
+    av = pytest.importorskip("av")
+    path = tmp_path / "clip.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=5)
+        stream.width = stream.height = 32
+        stream.pix_fmt = "bgr0"
+        for photo in photos[:12]:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(photo, format="rgb24")))
+        container.mux(stream.encode())
+    return path, list(photos[:12])
+
+
+def test_frames_of_a_video_are_answered_as_the_same_pixels(
+    onnx_artifact: Artifact, classifier: Classifier, clip: tuple[Path, list[np.ndarray]]
+) -> None:
+    path, frames = clip
+    told = predict(onnx_artifact.folder, path, "--jsonl", "--top", 1)
+    assert told.returncode == 0, told.stderr
+    for index, (line, frame) in enumerate(zip(lines(told.stdout), frames, strict=True)):
+        (best,) = classifier.predict(frame, 1)
+        assert line["photo"] == f"{path}#{index}" and line["top"][0]["label"] == best.label
+
+
+@pytest.mark.parametrize(
+    ("options", "taken"),
+    [({"every": 5}, [0, 5, 10]), ({"fps": 2.5}, [0, 2, 4, 6, 8, 10]), ({"fps": 60}, list(range(12)))],
+)
+def test_some_frames_are_taken(clip: tuple[Path, list[np.ndarray]], options: dict[str, Any], taken: list[int]) -> None:
+    assert names(clip[0], **options) == [f"{clip[0]}#{number}" for number in taken]
+
+
+def test_a_video_that_is_none_is_one_error(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    path = tmp_path / "text.mp4"
+    path.write_text("no video")
+    (item,) = open_words([str(path)]).items
+    assert isinstance(item.source, BadInput) and str(path) in str(item.source)
+
+
+def test_a_video_over_http_is_read(clip: tuple[Path, list[np.ndarray]]) -> None:
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(clip[0].parent))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert len(names(f"http://127.0.0.1:{server.server_address[1]}/clip.mkv")) == 12
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("form", "layout"), [("nv12", "nv12"), ("yuyv422", "yuyv"), ("rgb24", "rgb"), ("gray", "gray")]
+)
+def test_a_cameras_pixels_are_handed_on_as_they_are(photos: np.ndarray, form: str, layout: str) -> None:
+    av = pytest.importorskip("av")
+    frame = av.VideoFrame.from_ndarray(photos[0], format="rgb24").reformat(format=form)
+    found = frame_of(frame)
+    assert found.layout == layout
+    np.testing.assert_array_equal(found.pixels, frame.to_ndarray())
+
+
+def test_pixels_of_other_colours_are_converted(photos: np.ndarray) -> None:
+    av = pytest.importorskip("av")
+    frame = av.VideoFrame.from_ndarray(photos[0], format="rgb24").reformat(format="nv12")
+    frame.color_range = 2  # full
+    assert frame_of(frame).layout == "rgb"
+
+
+def test_of_a_live_source_the_newest_frame_wins(monkeypatch: pytest.MonkeyPatch, photos: np.ndarray) -> None:
+    """Frames that come while nobody takes any are dropped and counted; the end is an item of its own."""
+    ready = threading.Event()
+
+    class Camera:
+        def __enter__(self) -> Camera:
+            return self
+
+        def __exit__(self, *about: object) -> None: ...
+
+        def decode(self, video: int) -> Iterator[Any]:
+            yield 0
+            ready.wait(10)
+            yield from range(1, 50)
+
+    monkeypatch.setattr("tiffin.runtime.sources.live.opened", lambda where: Camera())
+    monkeypatch.setattr("tiffin.runtime.sources.live.frame_of", lambda number: Frame(photos[number % 3], "rgb"))
+    camera = Latest("camera:0", Address("x"), Sampling(), threading.Event())
+    items = camera.items()
+    assert next(items).name.startswith("camera:0@")
+    ready.set()
+    _until(lambda: camera.dropped >= 48)
+    last, end = items
+    np.testing.assert_array_equal(last.source.pixels, photos[49 % 3])
+    assert isinstance(end, Item) and "ended" in str(end.source)
+
+
+def test_a_camera_that_is_not_there_is_one_error(onnx_artifact: Artifact) -> None:
+    pytest.importorskip("av")
+    told = predict(onnx_artifact.folder, "camera:99", "--jsonl")
+    assert told.returncode == 1 and "camera:99" in lines(told.stdout)[0]["error"]
+
+
+def test_without_pyav_a_video_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    (tmp_path / "clip.mp4").write_bytes(b"x")
+    with pytest.raises(BadInput) as refused:
+        open_words([str(tmp_path / "clip.mp4")])
+    assert "tiffin[video]" in refused.value.fix
+
+
+# Watched folders
+
+
+def test_a_photo_is_answered_once_it_is_whole(shelf: Path, tmp_path: Path) -> None:
+    pytest.importorskip("watchfiles")
+    watched = tmp_path / "watched"
+    watched.mkdir()
+    shutil.copy(shelf / "1.png", watched / "first.png")
+    source = open_words([str(watched)], Options(watch=True))
+    found: list[Item] = []
+    taking = threading.Thread(target=lambda: found.extend(source.items))
+    taking.start()
+    _until(lambda: len(found) == 1)
+    whole = (shelf / "2.png").read_bytes()
+    with (watched / "slow.png").open("wb") as file:
+        for start in range(0, len(whole), 500):
+            file.write(whole[start : start + 500])
+            file.flush()
+            time.sleep(0.1)
+            assert len(found) == 1
+    _until(lambda: len(found) == 2)
+    shutil.rmtree(watched)
+    _until(lambda: len(found) == 3)
+    taking.join(10)
+    assert [Path(item.name).name for item in found] == ["first.png", "slow.png", "watched"]
+    assert isinstance(found[-1].source, BadInput)
+
+
+def test_a_watch_is_ended_by_its_event(shelf: Path) -> None:
+    pytest.importorskip("watchfiles")
+    source = open_words([str(shelf)], Options(watch=True))
+    threading.Timer(1.5, source.stopped.set).start()
+    assert len(list(source.items)) == 10
+
+
+def test_what_is_no_folder_cannot_be_watched(shelf: Path) -> None:
+    with pytest.raises(BadInput, match="cannot be watched"):
+        open_words([str(shelf / "1.png")], Options(watch=True))
+
+
+def _until(holds: Any, seconds: float = 15.0) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
