@@ -11,7 +11,7 @@ export TIFFIN_DATA := $(abspath ../shared/grocery-store)
 endif
 endif
 
-.PHONY: demo test slow lint records student fastest peers cpus tensorrt gpu believe evidence clean
+.PHONY: demo test slow lint records student fastest peers cpus tensorrt gpu believe evidence device clean
 
 demo: $(VENV)/installed  ## checkpoint to a table of backends and precisions
 	$(BIN)/tiffin demo --out $(OUT) $(ARGS)
@@ -29,7 +29,7 @@ lint: $(VENV)/installed  ## style, types, floors, Python 3.10 on the device room
 	MYPYPATH=$(VENV)/types $(BIN)/mypy -p tiffin
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/vermin -q --no-tips --violations -t=3.10- --eval-annotations \
-	  __init__.py errors.py machine.py artifact records runtime data cli optimize/proof.py \
+	  __init__.py errors.py machine.py artifact records runtime data cli optimize/proof.py deploy \
 	  benchmarks/*.py benchmarks/workers benchmarks/emulation \
 	  export/engine*.py export/onnx_source.py export/to_tensorrt.py \
 	  $(filter-out %torch.py %torch_ops.py %fake_quant.py,$(wildcard export/graph/*.py))
@@ -45,7 +45,6 @@ records: $(VENV)/installed  ## regenerate the records of README's table and five
 	cp out/fp32/claims/parity.json $(RESULTS)/parity.json
 	$(BIN)/tiffin bench $(BUILT)/fp32 $(BUILT)/fp16 $(BUILT)/int8-cpu-ort $(BUILT)/openvino-fp32 \
 	  $(BUILT)/openvino-int8-cpu-nncf --out $(RESULTS)/five.json
-	$(BIN)/python $(STUDIES)/overhead.py $(BUILT)/fp32 $(RESULTS)/overhead.json
 	$(BIN)/python $(STUDIES)/readme.py README.md $(RESULTS)/default.json
 
 STUDENT := efficientnet-lite0-grocery-192
@@ -138,6 +137,18 @@ evidence: $(VENV)/installed  ## regenerate the records of docs/gate.md, docs/rob
 	$(BIN)/python $(STUDIES)/bounds.py --table docs/gate.md $(RESULTS)/gate-bounds.json
 	$(BIN)/python $(STUDIES)/sabotage.py $(TIFFIN_DATA) $(RESULTS)/sabotage.json
 	$(BIN)/python $(STUDIES)/sabotage.py --table docs/explain.md $(RESULTS)/sabotage.json
+
+DEVICE := out/device
+
+device: $(VENV)/installed  ## regenerate the records of runtime.md, photos.md, serve.md, footprint.md, confidence.md (half an hour, quiet machine)
+	$(BIN)/tiffin export --out $(DEVICE)/fp32
+	$(BIN)/tiffin quantize $(DEVICE)/fp32 --out $(DEVICE)/int8
+	$(BIN)/tiffin compile $(DEVICE)/int8 --backend openvino --out $(DEVICE)/int8-ir
+	$(BIN)/python $(STUDIES)/overhead.py $(DEVICE)/fp32 $(RESULTS)/overhead.json
+	$(BIN)/python $(STUDIES)/throughput.py $(DEVICE)/int8-ir $(RESULTS)/throughput.json
+	$(BIN)/python $(STUDIES)/throughput.py --table docs/runtime.md $(RESULTS)/throughput.json
+	$(BIN)/python $(STUDIES)/serve.py $(DEVICE)/int8-ir $(RESULTS)/serve.json --backend openvino
+	$(BIN)/python $(STUDIES)/serve.py --table docs/serve.md $(RESULTS)/serve.json
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed; set PYTHON=")'

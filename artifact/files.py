@@ -1,12 +1,13 @@
-"""Files and folders that are written whole or not at all."""
+"""Files and folders that are written whole or not at all.
+
+`shutil` and `tempfile` bring all that unpacks archives; who only reads an artifact does without.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -28,6 +29,8 @@ def replace_files(contents: Mapping[Path, bytes]) -> None:
     Raises:
         OSError: it cannot be written (a full disk); what was there before is left as it was.
     """
+    import tempfile
+
     drafts: dict[Path, Path] = {}
     try:
         for path, content in contents.items():
@@ -57,6 +60,9 @@ def replaced_folder(target: Path, fix: str, keep: bool = False) -> Iterator[Path
     Raises:
         BadInput: the parent is not writable, or the disk is full.
     """
+    import shutil
+    import tempfile
+
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
@@ -74,6 +80,8 @@ def replaced_folder(target: Path, fix: str, keep: bool = False) -> Iterator[Path
 
 
 def _put_in_place(draft: Path, target: Path, keep: bool) -> None:
+    import shutil
+
     old = draft.with_name(draft.name + ".old")
     if target.exists() and not keep:
         target.rename(old)
@@ -91,5 +99,5 @@ def _put_in_place(draft: Path, target: Path, keep: bool) -> None:
 def _sync(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink():
-            with path.open("rb") as file:
+            with path.open("r+b" if os.name == "nt" else "rb") as file:  # Windows flushes only what may be written
                 os.fsync(file.fileno())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -152,6 +151,8 @@ def save(target: str | Path, manifest: Manifest, files: Mapping[str, bytes | Pat
 def _put(folder: Path, name: str, content: bytes | Path) -> ModelFile:
     path = folder / name
     if isinstance(content, Path):
+        import shutil
+
         shutil.copyfile(content, path)
     else:
         path.write_bytes(content)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +62,11 @@ def score(
         logits = np.load(path)
         applied = worker.applied
     return Predictions.from_logits(photos.hashes, photos.truth, logits, photos.kind), applied
+
+
+def temperatures(candidates: Sequence[Candidate]) -> dict[str, float]:
+    """Name → what its artifact divides logits by, for a record's `options["temperatures"]`."""
+    return {row.name: row.artifact.manifest.temperature for row in candidates if row.artifact is not None}
 
 
 def refuse_calibration_photos(name: str, artifact: Artifact, photos: PreparedPhotos) -> None:

@@ -16,7 +16,6 @@ MOST_PAIRS = 5
 
 def answers_table(record: Record, reference: str) -> Table:
     """Each row: calibration error, photos lost and won against the reference with McNemar's p, the worst class."""
-    from ..records.classification import calibration_error
     from ..records.multiple import worst_class
     from ..records.paired import mcnemar
 
@@ -29,13 +28,70 @@ def answers_table(record: Record, reference: str) -> Table:
         rows.append(
             [
                 name,
-                f"{calibration_error(found) * 100:.2f}" if found.logits is not None else "no logits",
+                _calibration(record, name),
                 f"{test.lost}/{test.won}",
                 f"{test.p_value:.2g}",
                 f"{label(record, worst.label)} -{worst.lost - worst.won} of {worst.n}" if worst else "none",
             ]
         )
     return Table(("answers", "calibration error %", "lost/won", "p", "class proven worse"), rows)
+
+
+def _calibration(record: Record, name: str) -> str:
+    """Calibration error at temperature 1 and at the artifact's, per cent."""
+    from ..records.calibration import calibration_error
+
+    found, temperature = record.predictions[name], temperature_of(record, name)
+    if found.logits is None:
+        return "not known: no logits"
+    plain = f"{calibration_error(found) * 100:.2f}"
+    if temperature in (None, 1.0):
+        return plain
+    return f"{plain} → {calibration_error(found, temperature=temperature) * 100:.2f}"
+
+
+def temperature_of(record: Record, name: str) -> float | None:
+    """What a row's artifact divides its logits by; None where the record does not tell."""
+    found: float | None = record.options.get("temperatures", {}).get(name)
+    return found
+
+
+def confidence_notes(record: Record) -> list[str]:
+    """Each row's calibration error with its interval, at temperature 1 and at the artifact's."""
+    notes = []
+    for name, found in record.predictions.items():
+        temperature = temperature_of(record, name)
+        if found.kind == "photos" and len(found) and found.logits is not None and temperature is not None:
+            said = "; ".join(_error(found, each) for each in dict.fromkeys((1.0, temperature)))
+            notes.append(f"{name}: calibration error (95 %) {said}")
+    return notes
+
+
+def _error(found: Predictions, temperature: float) -> str:
+    from ..records.calibration import error_estimate
+
+    error = error_estimate(found, temperature=temperature)
+    value, low, high = (each * 100 for each in (error.value, error.low, error.high))
+    return f"{value:.1f} % ({low:.1f}–{high:.1f}) at temperature {temperature:g}"
+
+
+def confidence_json(record: Record, name: str) -> dict[str, Any] | None:
+    """Temperature, calibration error and log-likelihood of a row; None where the record cannot tell."""
+    from ..records.calibration import error_estimate, negative_log_likelihood
+
+    found, temperature = record.predictions.get(name), temperature_of(record, name)
+    if found is None or found.kind != "photos" or not len(found) or found.logits is None or temperature is None:
+        return None
+    return {
+        "temperature": temperature,
+        **{
+            when: {
+                "calibration_error": vars(error_estimate(found, temperature=each)),
+                "negative_log_likelihood": negative_log_likelihood(found, each),
+            }
+            for when, each in (("before", 1.0), ("after", temperature))
+        },
+    }
 
 
 def classes_of(record: Record, found: Predictions) -> int:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..artifact import Artifact
 from ..errors import BadInput, EngineMissing
 from . import options, render
+
+if TYPE_CHECKING:  # onnx and torch, which `tiffin --help` does without
+    from ..artifact import Preprocess
+    from ..data import Dataset
+    from ..export.confidence import HeldOut
 
 _BUILD = ("torch", "onnx", "onnxscript", "nncf", "safetensors")
 
@@ -43,6 +48,7 @@ def export(
     data: options.Data = None,
     photos: Annotated[int, typer.Option(min=1, help="Photos for the parity check.")] = 64,
     seed: options.Seed = 0,
+    fit_temperature: options.FitTemperature = True,
 ) -> None:
     """Checkpoint to ONNX, kept only if its logits are those of torch."""
     need_build()
@@ -52,25 +58,48 @@ def export(
         raise BadInput(f"unknown format {form!r}", "onnx or pt2")
     trained = load_checkpoint(checkpoint or DEFAULT_CHECKPOINT)
     render.echo_options(checkpoint=trained.sha256[:12], architecture=trained.architecture, format=form, out=out)
+    held = held_out_photos(dataset_of(data), trained.labels, trained.preprocess, out) if fit_temperature else None
     if form == "pt2":
         from ..export.to_pt2 import to_pt2
 
-        artifact = to_pt2(trained, out)
+        artifact = to_pt2(trained, out, held)
     else:
-        from ..data import find_dataset, sample
+        from ..data import sample
         from ..export.to_onnx import to_onnx
         from ..runtime.preprocess import prepare_batch
 
-        drawn = sample(find_dataset(data, progress=sys.stderr.isatty()).role("confirm"), photos, seed)
+        drawn = sample(dataset_of(data).role("confirm"), photos, seed)
         prepared = prepare_batch([photo.path for photo in drawn], trained.preprocess)
-        artifact, parity = to_onnx(trained, out, prepared)
+        artifact, parity = to_onnx(trained, out, prepared, held)
         render.show(
             f"parity on {parity.photos} photos: largest difference {parity.max_relative:.1e} of the largest logit "
             f"(tolerance {parity.tolerance:.0e}), top-1 agreement {parity.top1_agreement:.2%}"
         )
     done(artifact)
+    say_temperature(artifact)
     place = shlex.quote(str(out))
     render.next_command(f"tiffin quantize {place}" if form == "onnx" else f"tiffin bench {place}")
+
+
+def dataset_of(data: Path | None) -> Dataset:
+    """The dataset to work with; a download shows its bar on a terminal."""
+    from ..data import find_dataset
+
+    return find_dataset(data, progress=sys.stderr.isatty())
+
+
+def held_out_photos(dataset: Dataset, labels: tuple[str, ...], host: Preprocess, out: Path) -> HeldOut:
+    """What a temperature is fitted on, prepared in the cache beside `out`."""
+    from ..export.confidence import held_out
+
+    return held_out(dataset, labels, host, out.parent / "cache")
+
+
+def say_temperature(artifact: Artifact) -> None:
+    """Say what the artifact's probabilities are divided by, and where it comes from."""
+    from ..export.confidence import told
+
+    render.show(told(artifact.manifest))
 
 
 def synthesize(

@@ -117,6 +117,7 @@ def score(
     """Top-1, top-5, agreement and flips of artifacts on the same photos."""
     from .. import machine
     from ..benchmarks.accuracy import score as answer
+    from ..benchmarks.accuracy import temperatures
     from ..data import find_dataset, sample
     from ..data.prepared import prepare_photos
     from ..records import Record
@@ -140,7 +141,8 @@ def score(
             candidate, prepared, cache, progress.bar(f"scoring {candidate.name}", len(prepared))
         )
         subjects.append(candidate.subject(applied=applied))
-    record = Record("score", machine.environment(), tuple(subjects), {"seed": seed}, dataset.about(role, drawn),
+    about = {"seed": seed, "temperatures": temperatures(candidates)}
+    record = Record("score", machine.environment(), tuple(subjects), about, dataset.about(role, drawn),
                     predictions=answers, created=machine.utc_now())  # fmt: skip
     output.finish(record, out, as_json, candidates[0].name)
 

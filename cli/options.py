@@ -114,13 +114,15 @@ def cpu_list(words: str | None) -> tuple[int, ...] | None:
     """`0,2` as numbers.
 
     Raises:
-        BadInput: not numbers, or cores that this process may not use.
+        BadInput: not numbers, cores that this process may not use, or a system other than Linux.
     """
     import os
 
     if words is None:
         return None
-    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    if not hasattr(os, "sched_getaffinity"):
+        raise BadInput("this system keeps no thread to given cores", "no cores named", "leave --cpus out")
+    allowed = sorted(os.sched_getaffinity(0))
     try:
         found = tuple(sorted({int(word) for word in words.split(",")}))
     except ValueError:

@@ -99,7 +99,11 @@ def print_record(record: Record, reference: str, as_json: bool, markdown: bool =
     if details:
         shown += [tables.stages_table(record), tables.cold_start_table(record), tables.sustained_table(record)]
         shown += [answers.answers_table(record, reference), answers.coarse_table(record, reference)]
-        said += [*notes.sensor_notes(record), *answers.answer_notes(record, reference)]
+        said += [
+            *notes.sensor_notes(record),
+            *answers.confidence_notes(record),
+            *answers.answer_notes(record, reference),
+        ]
     shown = [table.compact() for table in shown if table.rows]
     if markdown:
         parts = [notes.legend(record), *(table.markdown() for table in shown), "\n".join(f"- {note}" for note in said)]

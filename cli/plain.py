@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from .answers import classes_of, flips_of, label
+from .answers import classes_of, confidence_json, flips_of, label
 from .tables import speeds, timed
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
@@ -44,6 +44,7 @@ def record_json(record: Record, reference: str) -> dict[str, Any]:
                 "flags": list(flags(rounds)) if rounds else [],
                 "top1": vars(top_k(found)) if found and found.kind == "photos" else None,
                 "top5": vars(top_k(found, 5)) if found and found.kind == "photos" else None,
+                "confidence": confidence_json(record, subject.name),
                 "per_class": _per_class(record, subject.name),
                 "agreement": vars(agreement(found, base)) if found and base else None,
                 "flips": flips(found, base).count if found and base else None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,11 +12,12 @@ import typer
 from ..artifact import Artifact
 from ..errors import BadInput
 from . import options, render
-from .build import beside, done, need_build
+from .build import beside, dataset_of, done, held_out_photos, need_build, say_temperature
 from .train import show_epochs
 
 if TYPE_CHECKING:  # onnx and numpy, which `tiffin --help` does without
     from ..data import Dataset
+    from ..export.confidence import HeldOut
     from ..quantize.calibration import CalibrationSet
     from ..quantize.options import PtqOptions
 
@@ -69,6 +69,7 @@ def quantize(
     data: options.Data = None,
     per_class: Annotated[int, typer.Option(min=1, help="Calibration photos of each class.")] = 3,
     seed: options.Seed = 0,
+    fit_temperature: options.FitTemperature = True,
 ) -> None:
     """fp32 ONNX to fp16, bf16, int8 or fp8 ONNX."""
     need_build()
@@ -83,7 +84,9 @@ def quantize(
     if precision != "int8" and other:
         raise BadInput(f"{other} with --precision {precision}", "--precision int8", "leave one of them out")
     if precision in ("fp16", "bf16"):
-        made = _half(source, precision, out or beside(artifact, precision))
+        place = out or beside(artifact, precision)
+        render.echo_options(precision=precision, out=place)
+        made = _half(source, precision, place, dataset_of(data) if fit_temperature else None)
     else:
         from ..quantize.options import FP8_SCHEME, PtqOptions, fp8_options
 
@@ -96,24 +99,23 @@ def quantize(
         suffix = "fp8" if fp8 else f"int8-{scheme}{''.join(endings)}"
         fitting = {"epochs": epochs, "learning_rate": learning_rate, "seed": seed} if method == "qat" else None
         place = out or beside(artifact, suffix)
-        dataset = _made_from(source, checkpoint, place, seed) if calibrate == "data-free" else _dataset_of(data)
-        made = _calibrated(source, precision, chosen, place, dataset, per_class, seed, fitting)
+        dataset = _made_from(source, checkpoint, place, seed) if calibrate == "data-free" else dataset_of(data)
+        made = _calibrated(source, precision, chosen, place, dataset, per_class, seed, fitting, fit_temperature)
     done(made)
+    say_temperature(made)
     backend = "tensorrt_rtx" if scheme == "tensorrt" else "openvino"
     render.next_command(f"tiffin compile {shlex.quote(str(made.folder))} --backend {backend}")
 
 
-def _half(source: Artifact, precision: str, out: Path) -> Artifact:
+def _half(source: Artifact, precision: str, out: Path, dataset: Dataset | None) -> Artifact:
+    """A dataset is for the temperature."""
     from ..quantize.quantize import quantize_half
 
-    render.echo_options(precision=precision, out=out)
-    return quantize_half(source, precision, out)
+    return quantize_half(source, precision, out, _held_out(source, dataset, out) if dataset else None)
 
 
-def _dataset_of(data: Path | None) -> Dataset:
-    from ..data import find_dataset
-
-    return find_dataset(data, progress=sys.stderr.isatty())
+def _held_out(source: Artifact, dataset: Dataset, out: Path) -> HeldOut:
+    return held_out_photos(dataset, source.manifest.labels, source.preprocess, out)
 
 
 def _made_from(source: Artifact, checkpoint: Path | None, out: Path, seed: int) -> Dataset:
@@ -133,6 +135,7 @@ def _calibrated(
     per_class: int,
     seed: int,
     fitting: dict[str, Any] | None,
+    fit_temperature: bool,
 ) -> Artifact:
     from ..data import balanced
     from ..data.prepared import prepare_photos
@@ -142,16 +145,23 @@ def _calibrated(
     preprocess = source.preprocess
     drawn = balanced(dataset.role("calibrate"), per_class, seed)
     render.echo_options(**_words(chosen.plain()), photos=len(drawn), source=dataset.name, seed=seed, out=out)
+    held = _held_out(source, dataset, out) if fit_temperature else None
     with tempfile.TemporaryDirectory() as scratch:
         photos = CalibrationSet.of(prepare_photos(drawn, preprocess, Path(scratch), dataset.kind), dataset.name)
         if fitting is None:
             make = quantize_fp8 if precision == "fp8" else quantize_int8
-            return make(source, chosen, photos, out)
-        return _trained(source, chosen, photos, out, dataset, fitting)
+            return make(source, chosen, photos, out, held)
+        return _trained(source, chosen, photos, out, dataset, fitting, held)
 
 
 def _trained(
-    source: Artifact, start: PtqOptions, calibration: CalibrationSet, out: Path, dataset: Dataset, asked: dict[str, Any]
+    source: Artifact,
+    start: PtqOptions,
+    calibration: CalibrationSet,
+    out: Path,
+    dataset: Dataset,
+    asked: dict[str, Any],
+    held: HeldOut | None,
 ) -> Artifact:
     from dataclasses import asdict, replace
 
@@ -161,7 +171,7 @@ def _trained(
     chosen = replace(QAT_OPTIONS, **{name: value for name, value in asked.items() if value is not None})
     photos = training_photos(dataset.role("train"), source.preprocess, out.parent / "cache", dataset.kind)
     render.echo_options(method="qat", train_photos=len(photos), **asdict(chosen))
-    return quantize_qat(source, start, calibration, photos, chosen, out, show_epochs)
+    return quantize_qat(source, start, calibration, photos, chosen, out, show_epochs, held)
 
 
 def _words(options: dict[str, Any]) -> dict[str, Any]:

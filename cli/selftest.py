@@ -1,8 +1,10 @@
-"""The command that tests this machine's GPU."""
+"""The command that tests this machine: photos and engines on any, everything of TensorRT with a GPU."""
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +15,7 @@ from . import options, output, render
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from ..records import Record
+    from ..runtime.selfcheck import Check
 
 
 def register(app: typer.Typer) -> None:
@@ -21,26 +24,39 @@ def register(app: typer.Typer) -> None:
 
 
 def selftest(
+    artifact: Annotated[
+        Path | None, typer.Argument(help="Check its golden hashes, and the engines that take it.", show_default=False)
+    ] = None,
     gpu: Annotated[
-        bool, typer.Option("--gpu", help="TensorRT on this machine's NVIDIA GPU: the only test so far.")
+        bool,
+        typer.Option("--gpu", help="TensorRT on this machine's NVIDIA GPU: build, score, time; needs tiffin[build]."),
     ] = False,
-    out: Annotated[Path, typer.Option(help="Folder for artifacts, cache and record.")] = Path("out/selftest"),
-    checkpoint: Annotated[Path | None, typer.Option(help="Trained weights. Default: shipped.")] = None,
+    out: Annotated[Path, typer.Option(help="With --gpu: folder for artifacts, cache and record.")] = Path(
+        "out/selftest"
+    ),
+    checkpoint: Annotated[Path | None, typer.Option(help="With --gpu: trained weights. Default: shipped.")] = None,
     data: options.Data = None,
-    photos: Annotated[int | None, typer.Option(min=1, help="Photos to score. Default: all.")] = None,
-    time_limit_s: Annotated[float, typer.Option(min=1, help="Of timing, seconds.")] = 300.0,
+    photos: Annotated[int | None, typer.Option(min=1, help="With --gpu: photos to score. Default: all.")] = None,
+    time_limit_s: Annotated[float, typer.Option(min=1, help="With --gpu: of timing, seconds.")] = 300.0,
     seed: options.Seed = 0,
     as_json: options.Json = False,
 ) -> None:
-    """Build every precision, compare with fp32 on photos, run the GPU tests, time: one record."""
+    """Does this machine make of photos what every other does, and do its engines agree?
+
+    With --gpu: build every precision, compare with fp32 on photos, run the GPU tests, time: one record.
+    """
     if not gpu:
-        raise BadInput("nothing to test", "what to test", "pass --gpu: `tiffin selftest --gpu`")
+        _require_unused(checkpoint=checkpoint, data=data, photos=photos)
+        _test_machine(artifact, as_json)
+        return
+    if artifact is not None:
+        raise BadInput(f"{artifact} beside --gpu", "--gpu, which builds its own artifacts, or an artifact")
     from .build import need_build
 
     need_build()
     from ..benchmarks.options import RoundOptions
     from ..data import find_dataset
-    from ..optimize.gpu_checks import REFERENCE
+    from ..optimize.gpu_checks import REFERENCE, checks
     from ..optimize.pipeline import Recipe
     from ..optimize.selftest import require_gpu, run_selftest
     from ..train.checkpoint import DEFAULT_CHECKPOINT
@@ -55,20 +71,50 @@ def selftest(
     output.finish(record, out / "selftest.json", as_json, REFERENCE)
     if not as_json:
         render.show("\n" + checks_text(record))
-    _require_passed(record)
+    require_passed(checks(record))
+
+
+def _require_unused(**given: object) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise BadInput(f"--{name} without --gpu", f"--gpu and --{name}, or neither", "`tiffin selftest --gpu`")
+
+
+def _test_machine(folder: Path | None, as_json: bool) -> None:
+    from ..artifact import Artifact
+    from ..data import synthesized
+    from ..runtime import selfcheck
+
+    pictures = synthesized()
+    found = [*selfcheck.photo_checks(pictures.root), selfcheck.default_check()]
+    if folder is not None:
+        artifact = Artifact.load(folder)
+        if artifact.manifest.preprocess is not None:
+            found.append(selfcheck.preprocess_check(artifact.manifest.preprocess, folder.name))
+        found += selfcheck.engine_checks(artifact, [photo.path for photo in pictures.role("confirm")])
+    if as_json:
+        rows = [{"name": check.name, "outcome": check.outcome, "words": check.words} for check in found]
+        render.show(json.dumps({"checks": rows}, indent=1))
+    else:
+        render.show(lines(found))
+    require_passed(found)
+
+
+def lines(checks: Sequence[Check]) -> str:
+    """Each check's outcome, for a terminal."""
+    return render.wrapped([f"{check.outcome}: {check.name}: {check.words}" for check in checks])
 
 
 def checks_text(record: Record) -> str:
-    """Each check's outcome, for a terminal."""
+    """The outcome of each check of a record of a GPU."""
     from ..optimize.gpu_checks import checks
 
-    return render.wrapped([f"{check.outcome}: {check.name}: {check.words}" for check in checks(record)])
+    return lines(checks(record))
 
 
-def _require_passed(record: Record) -> None:
-    from ..optimize.gpu_checks import checks
-
-    failed = [check.name for check in checks(record) if check.outcome == "failed"]
+def require_passed(checks: Sequence[Check]) -> None:
+    """Raises EngineFailed, with the names of those that failed."""
+    failed = [check.name for check in checks if check.outcome == "failed"]
     if failed:
         raise EngineFailed(
             f"{len(failed)} failed: {', '.join(failed)}", "every check passed", "the reasons stand above"

@@ -92,7 +92,9 @@ def _one_line(answer: Answer) -> str:
 
 def _csv(cells: Sequence[str]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(cells)
+    # The writer leaves a lone carriage return bare, which its reader refuses.
+    quoting = csv.QUOTE_ALL if any("\r" in cell for cell in cells) else csv.QUOTE_MINIMAL
+    csv.writer(text, lineterminator="\n", quoting=quoting).writerow(cells)
     return text.getvalue()
 
 
@@ -195,13 +197,13 @@ def _read_answered(out: Path, form: Form) -> tuple[frozenset[str], int]:
             return _csv_names(text, form), len(data)
         bodies = [json.loads(line) for line in text.split("\n") if line]
         return frozenset(body["photo"] for body in bodies if "error" not in body), len(data)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, csv.Error) as error:
         raise BadInput(f"{out}: holds no answers as {form.kind} ({error})", "a file that was written so",
                        "choose another --out") from error  # fmt: skip
 
 
 def _csv_names(text: str, form: Form) -> frozenset[str]:
-    rows = list(csv.reader(io.StringIO(text)))
+    rows = list(csv.reader(io.StringIO(text, newline="")))
     if rows and _csv(rows[0]) != form.head():
         raise ValueError("other columns")
     return frozenset(row[0] for row in rows[1:] if not row[-1])

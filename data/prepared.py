@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..artifact import Preprocess
+from ..errors import BadInput
 from ..machine import usable_cores
 from ..runtime.preprocess import prepare
 from .dataset import Photo
@@ -51,9 +52,13 @@ def prepare_photos(
     """Decode, resize and crop all photos, or find them done in `cache`.
 
     Raises:
-        BadInput: a photo cannot be read.
+        BadInput: a photo cannot be read, or `cache` cannot be made.
     """
-    cache.mkdir(parents=True, exist_ok=True)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        what = f"cannot write {cache} ({error.strerror})"
+        raise BadInput(what, "a writable folder", "choose another --out") from error
     found = pixel_hashes(photos, cache / "pixel-hashes.json")
     hashes = tuple(found[photo.path] for photo in photos)
     truth = np.array([photo.label for photo in photos], np.int64)

@@ -10,8 +10,8 @@ import torch
 
 from ..artifact import Artifact, RunConfig
 from ..errors import ParityFailed
-from ..runtime.session import Session
 from ..train import Checkpoint
+from .logits import engine_logits
 
 TOLERANCE = 1e-4  # of the largest absolute logit
 _BATCH = 16
@@ -47,10 +47,7 @@ def measure_parity(
     checkpoint: Checkpoint, artifact: Artifact, photos: np.ndarray, backend: str = "onnxruntime"
 ) -> Parity:
     """Compare an artifact on one engine with the checkpoint in torch."""
-    name = artifact.manifest.inputs[0].name
-    with Session(artifact, RunConfig(backend)) as session:
-        batches = [photos[start : start + _BATCH] for start in range(0, len(photos), _BATCH)]
-        found = np.concatenate([session.run({name: batch})[artifact.manifest.outputs[0].name] for batch in batches])
+    found = engine_logits(artifact, RunConfig(backend), photos)
     wanted = torch_logits(checkpoint, photos)
     return Parity(
         photos=len(photos),

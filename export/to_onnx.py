@@ -18,6 +18,7 @@ from ..artifact.manifest import Manifest
 from ..artifact.store import save
 from ..machine import versions
 from ..train import Checkpoint
+from .confidence import HeldOut, fitted
 from .graph.canonical import canonical
 from .parity import Parity, measure_parity, require_parity
 from .quiet import quiet
@@ -71,11 +72,14 @@ def base_manifest(checkpoint: Checkpoint, form: str, producer: Producer) -> Mani
     )
 
 
-def to_onnx(checkpoint: Checkpoint, out: Path, photos: np.ndarray) -> tuple[Artifact, Parity]:
+def to_onnx(
+    checkpoint: Checkpoint, out: Path, photos: np.ndarray, held_out: HeldOut | None = None
+) -> tuple[Artifact, Parity]:
     """Export, check, prove parity against torch fp32, and only then save.
 
     Args:
         photos: uint8 `(N, H, W, 3)`, prepared; at least 64 for a verdict worth recording.
+        held_out: what the temperature is fitted on; without them it is 1.
 
     Raises:
         ParityFailed: logits differ by more than the tolerance; nothing is saved.
@@ -89,6 +93,7 @@ def to_onnx(checkpoint: Checkpoint, out: Path, photos: np.ndarray) -> tuple[Arti
     with tempfile.TemporaryDirectory() as scratch:
         draft = save(Path(scratch) / "draft", manifest, files)
         parity = require_parity(measure_parity(checkpoint, draft, photos))
+        manifest = fitted(draft, held_out)
     artifact = save(out, manifest, files)
     write_claim(artifact, "parity", parity.to_json())
     return artifact, parity

@@ -8,14 +8,14 @@ from pathlib import Path
 import torch
 
 from ..artifact import Artifact, Producer
-from ..artifact.store import save
 from ..machine import versions
 from ..train import Checkpoint
+from .confidence import HeldOut, save_fitted
 from .to_onnx import base_manifest, trace
 
 
-def to_pt2(checkpoint: Checkpoint, out: Path) -> Artifact:
-    """Export and save.
+def to_pt2(checkpoint: Checkpoint, out: Path, held_out: HeldOut | None = None) -> Artifact:
+    """Export, fit the temperature on `held_out`, and save.
 
     Raises:
         BadInput: `out` cannot be written.
@@ -28,4 +28,4 @@ def to_pt2(checkpoint: Checkpoint, out: Path) -> Artifact:
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "model.pt2"
         torch.export.save(program, path)
-        return save(out, base_manifest(checkpoint, "pt2", producer), {"model.pt2": path})
+        return save_fitted(out, base_manifest(checkpoint, "pt2", producer), {"model.pt2": path}, held_out)

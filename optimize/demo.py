@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import Protocol
 
 from .. import machine
-from ..benchmarks.accuracy import score
+from ..benchmarks.accuracy import score, temperatures
 from ..benchmarks.candidate import Candidate
 from ..benchmarks.options import RoundOptions, Status
 from ..benchmarks.rounds import Measurement
@@ -64,7 +64,13 @@ def run_demo(recipe: Recipe, rounds: RoundOptions, dataset: Dataset, progress: P
         kind="bench",
         environment=environment,
         subjects=subjects,
-        options={"photos": recipe.photos, "per_class": recipe.per_class, "seed": recipe.seed, **asdict(rounds)},
+        options={
+            "photos": recipe.photos,
+            "per_class": recipe.per_class,
+            "seed": recipe.seed,
+            **asdict(rounds),
+            "temperatures": temperatures([*candidates, *limited]),
+        },
         data={
             "name": dataset.name,
             "kind": dataset.kind,

@@ -74,7 +74,7 @@ def finalists(times_s: Mapping[str, float], floats: Collection[str], reference: 
 def _key(candidates: Sequence[Candidate], options: RoundOptions) -> str:
     """What a finished measurement depends on: not the time limit, which earlier work shortens."""
     rows = [
-        [row.name, row.artifact.digest if row.artifact else row.reason, asdict(row.run) if row.run else None]
+        [row.name, row.artifact.digest if row.artifact else row.reason, row.run.plain() if row.run else None]
         for row in candidates
     ]
     limitless = asdict(replace(options, time_limit_s=0.0))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..records import Record
 from ..records.paired import agreement
+from ..runtime.selfcheck import Check
 
 REFERENCE = "onnxruntime fp32"
 # What the answers of each precision must share with fp32's, as a part of the photos; None: told, not judged.
@@ -19,20 +19,6 @@ AGREEMENT: Mapping[str, float | None] = {
 }  # fmt: skip
 
 MOST_OVERHEAD = 1.05  # of a call by our runtime, as a multiple of the bare loop
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was asked of this machine.
-
-    Args:
-        outcome: "passed", "failed", or "not run".
-        words: the figure, or why not.
-    """
-
-    name: str
-    outcome: str
-    words: str
 
 
 def counted(text: str) -> dict[str, int]:

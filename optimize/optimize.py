@@ -19,6 +19,7 @@ from ..data.dataset import Photo
 from ..data.overlap import prove_all_disjoint
 from ..data.prepared import PreparedPhotos, prepare_photos
 from ..errors import BadInput
+from ..export.confidence import HeldOut, held_out
 from ..records import Record
 from .answer import Answer
 from .budget import Budget, SearchOptions
@@ -45,6 +46,10 @@ class Roles:
     def prepared(self, role: str, host: Preprocess) -> PreparedPhotos:
         """A role's photos as one model takes them."""
         return prepare_photos(getattr(self, role), host, self.cache, self.dataset.kind)
+
+    def held_out(self, labels: tuple[str, ...], host: Preprocess) -> HeldOut:
+        """What the temperature of a model with these labels is fitted on."""
+        return held_out(self.dataset, labels, host, self.cache)
 
     def about(self) -> dict[str, object]:
         """For a record."""
@@ -109,7 +114,8 @@ def load_models(sources: Sequence[Path], photos: Roles, folder: Path, progress: 
         host = artifact.preprocess
         if models and artifact.manifest.labels != models[0].artifact.manifest.labels:
             raise BadInput(f"{source} has other labels than {sources[0]}", "models of the same classes")
-        models.append(Model(name, artifact, photos.prepared("calibrate", host)))
+        held = photos.held_out(artifact.manifest.labels, host)
+        models.append(Model(name, artifact, photos.prepared("calibrate", host), held))
     labels = len(models[0].artifact.manifest.labels)
     if labels != len(photos.dataset.labels):
         raise BadInput(f"{sources[0]} has {labels} labels, {photos.dataset.name} {len(photos.dataset.labels)}",
@@ -131,8 +137,9 @@ def _exported(source: Path, name: str, stages: Stages, photos: Roles) -> Artifac
     checkpoint = load_checkpoint(source)
     some = photos.prepared("select", checkpoint.preprocess)
     seen = np.asarray(some.array()[:PARITY_PHOTOS])
-    made = stages.first(name, checkpoint.sha256, {"parity": some.hashes[:PARITY_PHOTOS]},
-                        lambda out: to_onnx(checkpoint, out, seen)[0])  # fmt: skip
+    held = photos.held_out(checkpoint.labels, checkpoint.preprocess)
+    made = stages.first(name, checkpoint.sha256, {"parity": some.hashes[:PARITY_PHOTOS], "held_out": held.digest()},
+                        lambda out: to_onnx(checkpoint, out, seen, held)[0])  # fmt: skip
     if made is None:
         raise BadInput(f"{source} cannot be exported: {stages.reasons[name]}", "a checkpoint that exports with parity")
     return made

@@ -15,6 +15,7 @@ from ..data import Dataset, balanced, sample
 from ..data.dataset import Photo
 from ..data.overlap import prove_all_disjoint, prove_disjoint
 from ..data.prepared import PreparedPhotos, prepare_photos
+from ..export.confidence import HeldOut, held_out
 from ..train.checkpoint import DEFAULT_CHECKPOINT, Checkpoint
 from .stages import Make, Say, Stages
 
@@ -47,6 +48,7 @@ class Materials:
     dataset: Dataset
     calibration: PreparedPhotos
     confirm: PreparedPhotos
+    held_out: HeldOut
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ def gather(recipe: Recipe, dataset: Dataset, checkpoint: Checkpoint, say: Say) -
     def prepared(photos: tuple[Photo, ...]) -> PreparedPhotos:
         return prepare_photos(photos, checkpoint.preprocess, cache, dataset.kind)
 
-    return Materials(dataset, prepared(drawn), prepared(confirm))
+    held = held_out(dataset, checkpoint.labels, checkpoint.preprocess, cache)
+    return Materials(dataset, prepared(drawn), prepared(confirm), held)
 
 
 def parity_photos(materials: Materials) -> np.ndarray:
@@ -110,14 +113,17 @@ class _Build:
         from ..export.to_tensorrt import to_tensorrt
         from ..quantize.quantize import quantize_half
 
-        checkpoint = self._checkpoint
-        self._stages.first("fp32", checkpoint.sha256, {"photos": self._parity_digest()}, self._export)
-        self._stages.first("torch-fp32", checkpoint.sha256, {}, lambda out: to_pt2(checkpoint, out))
+        checkpoint, held = self._checkpoint, self._materials.held_out
+        fitted = {"held_out": held.digest()}
+        self._stages.first("fp32", checkpoint.sha256, {"photos": self._parity_digest(), **fitted}, self._export)
+        self._stages.first("torch-fp32", checkpoint.sha256, fitted, lambda out: to_pt2(checkpoint, out, held))
         for precision in ("fp16", "bf16"):
-            self._stages.then(precision, "fp32", {"precision": precision}, self._with("fp32", quantize_half, precision))
+            make = self._with("fp32", quantize_half, precision, held_out=held)
+            self._stages.then(precision, "fp32", {"precision": precision, **fitted}, make)
         for scheme, quantizer in self._int8():
             options = {"scheme": scheme, "quantizer": quantizer, "photos": self._materials.calibration.digest()}
-            self._stages.then(f"int8-{scheme}-{quantizer}", "fp32", options, self._quantize(scheme, quantizer))
+            make = self._quantize(scheme, quantizer)
+            self._stages.then(f"int8-{scheme}-{quantizer}", "fp32", {**options, **fitted}, make)
         for source in ("fp32", "int8-cpu-nncf", "int8-cpu-ort"):
             self._stages.then(f"openvino-{source}", source, {}, self._with(source, to_openvino))
         for source in ("fp16", "int8-tensorrt-ort"):
@@ -135,7 +141,7 @@ class _Build:
     def _export(self, out: Path) -> Artifact:
         from ..export.to_onnx import to_onnx
 
-        artifact, parity = to_onnx(self._checkpoint, out, parity_photos(self._materials))
+        artifact, parity = to_onnx(self._checkpoint, out, parity_photos(self._materials), self._materials.held_out)
         self._say(
             f"  parity with torch on {parity.photos} photos: largest difference {parity.max_relative:.1e} of the "
             f"largest logit, top-1 agreement {parity.top1_agreement:.0%}"
@@ -151,7 +157,9 @@ class _Build:
             from ..quantize.options import PtqOptions
             from ..quantize.quantize import quantize_int8
 
-            photos = CalibrationSet.of(self._materials.calibration, self._materials.dataset.name)
-            return quantize_int8(self._stages.artifacts["fp32"], PtqOptions(scheme, quantizer), photos, out)
+            some = self._materials
+            photos = CalibrationSet.of(some.calibration, some.dataset.name)
+            chosen = PtqOptions(scheme, quantizer)
+            return quantize_int8(self._stages.artifacts["fp32"], chosen, photos, out, some.held_out)
 
         return run

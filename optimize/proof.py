@@ -55,6 +55,8 @@ def best_float(record: Record, engine: str) -> str | None:
 
 def vnni_notes(environment: Mapping[str, Any]) -> list[str]:
     """What a record's machine cannot tell about int8 answers on other CPUs."""
+    if str(environment.get("system", "")).endswith((" aarch64", " arm64")):  # `platform.machine`: Linux, macOS
+        return ["ARM saturates no sum of int8 products: answers on x86 without VNNI are not measured here"]
     if not machine.VNNI_FEATURES & set(environment["cpu_features"]):
         return ["this CPU has no VNNI: its int8 answers are those of CPUs without it; with VNNI: not measured here"]
     return ["onnxruntime has no switch for the instruction set: its int8 answers without VNNI are not measured here"]

@@ -94,15 +94,19 @@ def _build(recipe: Recipe, dataset: Dataset, stages: Stages, libraries: list[str
     checkpoint = load_checkpoint(recipe.checkpoint)
     materials = gather(recipe, dataset, checkpoint, progress.say)
     calibration = CalibrationSet.of(materials.calibration, dataset.name)
-    photos = {"photos": materials.calibration.digest()}
+    held = materials.held_out
+    fitted = {"held_out": held.digest()}
+    photos = {"photos": materials.calibration.digest(), **fitted}
 
     def of_fp32(make: Callable[..., Artifact], *options: Any) -> Make:
-        return lambda out: make(stages.artifacts["fp32"], *options, out)
+        return lambda out: make(stages.artifacts["fp32"], *options, out, held_out=held)
 
-    stages.first("fp32", checkpoint.sha256, {}, lambda out: to_onnx(checkpoint, out, parity_photos(materials))[0])
-    stages.first("torch-fp32", checkpoint.sha256, {}, lambda out: to_pt2(checkpoint, out))
+    stages.first(
+        "fp32", checkpoint.sha256, fitted, lambda out: to_onnx(checkpoint, out, parity_photos(materials), held)[0]
+    )
+    stages.first("torch-fp32", checkpoint.sha256, fitted, lambda out: to_pt2(checkpoint, out, held))
     for half in ("fp16", "bf16"):
-        stages.then(half, "fp32", {"precision": half}, of_fp32(quantize_half, half))
+        stages.then(half, "fp32", {"precision": half, **fitted}, of_fp32(quantize_half, half))
     plain, mixed = PtqOptions("tensorrt"), PtqOptions("tensorrt", floats="fp16")
     stages.then("int8", "fp32", photos, of_fp32(quantize_int8, plain, calibration))
     stages.then("int8-fp16", "fp32", photos, of_fp32(quantize_int8, mixed, calibration))

@@ -15,6 +15,7 @@ from ..artifact.engine_stamp import LIBRARIES
 from ..artifact.scheme import SCHEMES
 from ..data.prepared import PreparedPhotos
 from ..errors import BadInput, EngineMissing
+from ..export.confidence import HeldOut
 from ..runtime import backends
 from .stages import Make, Say, Stages
 
@@ -26,11 +27,13 @@ class Model:
     Args:
         name: a short word, unique.
         calibration: photos of the calibrate role, prepared for this model's input.
+        held_out: what temperatures are fitted on.
     """
 
     name: str
     artifact: Artifact
     calibration: PreparedPhotos
+    held_out: HeldOut
 
 
 @dataclass(frozen=True)
@@ -102,16 +105,18 @@ class Workshop:
     def __init__(self, folder: Path, engines: tuple[str, ...], portable: bool, deadline: float, say: Say) -> None:
         self._stages, self._engines, self._deadline = Stages(folder, say), engines, deadline
         self._recipes = recipes(engines, portable)
+        self._held_out: dict[str, HeldOut] = {}
 
     def variants(self, model: Model) -> list[Variant]:
         """Everything of one model that can be built here in time; the model's own precision first."""
         self._stages.artifacts[model.name] = model.artifact
+        self._held_out[model.name] = model.held_out
         if model.artifact.manifest.precision == "int8":
             return self._for_engines(model.name, model.artifact.manifest.scheme)
         found = self._for_engines(model.name, None)
         for name in self._recipes:
             stage = f"{model.name}-int8-{name}"
-            self._then(stage, model.name, {"recipe": dict(RECIPES[name]), "photos": model.calibration.digest()},
+            self._then(stage, model.name, {"recipe": dict(RECIPES[name]), **_photos(model)},
                        self._quantize(model, RECIPES[name]))  # fmt: skip
             found += self._for_engines(stage, RECIPES[name]["scheme"])
         return found
@@ -120,7 +125,7 @@ class Workshop:
         """A recipe with some layers in float."""
         chosen = {**RECIPES[recipe], "float_nodes": nodes}
         stage = f"{model.name}-int8-{recipe}-{len(nodes)}-float"
-        about = {"recipe": {**chosen, "float_nodes": list(nodes)}, "photos": model.calibration.digest()}
+        about = {"recipe": {**chosen, "float_nodes": list(nodes)}, **_photos(model)}
         self._then(stage, model.name, about, self._quantize(model, chosen))
         return self._for_engines(stage, RECIPES[recipe]["scheme"])
 
@@ -176,8 +181,9 @@ class Workshop:
 
         name = f"{stage}-{precision}"
         if name not in self._stages.artifacts:
-            self._then(name, stage, {"precision": precision},
-                       lambda out: quantize_half(self._stages.artifacts[stage], precision, out))  # fmt: skip
+            held = self._held_out[stage]
+            self._then(name, stage, {"precision": precision, "held_out": held.digest()},
+                       lambda out: quantize_half(self._stages.artifacts[stage], precision, out, held))  # fmt: skip
         return name
 
     def _quantize(self, model: Model, chosen: Mapping[str, Any]) -> Callable[[Path], Artifact]:
@@ -187,9 +193,14 @@ class Workshop:
             from ..quantize.quantize import quantize_int8
 
             photos = CalibrationSet.of(model.calibration, "calibrate")
-            return quantize_int8(model.artifact, PtqOptions(**chosen), photos, out)
+            return quantize_int8(model.artifact, PtqOptions(**chosen), photos, out, model.held_out)
 
         return run
+
+
+def _photos(model: Model) -> dict[str, str]:
+    """What a stage's options say of the photos."""
+    return {"photos": model.calibration.digest(), "held_out": model.held_out.digest()}
 
 
 def _precisions(backend: str) -> tuple[str, ...]:

@@ -24,10 +24,11 @@ from ..artifact.manifest import Manifest
 from ..artifact.store import save
 from ..data.prepared import PreparedPhotos
 from ..errors import BadInput
+from ..export.confidence import HeldOut, fitted
 from ..export.graph.to_torch import TorchGraph
+from ..export.logits import engine_logits
 from ..export.parity import TOLERANCE, Parity, require_parity
 from ..machine import versions
-from ..runtime.session import Session
 from ..train.augment import Augmentation
 from ..train.fit import FitOptions, Progress, Student, fit
 from .calibration import CalibrationSet
@@ -52,6 +53,7 @@ def quantize_qat(
     options: FitOptions,
     out: Path,
     progress: Progress = lambda status: None,
+    held_out: HeldOut | None = None,
 ) -> Artifact:
     """int8 QDQ ONNX, trained from what `quantize_int8` makes with `start`.
 
@@ -60,6 +62,7 @@ def quantize_qat(
     Args:
         parent: the fp32 ONNX artifact, which is the teacher too.
         photos: `training_photos` of the train role.
+        held_out: what the temperature is fitted on; without them it is the parent's.
 
     Raises:
         BadInput: as `quantize_int8` and `fit`, or an operator that cannot be trained.
@@ -83,6 +86,7 @@ def quantize_qat(
         files: dict[str, bytes | Path] = {"model.onnx": made}
         draft = save(Path(scratch) / "draft", manifest, files)
         parity = require_parity(_parity(student, draft, shown, ROUNDING_TOLERANCE))
+        manifest = fitted(draft, held_out)
     artifact = save(out, manifest, files)
     write_claim(artifact, "parity", parity.to_json())
     write_claim(artifact, "training", {"history": [asdict(epoch) for epoch in history]})
@@ -111,14 +115,11 @@ def _manifest(first: Artifact, photos: PreparedPhotos, options: FitOptions) -> M
 
 def _parity(student: Student, artifact: Artifact, photos: np.ndarray, tolerance: float) -> Parity:
     """The module in torch against the artifact in ONNX Runtime, whose QDQ runs unfused: float on every CPU."""
-    name, output = artifact.manifest.inputs[0].name, artifact.manifest.outputs[0].name
-    wanted, found = [], []
-    with Session(artifact, RunConfig("onnxruntime", graph_level="none")) as session, torch.inference_mode():
-        for start in range(0, len(photos), _BATCH):
-            batch = np.ascontiguousarray(photos[start : start + _BATCH])
-            found.append(session.run({name: batch})[output])
-            wanted.append(student.logits(torch.tensor(batch).permute(0, 3, 1, 2).float()).numpy())
-    answers, simulated = np.concatenate(found), np.concatenate(wanted)
+    answers = engine_logits(artifact, RunConfig("onnxruntime", graph_level="none"), photos)
+    with torch.inference_mode():
+        batches = (torch.tensor(photos[start : start + _BATCH]) for start in range(0, len(photos), _BATCH))
+        rows = [student.logits(batch.permute(0, 3, 1, 2).float()).numpy() for batch in batches]
+    simulated = np.concatenate(rows)
     return Parity(
         photos=len(photos),
         max_relative=float(np.abs(answers - simulated).max() / np.abs(simulated).max()),

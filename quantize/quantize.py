@@ -12,8 +12,8 @@ import onnx
 
 from ..artifact import Artifact, Producer
 from ..artifact.scheme import Scheme, scheme_named
-from ..artifact.store import save
 from ..errors import BadInput, EngineFailed
+from ..export.confidence import HeldOut, save_fitted
 from ..export.graph.dialect import check_for_tensorrt, read_dialect
 from ..export.graph.fp8 import to_fp8
 from ..export.graph.precision import to_half
@@ -32,19 +32,29 @@ QUANTIZERS: dict[str, Quantizer] = {"nncf": quantize_nncf, "ort": quantize_ort}
 WALKED_PHOTOS = 64
 
 
-def quantize_half(artifact: Artifact, precision: str, out: Path) -> Artifact:
-    """Typed fp16 or bf16 ONNX.
+def quantize_half(artifact: Artifact, precision: str, out: Path, held_out: HeldOut | None = None) -> Artifact:
+    """Typed fp16 or bf16 ONNX, its temperature fitted anew on `held_out`; without them it is the artifact's.
 
     Raises:
         BadInput: not an fp32 ONNX artifact.
     """
     source = _source(artifact)
     model = to_half(source, precision)
-    return _save(artifact, source, model, out, precision=precision, scheme=None, options={"precision": precision})
+    about = {"precision": precision}
+    return _save(artifact, source, model, out, precision=precision, scheme=None, options=about, held_out=held_out)
 
 
-def quantize_int8(artifact: Artifact, options: PtqOptions, calibration: CalibrationSet, out: Path) -> Artifact:
+def quantize_int8(
+    artifact: Artifact,
+    options: PtqOptions,
+    calibration: CalibrationSet,
+    out: Path,
+    held_out: HeldOut | None = None,
+) -> Artifact:
     """int8 QDQ ONNX in one scheme, its dialect checked before it is saved.
+
+    Args:
+        held_out: what its temperature is fitted on with the quantized answers; without them it is the artifact's.
 
     Raises:
         BadInput: not an fp32 ONNX artifact, a calibration set that does not fit it, a scheme or an option that the
@@ -68,10 +78,17 @@ def quantize_int8(artifact: Artifact, options: PtqOptions, calibration: Calibrat
         scheme=scheme.name,
         options={**options.plain(), "weight_bits": scheme.weight_bits, **_about(calibration)},
         calibration=calibration.hashes,
+        held_out=held_out,
     )
 
 
-def quantize_fp8(artifact: Artifact, options: PtqOptions, calibration: CalibrationSet, out: Path) -> Artifact:
+def quantize_fp8(
+    artifact: Artifact,
+    options: PtqOptions,
+    calibration: CalibrationSet,
+    out: Path,
+    held_out: HeldOut | None = None,
+) -> Artifact:
     """fp8 (E4M3FN) QDQ ONNX: in the places and ranges of int8 for TensorRT. No int8 dialect, so no scheme.
 
     Raises:
@@ -87,7 +104,15 @@ def quantize_fp8(artifact: Artifact, options: PtqOptions, calibration: Calibrati
     about = {"format": "e4m3fn", "ranges_of": options.scheme, **options.plain(), **_about(calibration)}
     del about["scheme"]
     return _save(
-        artifact, source, model, out, precision="fp8", scheme=None, options=about, calibration=calibration.hashes
+        artifact,
+        source,
+        model,
+        out,
+        precision="fp8",
+        scheme=None,
+        options=about,
+        calibration=calibration.hashes,
+        held_out=held_out,
     )
 
 
@@ -156,6 +181,7 @@ def _save(
     scheme: str | None,
     options: dict[str, Any],
     calibration: tuple[str, ...] = (),
+    held_out: HeldOut | None,
 ) -> Artifact:
     model.producer_name, model.producer_version = "tiffin", ""
     del model.metadata_props[:]
@@ -169,4 +195,4 @@ def _save(
         parent=parent.digest,
         calibration=tuple(digest[:16] for digest in calibration),
     )
-    return save(out, manifest, {"model.onnx": model.SerializeToString(deterministic=True)})
+    return save_fitted(out, manifest, {"model.onnx": model.SerializeToString(deterministic=True)}, held_out)

@@ -1,4 +1,4 @@
-"""Accuracy of one subject: proportions with Wilson's interval, by class and by group, confusion and calibration."""
+"""Accuracy of one subject: proportions with Wilson's interval, by class and by group, and confusion."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .distributions import binomial_cdf, binomial_tail
 from .estimate import Estimate
 from .predictions import Predictions
 
-_Z95 = 1.959963984540054
+Z95 = 1.959963984540054
 Group = TypeVar("Group", int, str)
 
 
@@ -29,7 +29,7 @@ def proportion(successes: int, n: int) -> Estimate:
     return Estimate(successes / n, low, high, 0.95, n, "Wilson")
 
 
-def wilson(successes: int, n: int, z: float = _Z95) -> tuple[float, float]:
+def wilson(successes: int, n: int, z: float = Z95) -> tuple[float, float]:
     """Bounds of Wilson's interval."""
     p = successes / n
     centre = p + z * z / (2 * n)
@@ -136,43 +136,3 @@ def _grouped(found: Predictions, groups: Sequence[Any]) -> tuple[list[Any], np.n
     names = list(dict.fromkeys(groups))
     member = np.array([[group == name for name in names] for group in groups], np.int64).reshape(-1, len(names))
     return names, member.T @ confusion(found, len(groups)) @ member
-
-
-def calibration_error(found: Predictions, bins: int = 15, temperature: float = 1.0) -> float:
-    """Expected calibration error: mean distance of confidence and top-1 over bins of confidence, weighted by photos.
-
-    Equal-width bins, each open below and closed above, as published figures have it (Guo 2017, arXiv:1706.04599,
-    equation 3). It is biased upwards where bins hold few photos.
-
-    Args:
-        temperature: the logits are divided by it before the softmax.
-
-    Returns:
-        0 to 1.
-
-    Raises:
-        BadInput: no photos, synthesized images, or predictions without their logits.
-    """
-    require_truth(found, "calibration error")
-    if not len(found) or bins < 1 or temperature <= 0:
-        raise BadInput(
-            f"calibration of {len(found)} photos, {bins} bins, temperature {temperature}", "all of them above 0"
-        )
-    confidence = likeliest(found, temperature)
-    right = found.top[:, 0] == found.truth
-    places = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-    gaps = np.bincount(places, right - confidence, minlength=bins)
-    return float(np.abs(gaps).sum() / len(found))
-
-
-def likeliest(found: Predictions, temperature: float = 1.0) -> np.ndarray:
-    """Softmax probability of the top-1 answer, float64 `(N,)`.
-
-    Raises:
-        BadInput: predictions without their logits.
-    """
-    if found.logits is None:
-        raise BadInput("probabilities without logits", "predictions that hold every logit", "score the artifact again")
-    scaled = found.logits.astype(np.float64) / temperature
-    top = scaled.max(axis=1, keepdims=True)
-    return 1 / np.exp(scaled - top).sum(axis=1)

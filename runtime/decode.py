@@ -87,7 +87,8 @@ def _read(name: str, source: IO[bytes] | Image.Image) -> Image.Image:
     try:
         if isinstance(source, Image.Image):
             return to_rgb(_bounded(name, source))  # may be read from its file only now
-        with Image.open(source, formats=_formats(source)) as image:
+        # A file by its name: of that extension Pillow loads one plugin, else five, which a first photo waits for.
+        with Image.open(getattr(source, "name", source), formats=_formats(source)) as image:
             pixels = jpeg.decoded(source, _bounded(name, image))
             return to_rgb(image) if pixels is None else _turned(pixels, image)
     except BadInput:

@@ -57,8 +57,8 @@ def prepare_batch(sources: Sequence[PhotoSource], preprocess: Preprocess) -> np.
 def fit(image: Image.Image, preprocess: Preprocess) -> np.ndarray:
     """Resize so that the centre crop covers `crop_fraction` of the shorter side, then crop.
 
-    Horizontally first, then vertically, in two calls: Pillow 13 would begin with the side that it thinks faster, and
-    what is rounded between the two would differ. Only what the crop keeps is computed, where that changes nothing.
+    Horizontally first, then vertically, in two calls: left to itself, Pillow 13 begins vertically where that is faster,
+    and what is rounded between the two differs. Only what the crop keeps is computed, where that changes nothing.
 
     Raises:
         BadInput: the photo is so narrow that its resized whole would exhaust a device's memory.

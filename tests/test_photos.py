@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import dataclasses
 import gc
 import hashlib
 import io
+import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -20,8 +24,10 @@ from PIL import Image, ImageOps
 
 from tiffin.artifact import Artifact, RunConfig
 from tiffin.artifact.manifest import Preprocess
+from tiffin.data.download import SYNTHESIZED
 from tiffin.errors import BadInput, EngineFailed, EngineMissing, TiffinError
-from tiffin.runtime import Classifier, decode, jpeg, load, preprocess
+from tiffin.runtime import Classifier, decode, frames, jpeg, load, preprocess, selfcheck
+from tiffin.runtime.backends import _cuda
 from tiffin.runtime.frames import LAYOUTS, Frame
 from tiffin.runtime.host_array import to_host
 from tiffin.runtime.items import Item
@@ -390,6 +396,39 @@ def test_dlpack_on_a_gpu_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -
         decode.decode(Handed(smooth(4, 4), (2, 0)))
 
 
+class CopyingCuda:
+    """The calls of CUDA's runtime that a copy to the host takes; "device" memory is the host's."""
+
+    cudaMemcpyKind = SimpleNamespace(cudaMemcpyDefault=4)  # noqa: N815  the real name
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    def __getattr__(self, name: str) -> Callable[..., tuple[object, ...]]:
+        return {
+            "cudaGetDeviceCount": lambda: (0, 2),
+            "cudaPointerGetAttributes": lambda address: (0, SimpleNamespace(type=2, device=1)),
+            "cudaGetDevice": lambda: (0, 0),
+            "cudaSetDevice": lambda index: (self.done.append(f"gpu {index}") or 0,),
+            "cudaStreamSynchronize": lambda stream: (self.done.append(f"wait {stream}") or 0,),
+            "cudaMemcpyAsync": self._copy,
+        }[name]
+
+    def _copy(self, target: int, source: int, size: int, kind: int, stream: int) -> tuple[int]:
+        ctypes.memmove(target, source, size)
+        self.done.append(f"copy {stream}")
+        return (0,)
+
+
+def test_a_photo_on_a_gpu_is_copied_after_what_writes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda, photo = CopyingCuda(), np.array(smooth(20, 30))
+    monkeypatch.setattr(_cuda, "cuda_runtime", lambda install: cuda)
+    told = {"shape": photo.shape, "typestr": "|u1", "data": (photo.ctypes.data, False), "version": 3, "stream": 7}
+    found = np.asarray(decode.decode(SimpleNamespace(__cuda_array_interface__=told)))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(found, photo)
+    assert cuda.done == ["gpu 1", "wait 7", "copy 1", "wait 1", "gpu 0"]
+
+
 # Streams
 
 
@@ -578,3 +617,69 @@ def test_memory_stays_flat_over_a_stream_of_bad_photos(classifier: Classifier) -
 
     before = spoil(500)
     assert spoil(2000) - before < 8_000_000
+
+
+# `tiffin selftest`
+
+
+def outcomes(checks: Iterable[selfcheck.Check]) -> dict[str, str]:
+    return {check.name: check.outcome for check in checks}
+
+
+def test_this_machine_gives_the_golden_bytes() -> None:
+    found = [*selfcheck.photo_checks(SYNTHESIZED), selfcheck.default_check()]
+    assert "failed" not in outcomes(found).values()
+    assert outcomes(found)["decoding by Pillow"] == outcomes(found)["preprocessing"] == "passed"
+
+
+def test_another_decoder_resizer_or_arithmetic_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def other(content: bytes) -> np.ndarray:
+        with Image.open(io.BytesIO(content)) as image:
+            image.draft("RGB", (8, 8))
+            return np.asarray(decode.to_rgb(image))
+
+    monkeypatch.setattr(selfcheck, "_by_pillow", other)
+    monkeypatch.setitem(preprocess._FILTERS, "bicubic", Image.Resampling.BILINEAR)
+    monkeypatch.setattr(frames, "_GREEN_U", frames._GREEN_U + 300)
+    found = outcomes([*selfcheck.photo_checks(SYNTHESIZED), selfcheck.default_check()])
+    assert found["decoding by Pillow"] == found["raw frames"] == found["preprocessing"] == "failed"
+
+
+def test_an_artifacts_own_hashes_are_checked() -> None:
+    host = preprocess.with_golden(HOST)
+    assert selfcheck.preprocess_check(host, "model").outcome == "passed"
+    moved = dataclasses.replace(host, crop_fraction=0.9)
+    assert selfcheck.preprocess_check(moved, "model").outcome == "failed"
+    assert selfcheck.preprocess_check(HOST, "model").outcome == "not run"
+
+
+def test_engines_that_agree_pass(onnx_artifact: Artifact) -> None:
+    pictures = sorted(SYNTHESIZED.glob("confirm-*.jpg"))[:4]
+    found = outcomes(selfcheck.engine_checks(onnx_artifact, pictures))
+    assert found["onnxruntime"] == "passed" and "failed" not in found.values() and "null" not in found
+
+
+def test_an_engine_that_answers_otherwise_fails() -> None:
+    first = np.eye(20, dtype=np.float32)
+    assert selfcheck._answered("other", first, ("one", first)).outcome == "passed"
+    assert selfcheck._answered("other", np.roll(first, 1, 0), ("one", first)).outcome == "failed"
+    assert selfcheck._answered("other", first * np.nan, None).outcome == "failed"
+
+
+def test_selftest_prints_every_check_and_says_by_its_exit_code(
+    onnx_artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from typer.testing import CliRunner
+
+    from tiffin.cli.app import app
+
+    said = CliRunner().invoke(app, ["selftest", str(onnx_artifact.folder)])
+    assert said.exit_code == 0 and "passed: raw frames" in said.stdout and "passed: onnxruntime" in said.stdout
+    told = json.loads(CliRunner().invoke(app, ["selftest", "--json"]).stdout)
+    assert {check["outcome"] for check in told["checks"]} <= {"passed", "not run"}
+    monkeypatch.setitem(preprocess._FILTERS, "bicubic", Image.Resampling.BILINEAR)
+    wrong = CliRunner().invoke(app, ["selftest"])
+    assert isinstance(wrong.exception, EngineFailed) and "failed: preprocessing" in wrong.stdout
+    for words in (["--photos", "3"], ["--gpu", str(onnx_artifact.folder)]):
+        refused = CliRunner().invoke(app, ["selftest", *words])
+        assert isinstance(refused.exception, BadInput)

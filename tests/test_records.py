@@ -32,10 +32,10 @@ from tiffin.artifact.manifest import Manifest
 from tiffin.artifact.store import save
 from tiffin.errors import BadArtifact, BadInput
 from tiffin.records import Predictions, Record, Rounds, Stages, Subject
+from tiffin.records.calibration import calibration_error
 from tiffin.records.certification import Evidence, check_certificate, figures, same_bits, write_certificate
 from tiffin.records.classification import (
     by_group,
-    calibration_error,
     coarse_top_1,
     confusion,
     per_class,

@@ -194,11 +194,21 @@ def emulated(cpu: EmulatedCpu, engine: str) -> Place:
     if sysroot is None:
         raise EngineMissing(f"no sysroot of {cpu.name} with {engine} {versions((engine,)).get(engine)}", "one set up",
                             f"set it up: `tiffin emulate setup {cpu.name}`")  # fmt: skip
+    return place_in(cpu, sysroot)
+
+
+def place_in(cpu: EmulatedCpu, sysroot: Sysroot) -> Place:
+    """The place in one sysroot of that CPU.
+
+    Raises:
+        EngineMissing: QEMU is missing, or the sysroot cannot be written to.
+    """
+    program, version = find_qemu(cpu)
     environment = {**dict.fromkeys(_UNSET), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONNOUSERSITE": "1",
                    "PYTHONPATH": f"{sysroot.root / 'site'}{os.pathsep}{_code(sysroot)}"}  # fmt: skip
-    prefix = (*model, "-L", str(sysroot.root))
+    prefix = (program, "-cpu", cpu.model, "-L", str(sysroot.root))
     content = hashlib.sha256(json.dumps(sysroot.about, sort_keys=True).encode()).hexdigest()[:16]
-    return Place(name, prefix, environment, str(sysroot.python), start_timeout_s=_START_TIMEOUT_S,
+    return Place(f"emulated {cpu.name}", prefix, environment, str(sysroot.python), start_timeout_s=_START_TIMEOUT_S,
                  identity=f"{version} {content}")  # fmt: skip
 
 

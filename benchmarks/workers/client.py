@@ -21,7 +21,7 @@ import numpy as np
 from ... import errors
 from ...artifact import Artifact, RunConfig
 from ...artifact.lineage import is_source
-from ...errors import TiffinError, WorkerFailed
+from ...errors import EngineMissing, TiffinError, WorkerFailed
 from .place import Place
 
 
@@ -43,11 +43,13 @@ class WorkerClient:
     """One worker process with an artifact open in it.
 
     Raises:
+        EngineMissing: this system has not the POSIX calls that pause it.
         WorkerFailed: it died, hung, or answered garbage.
         TiffinError: what the worker itself raised, of the same class.
     """
 
     def __init__(self, artifact: Artifact, run: RunConfig, place: Place, feeds: dict[str, np.ndarray]) -> None:
+        _require_signals()
         self.artifact = artifact
         self._scratch = tempfile.TemporaryDirectory(prefix="tiffin-worker-")
         self._stderr = Path(self._scratch.name, "stderr").open("w+b")  # noqa: SIM115  closed by `close`
@@ -197,3 +199,9 @@ class WorkerClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _require_signals() -> None:
+    if not hasattr(os, "killpg") or not hasattr(os, "waitid"):
+        raise EngineMissing("this system cannot pause a worker", "Linux, or macOS with Python 3.13 or later",
+                            "measure there; `tiffin backends` says what runs here")  # fmt: skip

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +45,8 @@ class OptimizedModel:
         Raises:
             OSError: the folder cannot be written.
         """
+        import tempfile
+
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".onnxruntime-", dir=self.path.parent) as draft:
             target = Path(draft) / "model.onnx"
