@@ -93,8 +93,8 @@ def _one_line(answer: Answer) -> str:
 def _csv(cells: Sequence[str]) -> str:
     text = io.StringIO()
     # The writer leaves a lone carriage return bare, which its reader refuses.
-    quoting = csv.QUOTE_ALL if any("\r" in cell for cell in cells) else csv.QUOTE_MINIMAL
-    csv.writer(text, lineterminator="\n", quoting=quoting).writerow(cells)
+    bare = any("\r" in cell for cell in cells)
+    csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if bare else csv.QUOTE_MINIMAL).writerow(cells)
     return text.getvalue()
 
 

@@ -932,13 +932,13 @@ def test_a_sample_does_not_undo_a_certificate_over_all_photos(certifier, onnx_ar
 
 
 def test_an_empty_answer_of_an_engine_is_a_reason(certifier, onnx_artifact: Artifact, photos, tmp_path: Path) -> None:
-    """OpenVINO 2026.4.1, u8u8 without AVX2: shape (0, classes), and no error."""
+    """OpenVINO 2026.4.1, u8u8 without AVX2: shape (0, classes) and no error; with fixed shapes it does not compile."""
     if class_here().machine != "x86_64":
         pytest.skip("oneDNN's switch limits x86-64 CPUs")
     calibration = CalibrationSet(photos[:16], "drawn")
     u8 = quantize_int8(onnx_artifact, PtqOptions(scheme="cpu-u8"), calibration, tmp_path / "u8")
     outcome = certifier("openvino", u8.folder).certify(isa_target("sse41", RunConfig("openvino")))
-    assert outcome.certificate is not None or "empty answer" in outcome.reason
+    assert outcome.certificate is not None or any(said in outcome.reason for said in ("empty answer", "cannot load"))
     assert outcome.certificate is None or outcome.certificate.n == 48
 
 

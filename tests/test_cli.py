@@ -237,7 +237,7 @@ def test_a_wrong_number_of_classes(refused: Run, weights: Path) -> None:
 def test_an_unreadable_photo(refused: Run, here: Path, photo_folder: Path, content: bytes | None) -> None:
     if content is not None:
         (here / "photo.jpg").write_bytes(content)
-    assert "photo.jpg" in refused("predict", "fp32", "photo.jpg", "--threads", 1).err
+    assert "photo.jpg" in refused("predict", "fp32", "photo.jpg", "--threads", 1, code=1).err
 
 
 @pytest.mark.parametrize(

@@ -166,8 +166,8 @@ def table(record: Record) -> str:
     about, run, asked = record.environment, record.subjects[0], record.options
     where = f"on the same {about['cores']} cores as the server ({about['cpu']})"
     what = f"{run.precision} on {run.requested['backend']}"
-    lines += ["", f"{asked['clients']} clients for {asked['seconds']:g} s {where}, {what}; memory after the warm-up, in "
-              "the middle and at the end."]  # fmt: skip
+    when = "memory after the warm-up, in the middle and at the end"
+    lines += ["", f"{asked['clients']} clients for {asked['seconds']:g} s {where}, {what}; {when}."]
     return "\n".join(lines)
 
 

@@ -213,6 +213,9 @@ def open(artifact: Artifact, run: RunConfig) -> OpenVinoLane:  # noqa: A001
         EngineFailed: the model does not load, or the precision asked for is not what would be computed.
     """
     accept(artifact, FORMATS, "openvino")
+    if run.cpus is not None and run.lanes > 1:  # its streams are the process's: one was seen on other cores
+        raise BadInput(f"openvino does not keep {run.lanes} lanes to given cores", "one lane",
+                       "start the whole process so, with taskset")  # fmt: skip
     if run.graph_level != "all":
         raise BadInput(f"openvino has no graph level {run.graph_level!r}", "all")
     try:
