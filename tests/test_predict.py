@@ -349,16 +349,21 @@ def test_without_pyav_a_video_says_what_to_install(monkeypatch: pytest.MonkeyPat
 # Watched folders
 
 
-def test_a_photo_is_answered_once_it_is_whole(shelf: Path, tmp_path: Path) -> None:
+def test_a_photo_is_answered_once_it_is_whole(
+    shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under the name that its folder was given by; nothing of a hidden folder."""
     pytest.importorskip("watchfiles")
-    watched = tmp_path / "watched"
-    watched.mkdir()
+    monkeypatch.chdir(tmp_path)
+    watched = Path("watched")
+    (watched / ".hidden").mkdir(parents=True)
     shutil.copy(shelf / "1.png", watched / "first.png")
     source = open_words([str(watched)], Options(watch=True))
     found: list[Item] = []
     taking = threading.Thread(target=lambda: found.extend(source.items))
     taking.start()
     _until(lambda: len(found) == 1)
+    shutil.copy(shelf / "3.png", watched / ".hidden" / "3.png")
     whole = (shelf / "2.png").read_bytes()
     with (watched / "slow.png").open("wb") as file:
         for start in range(0, len(whole), 500):
@@ -370,7 +375,7 @@ def test_a_photo_is_answered_once_it_is_whole(shelf: Path, tmp_path: Path) -> No
     shutil.rmtree(watched)
     _until(lambda: len(found) == 3)
     taking.join(10)
-    assert [Path(item.name).name for item in found] == ["first.png", "slow.png", "watched"]
+    assert [item.name for item in found] == ["watched/first.png", "watched/slow.png", "watched"]
     assert isinstance(found[-1].source, BadInput)
 
 

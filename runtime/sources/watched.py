@@ -46,13 +46,23 @@ def items(folders: Sequence[Path], stopped: threading.Event) -> Iterator[Item]:
     for looked, changed in enumerate(changes):
         if looked == 0:  # only now it watches: nothing falls between the listing and the watching
             waiting.add(path for folder in folders for path in below(str(folder)))
-        waiting.add(path for _, path in changed if is_photo(path))
+        waiting.add(path for _, absolute in changed if (path := _as_listed(absolute, folders)))
         for path in waiting.whole():
             yield Item(path, path)
         gone = [folder for folder in folders if not folder.is_dir()]
         if gone:
             yield Item(str(gone[0]), BadInput(f"{gone[0]}: the watched folder has vanished", "a folder that stays"))
             return
+
+
+def _as_listed(absolute: str, folders: Sequence[Path]) -> str | None:
+    """A photo by the name that the listing gives it; None of others, and below hidden folders."""
+    for folder in folders:
+        if Path(absolute).is_relative_to(folder.resolve()):
+            inside = Path(absolute).relative_to(folder.resolve())
+            shown = is_photo(absolute) and not any(part.startswith(".") for part in inside.parts)
+            return str(folder / inside) if shown else None
+    return None
 
 
 class Waiting:
