@@ -349,9 +349,7 @@ def test_without_pyav_a_video_says_what_to_install(monkeypatch: pytest.MonkeyPat
 # Watched folders
 
 
-def test_a_photo_is_answered_once_it_is_whole(
-    shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_photo_is_answered_once_it_is_whole(shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Under the name that its folder was given by; nothing of a hidden folder."""
     pytest.importorskip("watchfiles")
     monkeypatch.chdir(tmp_path)
