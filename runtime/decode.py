@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ..errors import BadInput
 from . import jpeg
@@ -100,7 +100,8 @@ def _read(name: str, source: IO[bytes] | Image.Image) -> Image.Image:
 
 
 def _unreadable(name: str, error: Exception) -> BadInput:
-    return BadInput(f"{name}: cannot be read as a photo ({error})", "a whole JPEG, PNG or WebP file")
+    why = "of no format that is known" if isinstance(error, UnidentifiedImageError) else error
+    return BadInput(f"{name}: cannot be read as a photo ({why})", "a whole JPEG, PNG or WebP file")
 
 
 def _bounded(name: str, image: Image.Image) -> Image.Image:
