@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import BadInput
 
@@ -67,7 +67,7 @@ class Form:
 
     def _jsonl(self, answer: Answer) -> str:
         if answer.error:
-            return json.dumps({"photo": answer.name, "error": _one_line(answer)}, ensure_ascii=False) + "\n"
+            return _json({"photo": answer.name, "error": _one_line(answer)})
         body = {
             "photo": answer.name,
             "known": self.knows(answer),
@@ -75,7 +75,7 @@ class Form:
             "prepare_s": answer.prepare_s,
             "run_s": answer.run_s,
         }
-        return json.dumps(body, ensure_ascii=False) + "\n"
+        return _json(body)
 
     def _csv(self, answer: Answer) -> str:
         if answer.error:
@@ -88,6 +88,20 @@ class Form:
 
 def _one_line(answer: Answer) -> str:
     return " ".join(str(answer.error).split())
+
+
+def _json(body: dict[str, Any]) -> str:
+    line = json.dumps(body, ensure_ascii=False)
+    # A file name that is no UTF-8 is escaped: JSON is UTF-8.
+    return (line if _is_text(line) else json.dumps(body)) + "\n"
+
+
+def _is_text(line: str) -> bool:
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _csv(cells: Sequence[str]) -> str:
@@ -118,6 +132,8 @@ class Sink:
         self._file: int | None = None
         if out is not None:
             self._open(out, resume)
+        elif isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="surrogateescape")  # names that are no UTF-8 keep their bytes
         if not self._length:
             self._put(form.head())
 
@@ -150,10 +166,9 @@ class Sink:
 
     def _put(self, text: str) -> None:
         if self._file is None:
-            sys.stdout.write(text)
-            sys.stdout.flush()
+            self._say(text)
             return
-        data = text.encode()
+        data = text.encode(errors="surrogateescape")
         try:
             view = memoryview(data)
             while view:
@@ -163,6 +178,17 @@ class Sink:
                 os.ftruncate(self._file, self._length)
             raise self._unwritable(error) from error
         self._length += len(data)
+
+    def _say(self, text: str) -> None:
+        try:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is buffered would fail again at exit
+            raise BadInput(f"cannot write to standard output ({error.strerror})", "room for the answers",
+                           "make room, or name a file: --out answers.jsonl") from error  # fmt: skip
 
     def _unwritable(self, error: OSError) -> BadInput:
         return BadInput(f"cannot write {self._out} ({error.strerror})", "a file in a writable folder with room",
@@ -188,11 +214,11 @@ def _read_answered(out: Path, form: Form) -> tuple[frozenset[str], int]:
         BadInput: it was not written in this form.
     """
     data = out.read_bytes()
-    data = data[: data.rfind(b"\n") + 1]
+    data = data[: _whole(data, form)]
     if form.kind == "table" and data:
         raise BadInput(f"{out}: a table cannot be gone on with", "JSON Lines or CSV", "pass --jsonl or --csv")
     try:
-        text = data.decode()
+        text = data.decode(errors="surrogateescape")
         if form.kind == "csv":
             return _csv_names(text, form), len(data)
         bodies = [json.loads(line) for line in text.split("\n") if line]
@@ -200,6 +226,14 @@ def _read_answered(out: Path, form: Form) -> tuple[frozenset[str], int]:
     except (ValueError, KeyError, TypeError, IndexError, csv.Error) as error:
         raise BadInput(f"{out}: holds no answers as {form.kind} ({error})", "a file that was written so",
                        "choose another --out") from error  # fmt: skip
+
+
+def _whole(data: bytes, form: Form) -> int:
+    """Bytes up to the last answer's end; in CSV a line's end inside quotes, so after an odd number of them, is none."""
+    end = data.rfind(b"\n") + 1
+    while form.kind == "csv" and data.count(b'"', 0, end) % 2:
+        end = data.rfind(b"\n", 0, end - 1) + 1
+    return end
 
 
 def _csv_names(text: str, form: Form) -> frozenset[str]:

@@ -7,6 +7,7 @@ import functools
 import http.server
 import io
 import json
+import os
 import resource
 import shutil
 import signal
@@ -85,7 +86,28 @@ def test_a_link_back_into_a_folder_ends(shelf: Path) -> None:
     assert len(names(shelf)) == 10
 
 
-@pytest.mark.parametrize(("pattern", "count"), [("*.png", 8), ("**/*.png", 10), ("[12].png", 2), ("deep/*", 2)])
+@pytest.mark.parametrize("word", ["", "**/*.png", "**/**/*.png"])
+def test_links_that_go_round_are_read_once(shelf: Path, word: str) -> None:
+    """Two in one folder: glob's own `**` doubles its paths at each turn."""
+    for name in ("round", "around"):
+        (shelf / name).symlink_to(".", target_is_directory=True)
+    (shelf / "itself").symlink_to("itself")
+    found = names(shelf / word)
+    assert len(found) == len({Path(name).resolve() for name in found}) == 10
+
+
+def test_a_relative_pattern_names_relative_paths(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(shelf)
+    assert names("**/[19]*.png") == ["1.png", "deep/9.png", "deep/10.png"]
+
+
+def test_a_name_that_is_too_long_is_an_error_of_its_own(shelf: Path) -> None:
+    assert names("x" * 5000, shelf / "1.png") == ["x" * 5000, str(shelf / "1.png")]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "count"), [("**", 11), ("*.png", 8), ("**/*.png", 10), ("[12].png", 2), ("deep/*", 2)]
+)
 def test_a_quoted_glob_is_expanded(shelf: Path, pattern: str, count: int) -> None:
     assert len(names(shelf / pattern)) == count
 
@@ -214,6 +236,46 @@ def test_a_full_disk_leaves_whole_lines(onnx_artifact: Artifact, shelf: Path, tm
     assert out.read_text().endswith("\n") and lines(out.read_text())
 
 
+def test_standard_output_without_room_is_one_error(onnx_artifact: Artifact, shelf: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        told = subprocess.run([*COMMAND, onnx_artifact.folder, shelf / "1.png"], stdout=full, stderr=subprocess.PIPE)
+    assert told.returncode == 2 and b"cannot write to standard output" in told.stderr
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_a_name_that_is_no_utf8_is_kept(
+    onnx_artifact: Artifact, shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "utf-8:strict")
+    odd = Path(os.fsdecode(os.fsencode(shelf) + b"/caf\xe9.png"))
+    shutil.copy(shelf / "1.png", odd)
+    out = tmp_path / "answers"
+    for words in ([], ["--out", out], ["--out", out, "--resume"]):
+        command = [*COMMAND, onnx_artifact.folder, odd, f"--{kind}", *words]
+        assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    with Sink(Form(kind, 5), out, resume=True) as sink:
+        assert sink.answered == {str(odd)}
+
+
+@given(st.lists(st.text('a"\n\r,', min_size=1), min_size=1, max_size=3, unique=True), st.data())
+def test_a_torn_file_is_cut_to_whole_answers(names: list[str], data: st.DataObject) -> None:
+    for kind in ("jsonl", "csv"):
+        form = Form(kind, 1)
+        written = [form.head(), *(form.lines(Answer(name, (Guess("kiwi", 0, 0.5),))) for name in names)]
+        cut = data.draw(st.integers(0, len("".join(written))))
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder, "answers")
+            out.write_bytes("".join(written).encode()[:cut])
+            with Sink(form, out, resume=True) as sink:
+                left = out.read_bytes().decode()
+                whole = sum(left == "".join(written[:count]) for count in range(len(written) + 1))
+                assert whole and sink.answered == {name for name in names if form.lines(_sure(name)) in left}
+
+
+def _sure(name: str) -> Answer:
+    return Answer(name, (Guess("kiwi", 0, 0.5),))
+
+
 @given(st.text(min_size=1), st.text(min_size=1))
 def test_any_name_is_read_back_from_a_file(name: str, other: str) -> None:
     for kind in ("jsonl", "csv"):
@@ -277,6 +339,16 @@ def test_a_video_that_is_none_is_one_error(tmp_path: Path) -> None:
     path.write_text("no video")
     (item,) = open_words([str(path)]).items
     assert isinstance(item.source, BadInput) and str(path) in str(item.source)
+
+
+@pytest.mark.parametrize("word", ["http://127.0.0.1:9/none.mp4", "nosuch://camera", "{server}/none.mp4"])
+def test_a_video_that_is_not_there_does_not_end_the_rest(shelf: Path, word: str) -> None:
+    pytest.importorskip("av")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        found = list(open_words([word.format(server=f"http://127.0.0.1:{server.server_address[1]}"), str(shelf)]).items)
+        server.shutdown()
+    assert isinstance(found[0].source, BadInput) and len(found) == 11
 
 
 def test_a_video_over_http_is_read(clip: tuple[Path, list[np.ndarray]]) -> None:
@@ -358,7 +430,7 @@ def test_a_photo_is_answered_once_it_is_whole(shelf: Path, tmp_path: Path, monke
     shutil.copy(shelf / "1.png", watched / "first.png")
     source = open_words([str(watched)], Options(watch=True))
     found: list[Item] = []
-    taking = threading.Thread(target=lambda: found.extend(source.items))
+    taking = threading.Thread(target=lambda: found.extend(source.items), daemon=True)
     taking.start()
     _until(lambda: len(found) == 1)
     shutil.copy(shelf / "3.png", watched / ".hidden" / "3.png")
@@ -370,10 +442,14 @@ def test_a_photo_is_answered_once_it_is_whole(shelf: Path, tmp_path: Path, monke
             time.sleep(0.1)
             assert len(found) == 1
     _until(lambda: len(found) == 2)
-    shutil.rmtree(watched)
+    (tmp_path / "full").mkdir()
+    shutil.copy(shelf / "4.png", tmp_path / "full" / "4.png")
+    (tmp_path / "full").rename(watched / "full")
     _until(lambda: len(found) == 3)
+    shutil.rmtree(watched)
+    _until(lambda: len(found) == 4)
     taking.join(10)
-    assert [item.name for item in found] == ["watched/first.png", "watched/slow.png", "watched"]
+    assert [item.name for item in found] == ["watched/first.png", "watched/slow.png", "watched/full/4.png", "watched"]
     assert isinstance(found[-1].source, BadInput)
 
 

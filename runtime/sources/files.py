@@ -5,11 +5,13 @@ from __future__ import annotations
 import glob
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from ...errors import BadInput
 
+_FOLDERS = re.compile(rf"(?:^|(?<=[/{re.escape(os.sep)}]))\*\*(?:$|[/{re.escape(os.sep)}])")  # `**` between separators
 # What Pillow reads, HEIC with package pillow-heif.
 _JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
 PHOTO_ENDINGS = frozenset([*_JPEG, ".png", ".webp", ".avif", ".heic", ".heif", ".bmp", ".gif", ".tif", ".tiff"])
@@ -29,13 +31,26 @@ def found(word: str) -> list[str]:
     Raises:
         BadInput: a folder or a pattern without photos, or a folder that cannot be read.
     """
-    if Path(word).is_dir():
+    if os.path.isdir(word):  # noqa: PTH112 (Path's raises on a name that is too long)
         paths = list(below(word))
         return _some(paths, f"{word}: a folder without photos", f"files that end in {', '.join(sorted(PHOTO_ENDINGS))}")
     if os.path.lexists(word) or not glob.has_magic(word):
         return [word]
-    matches = sorted(glob.glob(word, recursive=True), key=natural)  # noqa: PTH207 (absolute ones too)
+    matches = sorted(set(_matching(word)), key=natural)
     return _some([path for path in matches if not Path(path).is_dir()], f"{word}: matches no file", "photos")
+
+
+def _matching(pattern: str) -> Iterator[str]:
+    """As `glob.glob`, whose own `**` goes round in links for forty turns, and for ever where there are two."""
+    double = _FOLDERS.search(pattern)
+    if not double:
+        yield from glob.glob(pattern)  # noqa: PTH207 (absolute ones too)
+        return
+    start, rest = pattern[: double.start()], pattern[double.end() :] or "*"
+    for top in glob.glob(start) if start else [""]:  # noqa: PTH207
+        inside = [path for path, is_folder in _walked(top or os.curdir) if is_folder]
+        for folder in (top, *(path if top else path.removeprefix(os.curdir + os.sep) for path in inside)):
+            yield from _matching(os.path.join(glob.escape(folder), rest))  # noqa: PTH118 ("" adds nothing)
 
 
 def _some(paths: list[str], what: str, expected: str) -> list[str]:
@@ -44,8 +59,17 @@ def _some(paths: list[str], what: str, expected: str) -> list[str]:
     return paths
 
 
-def below(folder: str, seen: frozenset[tuple[int, int]] = frozenset()) -> Iterator[str]:
-    """Photos of a folder and of those in it; links are followed, but never into a folder that one is in already.
+def below(folder: str) -> Iterator[str]:
+    """Photos of a folder and of those in it.
+
+    Raises:
+        BadInput: the folder itself cannot be read.
+    """
+    return (path for path, is_folder in _walked(folder) if not is_folder and is_photo(path))
+
+
+def _walked(folder: str, seen: frozenset[tuple[int, int]] = frozenset()) -> Iterator[tuple[str, bool]]:
+    """What is not hidden, and whether it is a folder; links are followed, but never into a folder that one is in.
 
     Raises:
         BadInput: the folder itself cannot be read; one inside it that cannot is passed over like a hidden one.
@@ -57,15 +81,25 @@ def below(folder: str, seen: frozenset[tuple[int, int]] = frozenset()) -> Iterat
         if seen:
             return
         raise BadInput(f"{folder}: {error.strerror}", "a folder that can be read") from error
-    if (here.st_dev, here.st_ino) in seen:
-        return
+    inside = seen | {(here.st_dev, here.st_ino)}
     for entry in entries:
         if entry.name.startswith("."):
             continue
-        if entry.is_dir():
-            yield from below(entry.path, seen | {(here.st_dev, here.st_ino)})
-        elif is_photo(entry.name):
-            yield entry.path
+        known = _folder(entry.path)
+        if known in inside:
+            continue
+        yield entry.path, known is not None
+        if known:
+            yield from _walked(entry.path, inside)
+
+
+def _folder(path: str) -> tuple[int, int] | None:
+    """What a folder is known by, links followed; None of what is no folder, a link to itself among it."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino) if stat.S_ISDIR(found.st_mode) else None
 
 
 def natural(path: str) -> list[tuple[int, str]]:

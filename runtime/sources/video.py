@@ -93,6 +93,8 @@ def address(word: str) -> Address:
 
 def items(name: str, where: Address, sampling: Sampling) -> Iterator[Item]:
     """Each frame as `NAME#NUMBER`; what cannot be decoded is one item that says so, and the last."""
+    import av
+
     number = -1
     try:
         with opened(where) as container:
@@ -100,7 +102,7 @@ def items(name: str, where: Address, sampling: Sampling) -> Iterator[Item]:
                 yield Item(f"{name}#{number}", frame_of(frame))
         if number < 0:
             raise ValueError("it holds no frame")
-    except (OSError, ValueError, IndexError, RuntimeError) as error:  # FFmpeg's own are OSError or ValueError
+    except (av.FFmpegError, OSError, ValueError, IndexError, RuntimeError) as error:
         yield Item(name, unreadable(name, where, error))
 
 
@@ -115,7 +117,7 @@ def opened(where: Address) -> Any:
     """The container, to be used with `with`.
 
     Raises:
-        OSError, ValueError: FFmpeg cannot open it.
+        av.FFmpegError: FFmpeg cannot open it.
     """
     import av
 

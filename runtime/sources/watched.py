@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -46,7 +47,8 @@ def items(folders: Sequence[Path], stopped: threading.Event) -> Iterator[Item]:
     for looked, changed in enumerate(changes):
         if looked == 0:  # only now it watches: nothing falls between the listing and the watching
             waiting.add(path for folder in folders for path in below(str(folder)))
-        waiting.add(path for _, absolute in changed if (path := _as_listed(absolute, folders)))
+        for _, absolute in changed:
+            waiting.add(_photos(absolute, folders))
         for path in waiting.whole():
             yield Item(path, path)
         gone = [folder for folder in folders if not folder.is_dir()]
@@ -55,13 +57,22 @@ def items(folders: Sequence[Path], stopped: threading.Event) -> Iterator[Item]:
             return
 
 
+def _photos(absolute: str, folders: Sequence[Path]) -> Iterator[str]:
+    """The photo that changed, or those of a folder that was moved here: of them the system says nothing."""
+    shown = _as_listed(absolute, folders)
+    if shown and Path(shown).is_dir():
+        with contextlib.suppress(BadInput):  # it has gone again
+            yield from below(shown)
+    elif shown and is_photo(shown):
+        yield shown
+
+
 def _as_listed(absolute: str, folders: Sequence[Path]) -> str | None:
-    """A photo by the name that the listing gives it; None of others, and below hidden folders."""
+    """The name that the listing gives it; None of what is hidden or in a hidden folder."""
     for folder in folders:
         if Path(absolute).is_relative_to(folder.resolve()):
             inside = Path(absolute).relative_to(folder.resolve())
-            shown = is_photo(absolute) and not any(part.startswith(".") for part in inside.parts)
-            return str(folder / inside) if shown else None
+            return None if any(part.startswith(".") for part in inside.parts) else str(folder / inside)
     return None
 
 
