@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from tiffin.benchmarks.studies.page import fill
 from tiffin.benchmarks.workers.place import WITHOUT_VNNI
 from tiffin.cli.notes import counted
 from tiffin.cli.render import Table
@@ -22,7 +23,6 @@ from tiffin.records.paired import flips, non_inferior
 from tiffin.records.record import load_record
 from tiffin.records.speed import Comparison, compare_speeds
 
-START, END = "<!-- table: made by `make peers` -->", "<!-- end of table -->"
 MARGIN = 0.01  # one point of top-1
 LIMITED = f", {WITHOUT_VNNI.name}"
 
@@ -124,9 +124,7 @@ def main() -> None:
     """Replace what stands between the marks."""
     doc, first = Path(sys.argv[1]), Path(sys.argv[2])
     hot, paced = load_record(first), load_record(first.with_name(f"{first.stem}-paced.json"))
-    text = doc.read_text(encoding="utf-8")
-    head, tail = text.split(START)[0], text.split(END)[1]
-    doc.write_text(f"{head}{START}\n{page(hot, paced)}\n{END}{tail}", encoding="utf-8")
+    fill(doc, "peers", page(hot, paced))
 
 
 if __name__ == "__main__":

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import NormalDist
@@ -20,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from tiffin import machine
+from tiffin.benchmarks.studies.page import fill
 from tiffin.cli.render import Table
 from tiffin.records.differences import p_above
 from tiffin.records.distributions import binomial_cdf, binomial_pmf
@@ -27,7 +26,6 @@ from tiffin.records.paired import newcombe_paired, tango_score
 
 MARGIN, CONFIDENCE, ACCURACY = 0.01, 0.95, 0.89
 PHOTOS, DISCORDANCES = (300, 1000, 2485), (0.012, 0.02, 0.04)
-START, END = "<!-- table gate-bounds: made by `make evidence` -->", "<!-- end of gate-bounds -->"
 _Z = NormalDist().inv_cdf(CONFIDENCE)
 
 Says = Callable[[int, int, int], bool]  # photos lost, won, in all → is it claimed?
@@ -130,12 +128,7 @@ def main() -> None:
     if not asked.table:
         asked.paths[0].write_text(json.dumps(measure(), indent=1) + "\n", encoding="utf-8")
         return
-    page, text = asked.paths[0], table(json.loads(asked.paths[1].read_text(encoding="utf-8")))
-    marks = f"{re.escape(START)}.*{re.escape(END)}"
-    marked, count = re.subn(marks, lambda _: f"{START}\n{text}\n{END}", page.read_text(encoding="utf-8"), flags=re.S)
-    if not count:
-        sys.exit(f"{page} has no place for {START}")
-    page.write_text(marked, encoding="utf-8")
+    fill(asked.paths[0], "gate-bounds", table(json.loads(asked.paths[1].read_text(encoding="utf-8"))))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -24,6 +23,7 @@ import numpy as np
 
 from tiffin import machine
 from tiffin.artifact.files import sha256_file
+from tiffin.benchmarks.studies.page import fill
 from tiffin.cli.render import Table
 from tiffin.gate.decide import decide
 from tiffin.gate.measured import Measured
@@ -39,7 +39,6 @@ SUBJECT = "openvino int8 cpu-vnni ort, without VNNI"  # of all rows the most pho
 MARGIN, DISCORDANCE, CONFIDENCE = 0.01, 0.02, 0.95
 DROPS = (0.0, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02)
 OUTCOMES = ("PASS", "FAIL", "INCONCLUSIVE")
-START, END = "<!-- table gate-simulation: made by `make evidence` -->", "<!-- end of gate-simulation -->"
 
 Rule = Callable[[Predictions, Predictions], str]
 
@@ -208,17 +207,6 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)  # noqa: T201
 
 
-def write_table(page: Path, text: str) -> None:
-    """Replace what stands between the marks of a page."""
-    found = page.read_text(encoding="utf-8")
-    marked, count = re.subn(
-        f"{re.escape(START)}.*{re.escape(END)}", lambda _: f"{START}\n{text}\n{END}", found, flags=re.S
-    )
-    if not count:
-        sys.exit(f"{page} has no place for {START}")
-    page.write_text(marked, encoding="utf-8")
-
-
 def main() -> None:
     """Simulate, or write the table."""
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -229,7 +217,7 @@ def main() -> None:
     asked = words.parse_args()
     first, second = asked.paths
     if asked.table:
-        write_table(first, table(json.loads(second.read_text(encoding="utf-8"))))
+        fill(first, "gate-simulation", table(json.loads(second.read_text(encoding="utf-8"))))
         return
     second.write_text(json.dumps(measure(first, asked.runs, asked.seed), indent=1) + "\n", encoding="utf-8")
 

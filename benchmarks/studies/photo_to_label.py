@@ -15,7 +15,6 @@ import argparse
 import functools
 import itertools
 import json
-import re
 import subprocess
 import sys
 import tempfile
@@ -33,6 +32,7 @@ from PIL import Image
 from tiffin import machine
 from tiffin.artifact import Artifact, RunConfig
 from tiffin.benchmarks.candidate import Candidate
+from tiffin.benchmarks.studies.page import fill
 from tiffin.data import find_dataset
 from tiffin.records import Record
 from tiffin.records.record import load_record
@@ -240,13 +240,7 @@ def main() -> None:
         print(json.dumps(found))  # noqa: T201
         return
     if asked.table:
-        page, record = Path(paths[0]), Path(paths[1])
-        marks = rf"(<!-- table {record.stem}: [^\n]* -->\n).*?(<!-- end of {record.stem} -->)"
-        filled = table(load_record(record))
-        text, count = re.subn(marks, lambda mark: f"{mark[1]}{filled}\n{mark[2]}", page.read_text(), flags=re.DOTALL)
-        if not count:
-            sys.exit(f"{page} has no place for {record.stem}")
-        page.write_text(text)
+        fill(Path(paths[0]), "photo-to-label", table(load_record(Path(paths[1]))))
         return
     measure(paths[0], Path(paths[1]), asked.launches, asked.seconds, Path(paths[2]))
     print(table(load_record(Path(paths[2]))))  # noqa: T201

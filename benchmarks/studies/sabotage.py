@@ -31,6 +31,7 @@ from tiffin.benchmarks.candidate import Candidate
 from tiffin.benchmarks.certify import isa_target
 from tiffin.benchmarks.explain import measure
 from tiffin.benchmarks.explain.normalization import KNOWN
+from tiffin.benchmarks.studies.page import fill
 from tiffin.cli.explain import cause_lines
 from tiffin.cli.render import Table
 from tiffin.data import Dataset, balanced, find_dataset, sample
@@ -55,7 +56,6 @@ MARGIN, MOST_FLIPS, ALPHA = 0.01, 0.03, 0.05
 PER_CLASS, NOISE = 3, 243
 BIG = 304  # of photos of 348: the graph makes 224 of it
 RUN = RunConfig("openvino", execution_precision="fp32")
-START, END = "<!-- table: made by `make evidence` -->", "<!-- end of table -->"
 
 
 @dataclass(frozen=True)
@@ -287,15 +287,6 @@ def _said(row: str, total: int) -> Callable[[int], None]:
     return lambda done: None
 
 
-def write_table(target: Path, record: Record) -> None:
-    """Between the marks of a page."""
-    marks, table = f"({re.escape(START)}\n).*?({re.escape(END)})", page(record)
-    text, found = re.subn(marks, lambda mark: f"{mark[1]}{table}\n{mark[2]}", target.read_text(), flags=re.DOTALL)
-    if not found:
-        sys.exit(f"{target} has no place for the table")
-    target.write_text(text)
-
-
 def main() -> None:
     """Break, score, explain; or write the table."""
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -306,7 +297,7 @@ def main() -> None:
     words.add_argument("--photos", type=int, default=400, help="that explain looks at")
     asked = words.parse_args()
     if asked.table:
-        write_table(asked.data, load_record(asked.record))
+        fill(asked.data, "sabotage", page(load_record(asked.record)))
         return
     environment, dataset = machine.environment(), find_dataset(asked.data)
     maker, study = Maker(dataset, asked.work), Study(dataset, asked.work, asked.photos)

@@ -24,12 +24,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tiffin.benchmarks.emulation import cpus, sysroot
+from tiffin.benchmarks.studies.page import fill
 from tiffin.data.download import SYNTHESIZED
 
 UNVERIFIED = "# not verified"
 SET_UP = ("python3 -m venv", "pip install")
 SHORT_BENCH = "--launches 1 --blocks 1 --block-s 0.02 --time-limit-s 2"
-_MARKS = re.compile(r"(<!-- table walkthrough: [^\n]* -->\n).*?(<!-- end of walkthrough -->)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -186,10 +186,8 @@ def main() -> None:
             except StepFailed as error:
                 sys.exit(str(error)[-3000:])
             ran.append(section)
-    text, found = _MARKS.subn(lambda mark: f"{mark[1]}{table(ran, words, asked.photos)}\n{mark[2]}",
-                              asked.document.read_text())  # fmt: skip
-    if found:
-        asked.document.write_text(text)
+    if "<!-- table walkthrough:" in asked.document.read_text():
+        fill(asked.document, "walkthrough", table(ran, words, asked.photos))
 
 
 if __name__ == "__main__":
