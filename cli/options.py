@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -108,6 +108,29 @@ def _briefly(found: list[Candidate]) -> list[Candidate]:
     if len(set(short)) < len(short):
         return found
     return [replace(row, name=name) for row, name in zip(found, short, strict=True)]
+
+
+def run_changes(
+    threads: int | None,
+    precision: str | None,
+    lanes: int | None,
+    priority: str | None,
+    cpus: str | None,
+    cache: Path | None,
+) -> dict[str, Any]:
+    """The options of a run as `runtime.resolve` takes them; None leaves the artifact's own.
+
+    Raises:
+        BadInput: cores that this process may not use.
+    """
+    return {
+        "threads": threads,
+        "execution_precision": precision,
+        "lanes": lanes,
+        "priority": priority,
+        "cpus": cpu_list(cpus),
+        "cache": cache and str(cache),
+    }
 
 
 def cpu_list(words: str | None) -> tuple[int, ...] | None:

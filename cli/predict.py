@@ -15,7 +15,6 @@ from ..errors import BadInput
 from . import options, render
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
-    from ..runtime import Classifier
     from ..runtime.items import Answer
     from .sinks import Sink
 
@@ -73,13 +72,12 @@ def predict(
         raise BadInput("--resume without --out", "the file to go on with", "name it: --out answers.jsonl")
     form = Form("jsonl" if as_json else "csv" if as_csv else "table", top, threshold, unknown)
     source = open_words(sources, Options(every, fps, watch, zero))
-    loaded, run = resolve(artifact, backend, allow_uncertified, threads=threads, lanes=lanes, priority=priority,
-                          cpus=options.cpu_list(cpus), cache=cache and str(cache),
-                          execution_precision=precision)  # fmt: skip
+    changes = options.run_changes(threads, precision, lanes, priority, cpus, cache)
+    loaded, run = resolve(artifact, backend, allow_uncertified, **changes)
     with Session(loaded, run) as session, Sink(form, out, resume) as sink:
         classifier = Classifier(session)
         render.echo_session(session)
-        _warm_up(classifier, batch)
+        classifier.warm_up(batch)
         left = (item for item in source.items if item.name not in sink.answered)
         if resume:
             render.say(f"{out}: {len(sink.answered)} are answered already")
@@ -90,14 +88,6 @@ def predict(
             source.stopped.set()
             if dropped := source.dropped():
                 render.say(f"{dropped} frames were dropped for newer ones")
-
-
-def _warm_up(classifier: Classifier, batch: int) -> None:
-    """The first run pays for set-up."""
-    import numpy as np
-
-    host = classifier.preprocess
-    classifier(np.zeros((batch, host.height, host.width, 3), np.uint8))
 
 
 def _write(answers: Iterator[Answer], sink: Sink, progress: Progress) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -60,13 +60,11 @@ def serve(
 
     limits = Limits(max_batch, max_delay_ms / 1e3, queue, deadline_s, round(max_body_mb * 1e6), grace_s=grace_s,
                     unknown=unknown)  # fmt: skip
-    asked: dict[str, Any] = {"threads": threads, "lanes": lanes, "priority": priority,
-                             "cpus": options.cpu_list(cpus), "cache": cache and str(cache),
-                             "execution_precision": precision}  # fmt: skip
+    changes = options.run_changes(threads, precision, lanes, priority, cpus, cache)
     named: list[tuple[str, Artifact, RunConfig]] = []
     for word in artifacts:
         name, path = _named(word)
-        named.append((name, *resolve(path, backend, allow_uncertified, **asked)))
+        named.append((name, *resolve(path, backend, allow_uncertified, **changes)))
     with listen(host, port) as listening:
         serve_all(named, limits, listening, render.echo_session, lambda: _started(host, listening.getsockname()[1]))
     render.say("stopped")

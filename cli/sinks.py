@@ -52,7 +52,9 @@ class Form:
 
     def knows(self, answer: Answer) -> bool:
         """False where the best score is too low."""
-        return self.unknown is None or bool(answer.guesses and answer.guesses[0].score >= self.unknown)
+        from ..runtime.classifier import is_known
+
+        return is_known(answer.guesses, self.unknown)
 
     def _shown(self, answer: Answer) -> Sequence[Guess]:
         return [guess for guess in answer.guesses if guess.score >= self.threshold]

@@ -18,6 +18,7 @@ from ..artifact.cpu_class import CPU_CLASSES
 from ..artifact.engine_stamp import read_stamp
 from ..artifact.scheme import SCHEMES
 from ..errors import BadInput
+from ..runtime.certified import is_reference
 from .engines import dialect_obstacle, obstacle
 
 UNVERIFIED = "nothing of this ran on such a board: none is at hand; certificates say what was measured, and where"
@@ -151,7 +152,7 @@ def fit_to(board: Board, variants: Sequence[Variant], keep_order: bool) -> Fitte
         _require_runs(board, variant)
     _require_right(board, variants)
     ordered = tuple(variants) if keep_order else tuple(sorted(variants, key=lambda variant: _rank(board, variant)))
-    known = any(_needs_no_certificate(variant) for variant in ordered)
+    known = any(is_reference(variant.artifact, variant.run) for variant in ordered)
     return Fitted(ordered, tuple(line for variant in ordered for line in _warnings(board, variant, known)))
 
 
@@ -205,12 +206,6 @@ def _overflows(board: Board, variant: Variant) -> bool:
     return board.saturates and variant.run.device == "cpu" and scheme is not None and scheme.needs_vnni
 
 
-def _needs_no_certificate(variant: Variant) -> bool:
-    """As `runtime.certified` has it: float32, or not on the CPU."""
-    plain = variant.artifact.manifest.precision == "fp32" and variant.run.execution_precision == "fp32"
-    return plain or variant.run.device != "cpu"
-
-
 def _warnings(board: Board, variant: Variant, has_reference: bool) -> list[str]:
     engine, said = variant.run.backend, []
     if board.built_there and engine not in board.built_there:
@@ -220,7 +215,7 @@ def _warnings(board: Board, variant: Variant, has_reference: bool) -> list[str]:
         said.append(f"{variant.name}: right only where the CPU has VNNI; elsewhere another variant is loaded")
     if engine == "openvino" and board.architecture == "aarch64" and variant.artifact.manifest.precision == "int8":
         said.append(f"{variant.name}: OpenVINO answers otherwise in int8 on ARM (docs/cpus.md); onnxruntime does not")
-    if not _needs_no_certificate(variant) and not _certified(board, variant):
+    if not is_reference(variant.artifact, variant.run) and not _certified(board, variant):
         instead = "fp32 is loaded instead of it" if has_reference else "it is refused without --allow-uncertified"
         place = shlex.quote(f"{variant.artifact.folder}@{engine}")
         said.append(f"{variant.name}: certified on no CPU of such a board, so that there {instead}; "

@@ -10,12 +10,13 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 
 import numpy as np
 
 from ..errors import TiffinError
+from .batches import grouped
 from .decode import PhotoSource
 from .items import Item
 
@@ -144,7 +145,7 @@ class Ahead:
 
     def _read(self, items: Iterable[Item]) -> None:
         try:
-            for some in _grouped(items, self._batch):
+            for some in grouped(items, self._batch):
                 self._room.acquire()
                 if self._stopped:
                     return
@@ -197,14 +198,3 @@ class Ahead:
             self._free_lanes.release()
             raise
         future.add_done_callback(finish)
-
-
-def _grouped(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    some: list[Item] = []
-    for item in items:
-        some.append(item)
-        if len(some) == size:
-            yield some
-            some = []
-    if some:
-        yield some

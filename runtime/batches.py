@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
+Item = TypeVar("Item")
 Arrays = Mapping[str, np.ndarray]
 Part = tuple[int, int]  # rows that are answered, rows that the engine is fed
+
+
+def grouped(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Lists of so many, in order; the last may have fewer (`itertools.batched`, which Python 3.10 lacks)."""
+    some: list[Item] = []
+    for item in items:
+        some.append(item)
+        if len(some) == size:
+            yield some
+            some = []
+    if some:
+        yield some
 
 
 def split(count: int, ranges: Sequence[tuple[int, int]]) -> list[Part]:

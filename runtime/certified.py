@@ -36,6 +36,11 @@ class Standing(Enum):
     FAILED = "certified to answer worse"
 
 
+def is_reference(artifact: Artifact, run: RunConfig) -> bool:
+    """True of what needs no certificate: float32 throughout, or not on the CPU."""
+    return artifact.manifest.precision == "fp32" and run.execution_precision == "fp32" or run.device != "cpu"
+
+
 def standing(artifact: Artifact, run: RunConfig) -> tuple[Standing, str]:
     """What is known, and why in a few words.
 
@@ -45,7 +50,7 @@ def standing(artifact: Artifact, run: RunConfig) -> tuple[Standing, str]:
     Raises:
         BadArtifact: a certificate is not what its predictions give.
     """
-    if artifact.manifest.precision == "fp32" and run.execution_precision == "fp32" or run.device != "cpu":
+    if is_reference(artifact, run):
         return Standing.REFERENCE, ""
     cpu = class_here(run.backend)
     held = certificates_for(artifact, cpu.name, run.backend) if cpu else []

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import BadInput, TiffinError
+from .batches import grouped
 from .decode import PhotoSource
 from .items import Answer, Item
 from .preprocess import prepare, prepare_batch, prepare_into
@@ -26,6 +27,11 @@ class Guess:
     label: str
     index: int
     score: float
+
+
+def is_known(guesses: Sequence[Guess], least: float | None) -> bool:
+    """False where the best score is below `least`, or there is none; None knows everything."""
+    return least is None or bool(guesses and guesses[0].score >= least)
 
 
 class Classifier:
@@ -49,6 +55,10 @@ class Classifier:
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Prepared photos, uint8 `(N, H, W, 3)` → float32 logits `(N, classes)`."""
         return self.session.run({self._input: images})[self._output]
+
+    def warm_up(self, batch: int = 1) -> None:
+        """Run zeros once: the first run of so many photos pays for set-up."""
+        self(np.zeros((batch, self.preprocess.height, self.preprocess.width, 3), np.uint8))
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Softmax of logits divided by the artifact's temperature."""
@@ -78,17 +88,8 @@ class Classifier:
             BadInput: `batch` is below 1, or a photo cannot be read.
         """
         _require_positive(batch=batch)
-        waiting: list[PhotoSource] = []
-        for source in sources:
-            waiting.append(source)
-            if len(waiting) == batch:
-                yield from self._flush(waiting, top)
-                waiting = []
-        if waiting:
-            yield from self._flush(waiting, top)
-
-    def _flush(self, sources: Sequence[PhotoSource], top: int) -> list[list[Guess]]:
-        return self.rank(self(prepare_batch(sources, self.preprocess)), top)
+        for some in grouped(sources, batch):
+            yield from self.rank(self(prepare_batch(some, self.preprocess)), top)
 
     def stream(
         self, items: Iterable[Item], top: int = 5, batch: int = 1, workers: int | None = None

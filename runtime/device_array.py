@@ -17,7 +17,7 @@ from ..errors import BadInput
 # kDLCUDA and kDLCUDAManaged of dlpack.h: what a GPU reads at its own speed.
 _ON_GPU = (2, 13)
 _KINDS = {0: "i", 1: "u", 2: "f", 6: "b"}  # DLDataTypeCode → numpy's kind
-_DEFAULT_STREAM = 1  # both protocols' word for CUDA's legacy default stream
+DEFAULT_STREAM = 1  # both protocols' and the driver's word for CUDA's legacy default stream
 NO_WAIT = -1  # DLPack: the producer waits for nothing
 
 
@@ -78,7 +78,7 @@ def _interface(array: Any, told: Mapping[str, Any]) -> DeviceArray:
     dtype, shape = np.dtype(told["typestr"]), tuple(int(size) for size in told["shape"])
     strides = told.get("strides")
     _require_contiguous(array, shape, strides and [stride // dtype.itemsize for stride in strides])
-    stream = told.get("stream") if told.get("version", 0) >= 3 else _DEFAULT_STREAM
+    stream = told.get("stream") if told.get("version", 0) >= 3 else DEFAULT_STREAM
     return DeviceArray(int(told["data"][0]), dtype, shape, stream, array)
 
 

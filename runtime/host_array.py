@@ -7,9 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from ..errors import BadInput
-from .device_array import is_device_array, read
-
-_LEGACY_STREAM = 1  # CUDA's default stream, as both protocols and the driver number it
+from .device_array import DEFAULT_STREAM, is_device_array, read
 
 
 @runtime_checkable
@@ -41,12 +39,12 @@ def _from_gpu(array: Any) -> np.ndarray:
     from .backends._cuda import Gpu, check, cuda_runtime
 
     runtime = cuda_runtime("pip install cuda-bindings, or hand over a copy on the CPU")
-    found = read(array, _LEGACY_STREAM)
+    found = read(array, DEFAULT_STREAM)
     _, index = Gpu(runtime, 0).memory_of(found.address)
     gpu, host = Gpu(runtime, index), np.empty(found.shape, found.dtype)
     with gpu.current():
         if found.stream is not None:
             check(runtime.cudaStreamSynchronize(found.stream))
-        gpu.copy(host.ctypes.data, found.address, host.nbytes, _LEGACY_STREAM)
-        check(runtime.cudaStreamSynchronize(_LEGACY_STREAM))
+        gpu.copy(host.ctypes.data, found.address, host.nbytes, DEFAULT_STREAM)
+        check(runtime.cudaStreamSynchronize(DEFAULT_STREAM))
     return host

@@ -13,6 +13,7 @@ import numpy as np
 
 from ...errors import BadInput, Busy
 from ...runtime import Classifier, Guess, Session
+from ...runtime.classifier import is_known
 from .batching import Batcher, Ran
 from .metrics import Metrics
 from .protocol import tensor_json
@@ -74,11 +75,6 @@ class Model:
         """The artifact's digest, as `tiffin export` prints it: what was loaded, whatever lies on the disk now."""
         return self.session.artifact.digest[:12]
 
-    def warm_up(self) -> None:
-        """One run, which pays for set-up."""
-        host = self.classifier.preprocess
-        self.classifier(np.zeros((1, host.height, host.width, 3), np.uint8))
-
     def about(self) -> dict[str, Any]:
         """Metadata of the protocol, and what Tiffin knows beyond."""
         applied = self.session.applied
@@ -114,8 +110,7 @@ class Model:
         """
         ran = await self._run({self.manifest.inputs[0].name: prepared[None]})
         guesses = self.classifier.rank(ran.outputs[self.manifest.outputs[0].name], top)[0]
-        known = self._limits.unknown is None or guesses[0].score >= self._limits.unknown
-        return Labelled(guesses, known, ran.queue_s, ran.run_s)
+        return Labelled(guesses, is_known(guesses, self._limits.unknown), ran.queue_s, ran.run_s)
 
     async def _run(self, feeds: dict[str, np.ndarray]) -> Ran:
         ran = await asyncio.wait_for(self._batcher.run(feeds), self._limits.deadline_s)

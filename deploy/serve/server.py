@@ -133,7 +133,7 @@ def serve(
             session = held.enter_context(Session(artifact, run))
             opened(session)
             models[name] = Model(name, session, limits, metrics)
-            models[name].warm_up()
+            models[name].classifier.warm_up()
         server = Server(models, limits, metrics, pool)
         config = uvicorn.Config(
             server.application(), http=patient(limits.header_s), ws="none", lifespan="off", log_level="warning",
