@@ -140,15 +140,24 @@ evidence: $(VENV)/installed  ## regenerate the records of docs/gate.md, docs/rob
 
 DEVICE := out/device
 
-device: $(VENV)/installed  ## regenerate the records of runtime.md, photos.md, serve.md, footprint.md, confidence.md (half an hour, quiet machine)
+device: $(VENV)/installed  ## regenerate the records of runtime.md, photos.md, serve.md, footprint.md and confidence.md (half an hour, quiet machine)
 	$(BIN)/tiffin export --out $(DEVICE)/fp32
 	$(BIN)/tiffin quantize $(DEVICE)/fp32 --out $(DEVICE)/int8
-	$(BIN)/tiffin compile $(DEVICE)/int8 --backend openvino --out $(DEVICE)/int8-ir
+	for name in fp32 int8; do $(BIN)/tiffin compile $(DEVICE)/$$name --backend openvino --out $(DEVICE)/$$name-ir; done
 	$(BIN)/python $(STUDIES)/overhead.py $(DEVICE)/fp32 $(RESULTS)/overhead.json
 	$(BIN)/python $(STUDIES)/throughput.py $(DEVICE)/int8-ir $(RESULTS)/throughput.json
 	$(BIN)/python $(STUDIES)/throughput.py --table docs/runtime.md $(RESULTS)/throughput.json
 	$(BIN)/python $(STUDIES)/serve.py $(DEVICE)/int8-ir $(RESULTS)/serve.json --backend openvino
 	$(BIN)/python $(STUDIES)/serve.py --table docs/serve.md $(RESULTS)/serve.json
+	$(BIN)/python $(STUDIES)/photo_to_label.py $(DEVICE)/fp32 $(TIFFIN_DATA) $(RESULTS)/photo-to-label.json
+	$(BIN)/python $(STUDIES)/photo_to_label.py --table docs/photos.md $(RESULTS)/photo-to-label.json
+	$(BIN)/python $(STUDIES)/coldstart.py $(DEVICE)/int8 $(RESULTS)/coldstart.json
+	$(BIN)/python $(STUDIES)/coldstart.py --table docs/footprint.md $(RESULTS)/coldstart.json
+	$(BIN)/python $(STUDIES)/footprint.py $(RESULTS)/footprint.json
+	$(BIN)/python $(STUDIES)/footprint.py --table docs/footprint.md $(RESULTS)/footprint.json
+	$(BIN)/python $(STUDIES)/confidence.py $(DEVICE)/fp32@onnxruntime $(DEVICE)/int8@onnxruntime \
+	  $(DEVICE)/fp32-ir@openvino $(DEVICE)/int8-ir@openvino --out $(RESULTS)/confidence.json
+	$(BIN)/python $(STUDIES)/confidence.py --table docs/confidence.md $(RESULTS)/confidence.json
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed; set PYTHON=")'

@@ -24,7 +24,7 @@ from .logits import engine_logits
 
 log = logging.getLogger(__name__)
 
-# More photos make one number no better that is worth their seconds: 296 gave it to 2 % (docs/confidence.md).
+# More photos make one number no better that is worth their seconds (docs/confidence.md).
 MOST = 1000
 _ROLE = "select"
 

@@ -9,6 +9,7 @@ import gc
 import hashlib
 import io
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -117,6 +118,16 @@ def test_pillow_decodes_the_rest(counted: list[str], kind: str) -> None:
         content += bytes(2_000_000)
     np.testing.assert_array_equal(np.asarray(decode.decode(content)), by_pillow(content))
     assert not counted
+
+
+@pytest.mark.slow  # decodes a dataset of thousands of photos twice: a minute
+def test_each_photo_of_the_dataset_is_decoded_as_by_pillow(counted: list[str]) -> None:
+    folder = os.environ.get("TIFFIN_DATA")
+    photos = sorted(Path(folder).rglob("*.jpg")) if folder else []
+    if not photos:
+        pytest.skip("no photos: set TIFFIN_DATA")
+    assert [path for path in photos if not np.array_equal(decode.decode(path), by_pillow(path.read_bytes()))] == []
+    assert len(counted) == len(photos)
 
 
 def test_a_damaged_jpeg_is_what_pillow_makes_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
