@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,21 +11,12 @@ import numpy as np
 from ..errors import BadInput, TiffinError
 from .batches import grouped
 from .decode import PhotoSource
-from .items import Answer, Item
+from .items import Answer, Guess, Item
 from .preprocess import prepare, prepare_batch, prepare_into
 from .session import Session
 
 if TYPE_CHECKING:
     from .ahead import Ahead, Group
-
-
-@dataclass(frozen=True)
-class Guess:
-    """One label with its probability, 0 to 1."""
-
-    label: str
-    index: int
-    score: float
 
 
 def is_known(guesses: Sequence[Guess], least: float | None) -> bool:

@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING
 from ..errors import TiffinError
 
 if TYPE_CHECKING:
-    from .classifier import Guess
     from .decode import PhotoSource
+
+
+@dataclass(frozen=True)
+class Guess:
+    """One label with its probability, 0 to 1."""
+
+    label: str
+    index: int
+    score: float
 
 
 @dataclass(frozen=True)
