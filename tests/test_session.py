@@ -704,6 +704,26 @@ def test_a_spawned_process_opens_its_own(engine: str, onnx_artifact: Artifact, t
     assert ended.stdout == "True\n", ended.stderr
 
 
+def test_lanes_that_begin_at_once_in_a_new_process_do_not_wait_for_one_another(
+    engine: str, classifier_artifact: Artifact
+) -> None:
+    """Engines set themselves up at their first run; threads are switched often, so that a race is met."""
+    script = """if True:
+        import sys
+        import numpy as np
+        from tiffin.artifact import RunConfig
+        from tiffin.runtime import load
+        sys.setswitchinterval(1e-5)
+        feeds = {"photos": np.zeros((1, 224, 224, 3), np.uint8)}
+        with load(sys.argv[1], RunConfig(sys.argv[2], threads=1, lanes=2, hint="throughput")) as session:
+            for future in [session.submit(feeds) for _ in range(8)]:
+                future.result()
+    """
+    for _ in range(2):
+        words = [sys.executable, "-c", script, str(classifier_artifact.folder), engine]
+        assert subprocess.run(words, capture_output=True, timeout=30).returncode == 0
+
+
 def test_a_session_is_not_sent_to_another_process(onnx_artifact: Artifact) -> None:
     with load(onnx_artifact, "null") as session, pytest.raises(BadInput, match="another process") as caught:
         pickle.dumps(session)

@@ -40,6 +40,21 @@ def probe(name: str = "openvino") -> Probe:
     return Probe(name, FORMATS, ("cpu", "cpu-vnni"), ov.__version__.split("-")[0], devices, precisions)
 
 
+_SETTING_UP = threading.Lock()
+
+
+def _set_up(ov: Any) -> None:
+    """Make a first tensor before any lane does.
+
+    The bindings look numpy up at their first tensor, holding a lock of their own and, in turns, the interpreter's: two
+    threads that make it at once wait for one another for ever (2026.4.1).
+    """
+    with _SETTING_UP:
+        tensor = ov.Tensor(np.zeros(1, np.uint8), shared_memory=True)
+        tensor.get_element_type().to_dtype()
+        _ = tensor.data
+
+
 class Forms:
     """One model, compiled once for each kind of batch that comes; the lanes of a session share it.
 
@@ -222,6 +237,7 @@ def open(artifact: Artifact, run: RunConfig) -> OpenVinoLane:  # noqa: A001
         import openvino as ov
     except ImportError as error:
         raise EngineMissing("backend openvino is not installed", "openvino", _INSTALL) from error
+    _set_up(ov)
     core = ov.Core()
     device = run.device.upper().replace(":", ".")
     if device.split(".")[0] not in {name.split(".")[0] for name in core.available_devices}:
