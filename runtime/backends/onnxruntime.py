@@ -12,7 +12,7 @@ import numpy as np
 from ...artifact import Artifact, RunConfig
 from ...errors import BadInput, EngineFailed, EngineMissing
 from . import Applied, Feeds, Probe, accept, deliver, installed, refuse_priority, threads_of_a_lane
-from ._ort_cache import OptimizedModel
+from ._kept import KeptModel
 
 ENGINE = "onnxruntime"
 FORMATS = ("onnx",)
@@ -100,20 +100,31 @@ def _opened(ort, artifact: Artifact, run: RunConfig, options, provider) -> tuple
     if not run.cache or run.graph_level == "none":
         why = "off: nothing is optimized at graph level none" if run.cache else ""
         return _load(ort, artifact, artifact.model_path.read_bytes(), options, provider), why
-    kept = OptimizedModel(run.cache, artifact, run, ort.__version__, provider[0])
+    about = [artifact.digest, ort.__version__, provider[0], run.graph_level]
+    kept = KeptModel(run.cache, "onnxruntime", about)
     model = kept.read()
     if model is not None:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         return _load(ort, artifact, model, options, provider), "read"
-
-    def optimize(target: Path | None) -> Any:
-        options.optimized_model_filepath = str(target or "")
-        return _load(ort, artifact, artifact.model_path.read_bytes(), options, provider)
-
     try:
-        return kept.write(optimize), "written"
+        session, optimized = _optimized(ort, artifact, options, provider, kept.folder())
+        kept.write(optimized)
     except (OSError, EngineFailed) as error:  # a full disk or a read-only folder stops no answer
-        return optimize(None), f"off: cannot be written ({error})"
+        options.optimized_model_filepath = ""
+        session = _load(ort, artifact, artifact.model_path.read_bytes(), options, provider)
+        return session, f"off: cannot be written ({error})"
+    return session, "written"
+
+
+def _optimized(ort, artifact: Artifact, options, provider, folder: Path) -> tuple[Any, bytes]:  # type: ignore[no-untyped-def]
+    """A session and the optimized model that it runs, which ONNX Runtime hands out as a file alone."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix=".onnxruntime-", dir=folder) as draft:
+        target = Path(draft) / "model.onnx"
+        options.optimized_model_filepath = str(target)
+        session = _load(ort, artifact, artifact.model_path.read_bytes(), options, provider)
+        return session, target.read_bytes()
 
 
 def _load(ort, artifact: Artifact, model: bytes, options, provider):  # type: ignore[no-untyped-def]

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,8 @@ import numpy as np
 from ...artifact import Artifact, RunConfig
 from ...errors import BadInput, EngineFailed, EngineMissing
 from . import Applied, Feeds, Probe, accept, deliver, installed, require_own_threads, threads_of_a_lane
+from ._kept import KeptModel
+from ._openvino_forms import Forms, last_line
 
 ENGINE = "openvino"
 FORMATS = ("openvino", "onnx")
@@ -55,64 +56,6 @@ def _set_up(ov: Any) -> None:
         _ = tensor.data
 
 
-class Forms:
-    """One model, compiled once for each kind of batch that comes; the lanes of a session share it.
-
-    `fixed` names the input whose first axis tells one photo from more; None where there is one form for all.
-    """
-
-    def __init__(self, core: Any, device: str, artifact: Artifact, config: Mapping[str, object]) -> None:
-        self._core, self._device, self._artifact, self._config = core, device, artifact, config
-        self._compiling = threading.Lock()
-        self._any_batch: Any = None
-        self.fixed: str | None = None
-        self.why = "none: the model's shapes are its own"
-        self.first = self._compile_one_photo() or self.any_batch()
-
-    def any_batch(self) -> Any:
-        """The form for all batches, compiled when it is first asked for.
-
-        Raises:
-            EngineFailed: it cannot be compiled.
-        """
-        with self._compiling:
-            if self._any_batch is None:
-                self._any_batch = self._compile(str(self._artifact.model_path))
-            return self._any_batch
-
-    def _compile_one_photo(self) -> Any:
-        """The form for one photo; None where its shapes cannot be fixed."""
-        free = [spec for spec in self._artifact.manifest.inputs if spec.shape[:1] == (None,)]
-        if not free or any(None in spec.shape[1:] for spec in free):
-            return None
-        model = self._read()
-        try:
-            model.reshape({spec.name: [1, *spec.shape[1:]] for spec in free})
-        except Exception as error:  # openvino raises RuntimeError for everything
-            self.why = f"none: {_last_line(error)}"
-            return None
-        compiled = self._compile(model)
-        self.fixed, self.why = free[0].name, "one photo"
-        return compiled
-
-    def _read(self) -> Any:
-        try:
-            return self._core.read_model(str(self._artifact.model_path))
-        except Exception as error:
-            raise self._failed(error) from error
-
-    def _compile(self, model: Any) -> Any:
-        try:
-            return self._core.compile_model(model, self._device, self._config)
-        except Exception as error:
-            raise self._failed(error) from error
-
-    def _failed(self, error: Exception) -> EngineFailed:
-        return EngineFailed(
-            f"openvino cannot load {self._artifact.model_path}: {_last_line(error)}", "a model that it supports"
-        )
-
-
 class OpenVinoLane:
     """An infer request for each form of the model; lanes share the forms, and with them the weights."""
 
@@ -132,7 +75,7 @@ class OpenVinoLane:
         try:
             results = request.infer(feeds, share_inputs=True)
         except Exception as error:
-            raise EngineFailed(f"openvino failed: {_last_line(error)}") from error
+            raise EngineFailed(f"openvino failed: {last_line(error)}") from error
         # 2026.4.1 does so where a CPU lacks an instruction: u8u8 limited to SSE4.1, int8 on a Cortex-A72.
         answers = {name: results[index] for index, name in enumerate(self._outputs)}
         if not all(array.size for array in answers.values()):
@@ -181,6 +124,20 @@ def _config(ov, run: RunConfig) -> dict[str, object]:  # type: ignore[no-untyped
     return config
 
 
+def _kept(artifact: Artifact, device: str, config: dict[str, object], version: str) -> KeptModel | None:
+    """Where the compiled form for one photo is kept; other devices' plugins have caches of their own."""
+    if "CACHE_DIR" not in config or device != "CPU":
+        return None
+    decides = {name: value for name, value in config.items() if name != "CACHE_DIR"}
+    return KeptModel(str(config["CACHE_DIR"]), ENGINE, [artifact.digest, version, sorted(decides.items())])
+
+
+def _require_device(core, device: str, run: RunConfig) -> None:  # type: ignore[no-untyped-def]
+    """Every build has the CPU; to list the others loads their plugins, which takes 20 ms."""
+    if device != "CPU" and device.split(".")[0] not in {name.split(".")[0] for name in core.available_devices}:
+        raise EngineMissing(f"openvino sees no device {run.device}", f"one of {', '.join(core.available_devices)}")
+
+
 def _refuse_unknown_precision(core, device: str, run: RunConfig) -> None:  # type: ignore[no-untyped-def]
     """The CPU plugin takes a hint that it cannot honour and computes in something else; say so instead."""
     told = {_CAPABILITIES.get(name) for name in core.get_property(device, "OPTIMIZATION_CAPABILITIES")}
@@ -211,13 +168,11 @@ def _applied(forms: Forms, run: RunConfig, version: str) -> Applied:
         threads = max(1, int(compiled.get_property("INFERENCE_NUM_THREADS")) // run.lanes)
         details["cpu_pinning"] = str(compiled.get_property("ENABLE_CPU_PINNING"))
     if run.cache:
-        details["cache"] = "read" if compiled.get_property("LOADED_FROM_CACHE") else "written"
+        engines = "read" if compiled.get_property("LOADED_FROM_CACHE") else "written"
+        details["cache"] = forms.cache or engines
     details["fixed_shapes"] = forms.why
-    return Applied(dataclasses.replace(run, threads=threads), version, details)
-
-
-def _last_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[-1][:300]
+    cache = None if forms.cache.startswith("off") else run.cache
+    return Applied(dataclasses.replace(run, threads=threads, cache=cache), version, details)
 
 
 def open(artifact: Artifact, run: RunConfig) -> OpenVinoLane:  # noqa: A001
@@ -240,10 +195,10 @@ def open(artifact: Artifact, run: RunConfig) -> OpenVinoLane:  # noqa: A001
     _set_up(ov)
     core = ov.Core()
     device = run.device.upper().replace(":", ".")
-    if device.split(".")[0] not in {name.split(".")[0] for name in core.available_devices}:
-        raise EngineMissing(f"openvino sees no device {run.device}", f"one of {', '.join(core.available_devices)}")
+    _require_device(core, device, run)
     run = require_own_threads(run)
     _refuse_unknown_precision(core, device, run)
     _refuse_unknown_priority(core, device, run)
-    forms = Forms(core, device, artifact, _config(ov, run))
+    config = _config(ov, run)
+    forms = Forms(core, device, artifact, config, _kept(artifact, device, config, ov.__version__))
     return OpenVinoLane(forms, artifact, _applied(forms, run, ov.__version__.split("-")[0]))
