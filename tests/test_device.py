@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import tiffin
+from tiffin.artifact import Artifact
 
 ROOT = Path(tiffin.__file__).parent
 EXAMPLES = ROOT / "docs" / "examples"
@@ -105,6 +106,41 @@ def test_the_raspberry_pis_steps_run_with_only_what_pip_brings(tmp_path: Path) -
     python = stage.root / "board" / ".venv" / "bin" / "python"
     installed = subprocess.run([python, "-m", "pip", "list"], capture_output=True, text=True, check=True).stdout
     assert "onnxruntime" in installed and not re.search(rf"^({'|'.join(WORKSTATION)}) ", installed, re.MULTILINE)
+
+
+@pytest.mark.slow  # builds a wheel and installs OpenVINO from the package index: a minute
+def test_an_openvino_device_runs_with_only_what_pip_brings(
+    onnx_artifact: Artifact, openvino_artifact: Artifact, photo_folder: Path, tmp_path: Path
+) -> None:
+    """The commands, and the Python of docs/runtime.md, for whoever has OpenVINO and no ONNX Runtime."""
+    (tmp_path / "out").mkdir()
+    for name, artifact in (("onnx", onnx_artifact), ("int8", openvino_artifact)):
+        shutil.copytree(artifact.folder, tmp_path / "out" / name)
+    shutil.copyfile(photo_folder / "test" / "leek" / "01.jpg", tmp_path / "photo.jpg")
+    for index, block in enumerate(
+        re.findall(r"```python\n(.*?)```", (ROOT / "docs/runtime.md").read_text(), re.DOTALL)
+    ):
+        (tmp_path / f"block{index}.py").write_text(block.replace("224", "32").replace("onnxruntime", "openvino"))
+    steps = (
+        "python3 -m venv .venv && . .venv/bin/activate",
+        f'pip install "{_wheel(tmp_path)}[openvino,photos]"',
+        "tiffin backends",
+        "tiffin selftest out/int8",
+        "tiffin predict out/int8 photo.jpg",
+        "tiffin predict out/onnx photo.jpg --backend openvino",
+        "for block in block*.py; do python $block; done",
+        "pip list",
+    )
+    log = tmp_path / "log.txt"
+    with log.open("w") as told:
+        cache = {"TIFFIN_DATA": "", "TIFFIN_CACHE": str(tmp_path / "cache")}
+        words = ["bash", "-exc", "\n".join(steps)]
+        ended = subprocess.run(words, cwd=tmp_path, env={**os.environ, **cache}, stdout=told, stderr=told)
+    said = log.read_text()
+    assert ended.returncode == 0, said
+    assert "passed: openvino: answered" in said and said.count("leek") >= 2
+    without = (*(name for name in WORKSTATION if name != "openvino"), "onnxruntime")
+    assert not re.search(rf"^({'|'.join(without)}) ", said.partition("+ pip list")[2], re.MULTILINE)
 
 
 def _wheel(folder: Path) -> Path:

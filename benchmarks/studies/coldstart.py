@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -150,19 +151,31 @@ def environment_of(folder: Path) -> dict[str, str]:
     return kept | {"PYTHONPYCACHEPREFIX": str(folder / "compiled")}
 
 
-def launch(words: list[str], env: dict[str, str]) -> tuple[float, tuple[str, float]]:
-    """Seconds to the answer, and the answer: label and score."""
-    began = time.perf_counter_ns()
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as started:
-        assert started.stdout is not None
-        line = started.stdout.readline()
-        took_s = (time.perf_counter_ns() - began) / 1e9
-        _, errors = started.communicate()
-    if started.returncode or not line:
-        sys.exit(f"{words}: {errors}")
+@dataclass(frozen=True)
+class Launch:
+    """One process: seconds to its answer, label and score; processor seconds and peak resident bytes where it tells."""
+
+    seconds: float
+    answer: tuple[str, float]
+    cpu_s: float | None = None
+    peak_bytes: int | None = None
+
+
+def launch(words: Sequence[str], env: Mapping[str, str]) -> Launch:
+    """Start a program: its first line is the answer, its second what it used."""
+    with tempfile.TemporaryFile("w+") as errors:
+        began = time.perf_counter_ns()
+        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=errors, text=True, env=env) as started:
+            assert started.stdout is not None
+            line = started.stdout.readline()
+            took_s = (time.perf_counter_ns() - began) / 1e9
+            used = started.stdout.read()
+        errors.seek(0)
+        if started.returncode or not line:
+            sys.exit(f"{words}: {errors.read()}")
     found = json.loads(line)
     label, score = found if isinstance(found, list) else (found["top"][0]["label"], found["top"][0]["score"])
-    return took_s, (label, score)
+    return Launch(took_s, (label, score), *(json.loads(used) if used else ()))
 
 
 def measure(artifact: Artifact, photo: Path, launches: int, out: Path) -> None:
@@ -181,10 +194,10 @@ def measure(artifact: Artifact, photo: Path, launches: int, out: Path) -> None:
         for number in range(-2, launches):
             say(f"launch {number + 1} of {launches}" if number >= 0 else "filling the caches")
             for start in chance.sample(starts, len(starts)):
-                seconds, answer = launch(words[start], env)
-                answers[start.engine].add(answer)
+                found = launch(words[start], env)
+                answers[start.engine].add(found.answer)
                 if number >= 0:
-                    took[start.name].append(seconds)
+                    took[start.name].append(found.seconds)
     require_same(answers)
     subjects = tuple(
         Candidate(start.name, artifact, start.run(threads)).subject(cold_start_s=tuple(took[start.name]))
@@ -195,7 +208,7 @@ def measure(artifact: Artifact, photo: Path, launches: int, out: Path) -> None:
     Record("study", environment, subjects, about, created=machine.utc_now()).save(out)
 
 
-def require_same(answers: dict[str, set[tuple[str, float]]]) -> None:
+def require_same(answers: Mapping[str, set[tuple[str, float]]]) -> None:
     """An engine's programs gave one label, and scores that are one score."""
     for engine, found in answers.items():
         scores = [score for _, score in found]

@@ -59,10 +59,18 @@ def shipped(wheel: Path) -> dict[str, int]:
 
 
 def installed(wheel: Path, extra: str, folder: Path) -> Sizes:
-    """Every distribution of a fresh environment that holds the package with one extra, and nothing else."""
-    venv.create(folder, with_pip=False)
-    wanted = f"{wheel}[{extra}]" if extra != "none" else str(wheel)
-    pip("--python", str(folder), "install", "--no-compile", wanted)
+    """Of the package with one extra, and nothing else."""
+    return fresh(folder, f"{wheel}[{extra}]" if extra != "none" else str(wheel))
+
+
+def fresh(folder: Path, *wanted: str) -> Sizes:
+    """Every distribution of a new environment into which pip installs what is wanted.
+
+    Raises:
+        CalledProcessError: it cannot be installed.
+    """
+    venv.create(folder, clear=True, with_pip=False)
+    pip("--python", str(folder), "install", "--no-compile", *wanted)
     place = sysconfig.get_path("purelib", "venv", {"base": str(folder)})
     return {
         each.metadata["Name"].lower(): {"version": each.version, "bytes": written(each)}
