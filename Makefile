@@ -11,7 +11,7 @@ export TIFFIN_DATA := $(abspath ../shared/grocery-store)
 endif
 endif
 
-.PHONY: demo test slow lint records student fastest peers cpus tensorrt gpu believe evidence device clean
+.PHONY: demo test slow lint records student train-features matrix fastest peers cpus tensorrt gpu believe evidence device stacks quantizable clean
 
 demo: $(VENV)/installed  ## checkpoint to a table of backends and precisions
 	$(BIN)/tiffin demo --out $(OUT) $(ARGS)
@@ -52,6 +52,20 @@ STUDENT := efficientnet-lite0-grocery-192
 student: $(VENV)/installed  ## train the shipped 192-pixel student again (an hour on one core)
 	$(BIN)/tiffin distill --size 192 --out out/student/$(STUDENT).safetensors
 	cp out/student/$(STUDENT).safetensors out/student/$(STUDENT).json train/weights/
+
+train-features: $(VENV)/installed  ## fit a head on ImageNet's features; the record and table of docs/train.md (minutes)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[zoo]'
+	$(BIN)/tiffin train --mode features --held-out 0.1 --out out/train/features.safetensors
+	$(BIN)/python $(STUDIES)/training.py out/train/features.json $(RESULTS)/train-features.json
+	$(BIN)/python $(STUDIES)/training.py --table docs/train.md $(RESULTS)/train-features.json
+
+MATRIX := out/matrix/matrix
+
+matrix: $(VENV)/installed  ## regenerate docs/zoo.md's table: train, convert, quantize and compare each network (hours on one core, goes on where it was cut)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[zoo]'
+	$(BIN)/python $(STUDIES)/matrix.py $(TIFFIN_DATA) $(MATRIX).json $(ARGS)
+	for ending in json npz; do cp $(MATRIX).$$ending $(RESULTS)/; done
+	$(BIN)/python $(STUDIES)/matrix.py --table docs/zoo.md $(RESULTS)/matrix.json
 
 fastest: $(VENV)/installed  ## regenerate the records of docs/optimize.md and docs/int8.md (an hour, after `make records`)
 	$(BIN)/tiffin quantize $(BUILT)/fp32 --method qat --out out/qat/int8-qat
@@ -158,6 +172,18 @@ device: $(VENV)/installed  ## regenerate the records of runtime.md, photos.md, s
 	$(BIN)/python $(STUDIES)/confidence.py $(DEVICE)/fp32@onnxruntime $(DEVICE)/int8@onnxruntime \
 	  $(DEVICE)/fp32-ir@openvino $(DEVICE)/int8-ir@openvino --out $(RESULTS)/confidence.json
 	$(BIN)/python $(STUDIES)/confidence.py --table docs/confidence.md $(RESULTS)/confidence.json
+
+stacks: $(VENV)/installed  ## regenerate the record of footprint.md's last table (after `make device`; installs 9 GB in the user's cache)
+	$(BIN)/python $(STUDIES)/stacks.py $(DEVICE)/int8 $(RESULTS)/stacks.json
+	$(BIN)/python $(STUDIES)/stacks.py --table docs/footprint.md $(RESULTS)/stacks.json
+
+quantizable: $(VENV)/installed  ## regenerate the record of docs/debug.md: what int8 was foretold to cost, and what it costs (an hour on one core)
+	$(BIN)/tiffin export --no-fit-temperature --out out/quantizable/classifier
+	$(BIN)/tiffin export train/weights/efficientnet-lite0-grocery-192.safetensors --no-fit-temperature \
+	  --out out/quantizable/student
+	$(BIN)/python $(STUDIES)/quantizable.py $(TIFFIN_DATA) $(RESULTS)/quantizable.json out/quantizable/classifier \
+	  out/quantizable/student
+	$(BIN)/python $(STUDIES)/quantizable.py --table docs/debug.md $(RESULTS)/quantizable.json
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed; set PYTHON=")'

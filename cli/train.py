@@ -1,4 +1,4 @@
-"""Commands that fit weights: distill."""
+"""Commands that fit weights: train, distill."""
 
 from __future__ import annotations
 
@@ -9,15 +9,131 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import options, output, render
+from ..errors import BadInput
+from . import options, output, render, training
 
 if TYPE_CHECKING:  # torch, which `tiffin --help` does without
     from ..train.fit import FitStatus
+    from ..train.recipes import TrainOptions
 
 
 def register(app: typer.Typer) -> None:
     """Add this file's commands."""
+    app.command()(train)
     app.command()(distill)
+
+
+def train(
+    context: typer.Context,
+    data: options.Data = None,
+    arch: Annotated[
+        str | None, typer.Option(help="Network; a wrong word lists all. Default: efficientnet_lite0, or --init's.")
+    ] = None,
+    mode: Annotated[str | None, typer.Option(help="finetune all weights, or the head on frozen features.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Values of what is not given: default or features. Default: by mode.")
+    ] = None,
+    init: Annotated[
+        str | None, typer.Option(help="none (from scratch), or a checkpoint. Default: ImageNet's weights.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Weights to write. Default: out/train/ARCH.safetensors.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the train photos.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Photos a step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak of AdamW's learning rate.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="AdamW's, on kernels and matrices.")] = None,
+    warmup: Annotated[float | None, typer.Option(help="Part of all steps in which the rate rises.")] = None,
+    average: Annotated[float | None, typer.Option(help="Decay of the weights' moving average; 0: none.")] = None,
+    size: Annotated[int | None, typer.Option(min=16, help="Side of the input when scored, pixels.")] = None,
+    train_size: Annotated[int | None, typer.Option(help="Side of what is fitted. Default: 5/7 of size.")] = None,
+    min_area: Annotated[float | None, typer.Option("--crop-area", help="Least part of a photo in a crop.")] = None,
+    ratio: Annotated[float | None, typer.Option("--crop-ratio", help="Greatest aspect ratio of a crop.")] = None,
+    flip: Annotated[float | None, typer.Option(help="Chance of a horizontal flip.")] = None,
+    colour: Annotated[float | None, typer.Option(help="Colours change by factors 1 ± this.")] = None,
+    colour_chance: Annotated[float | None, typer.Option(help="Chance that a photo's colours change.")] = None,
+    colour_changes: Annotated[
+        int | None, typer.Option(min=1, max=3, help="How many of brightness, contrast, saturation.")
+    ] = None,
+    rotation: Annotated[float | None, typer.Option(help="Chance of a turn.")] = None,
+    rotation_degrees: Annotated[float | None, typer.Option(help="Greatest turn to either side.")] = None,
+    erasing: Annotated[float | None, typer.Option(help="Chance of a rectangle of noise.")] = None,
+    erasing_min: Annotated[float | None, typer.Option(help="Its least side, as a part of the view's.")] = None,
+    erasing_max: Annotated[float | None, typer.Option(help="Its greatest side.")] = None,
+    mixup: Annotated[float | None, typer.Option(help="Chance that a batch is mixed with itself.")] = None,
+    mixup_alpha: Annotated[float | None, typer.Option(help="By a share from Beta(alpha, alpha).")] = None,
+    label_smoothing: Annotated[float | None, typer.Option(help="Part of a label that all classes share.")] = None,
+    teacher: Annotated[Path | None, typer.Option(help="Checkpoint that is imitated as well.")] = None,
+    label_weight: Annotated[
+        float | None, typer.Option(help="Share of the labels beside a teacher. Default: 0.5.", show_default=False)
+    ] = None,
+    temperature: Annotated[float | None, typer.Option(help="Of the softmax that is imitated.")] = None,
+    balance: Annotated[
+        str | None, typer.Option(help="Rare classes count for more: none, loss (weights) or sampler (draws).")
+    ] = None,
+    held_out: Annotated[float | None, typer.Option(help="Part of train that judges the epochs.")] = None,
+    patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without a better one; 0: no.")] = None,
+    unfreeze_every: Annotated[
+        float | None, typer.Option(help="Epochs after which one more stage is fitted, the head first; 0: all at once.")
+    ] = None,
+    rate_decay: Annotated[float | None, typer.Option(help="Rate of a stage as part of the next one's.")] = None,
+    views: Annotated[int | None, typer.Option(min=1, help="Views a photo in features mode, one not augmented.")] = None,
+    half: Annotated[bool | None, typer.Option("--half/--no-half", help="Weights saved as float16.")] = None,
+    score_test: Annotated[bool, typer.Option(help="Score the test split too; the look is written down.")] = False,
+    seed: options.Seed = 0,
+) -> None:
+    """A classifier trained on labelled photos; what is not given is the recipe's, which made the shipped one."""
+    from .build import dataset_of, need_build
+
+    need_build()
+    from ..train import load_checkpoint
+    from ..train.initial import start as start_from
+    from ..train.memory import keep_memory
+    from ..train.recipes import applied, changed
+    from ..train.recipes import recipe as recipe_named
+    from ..train.train import Watch
+    from ..train.train import train as fit_classifier
+
+    keep_memory()
+    given = dict(context.params)
+    given["label_weight"] = _label_weight(teacher, label_weight)
+    chosen = changed(recipe_named(recipe, mode), given)
+    arch = arch or (None if _is_file(init) else "efficientnet_lite0")
+    dataset = dataset_of(data)
+    begun = start_from(arch, dataset.labels, init, size, seed)
+    chosen = applied(chosen, begun.host)
+    out = out or Path("out/train") / f"{begun.architecture.name}.safetensors"
+    _require_name(out)
+    output.make_parent(out)
+    _echo(begun.architecture.name, begun.source, chosen, out)
+    watch = Watch(show_epochs, render.TerminalProgress().counted)
+    taught = load_checkpoint(teacher) if teacher else None
+    made = fit_classifier(dataset, begun, chosen, out, taught, score_test, watch)
+    training.tell(made)
+    if score_test:
+        training.write_look(made)
+
+
+def _label_weight(teacher: Path | None, given: float | None) -> float | None:
+    return 0.5 if teacher and given is None else given
+
+
+def _is_file(init: str | None) -> bool:
+    return init not in (None, "none")
+
+
+def _require_name(out: Path) -> None:
+    """The JSON, the state and the pictures lie beside the weights, under the same name with other endings."""
+    if out.suffix != ".safetensors":
+        raise BadInput(f"cannot write {out}", "a file that ends in .safetensors", "choose another --out")
+
+
+def _echo(architecture: str, source: str, chosen: TrainOptions, out: Path) -> None:
+    """The options as applied."""
+    from dataclasses import asdict
+
+    told = asdict(chosen)
+    fit = told.pop("fit")
+    augmentation = fit.pop("augmentation")
+    render.echo_options(arch=architecture, init=source, **told, **fit, **augmentation, out=out)
 
 
 def distill(
@@ -45,7 +161,9 @@ def distill(
     from ..train.distill import distill as teach
     from ..train.distill import training_photos
     from ..train.fit import FitOptions
+    from ..train.memory import keep_memory
 
+    keep_memory()
     teacher = load_checkpoint(checkpoint or DEFAULT_CHECKPOINT)
     out = out or Path("out") / f"{(checkpoint or DEFAULT_CHECKPOINT).stem}-{size}.safetensors"
     output.make_parent(out)

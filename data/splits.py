@@ -12,6 +12,8 @@ same, and photos that are added later move none of the others.
 from __future__ import annotations
 
 import hashlib
+import random
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -45,3 +47,28 @@ def hold_out(photos: Iterable[Photo], root: Path, part: float) -> tuple[Photos, 
         digest = hashlib.sha256(f"{_SEED}:{path.as_posix()}".encode()).digest()
         (held if int.from_bytes(digest[:8], "big") < part * 2**64 else kept).append(photo)
     return tuple(held), tuple(kept)
+
+
+def hold_out_runs(photos: Iterable[Photo], part: float, seed: int, hashes: Mapping[Path, str]) -> tuple[Photos, Photos]:
+    """(held out, kept): of each class one run of photos that follow one another by name, the rest.
+
+    Neighbours by name are often of one scene: held out one by one, each would leave its twin among those fitted.
+    A copy of a photo held out follows it, whatever its name.
+
+    Args:
+        part: of each class's photos, in [0, 1); a class of two or more gives at least one and keeps at least one.
+        seed: of where the run begins.
+        hashes: pixel hash of each photo's path.
+    """
+    classes: dict[int, list[Photo]] = defaultdict(list)
+    for photo in sorted(photos, key=lambda photo: photo.path):
+        classes[photo.label].append(photo)
+    held: set[str] = set()
+    for label, members in classes.items():
+        count = max(1, round(part * len(members))) if part and len(members) > 1 else 0
+        # Python promises that random() of a string seed stays the same.
+        first = int(random.Random(f"{seed}:{label}:run").random() * (len(members) - count + 1))
+        held.update(hashes[photo.path] for photo in members[first : first + count])
+    every = [photo for members in classes.values() for photo in members]
+    apart = tuple(photo for photo in every if hashes[photo.path] in held)
+    return apart, tuple(photo for photo in every if hashes[photo.path] not in held)

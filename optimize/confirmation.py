@@ -91,10 +91,19 @@ def log_look(path: Path, artifact: str, photos: str, margin: float, found: Confi
     Raises:
         BadInput: the list is damaged or cannot be written; it is never begun anew.
     """
-    looks = read_looks(path)
     seen = {"artifact": artifact, "photos": photos, "margin": margin}
+    return add_look(path, seen, {"decision": found.verdict.decision.value})
+
+
+def add_look(path: Path, seen: Mapping[str, object], found: Mapping[str, object]) -> list[dict[str, object]]:
+    """Add what was found to the list of looks, unless the same was seen before; all looks so far.
+
+    Raises:
+        BadInput: the list is damaged or cannot be written; it is never begun anew.
+    """
+    looks = read_looks(path)
     if all({key: look.get(key) for key in seen} != seen for look in looks):
-        looks.append({**seen, "decision": found.verdict.decision.value, "created": utc_now()})
+        looks.append({**seen, **found, "created": utc_now()})
         try:
             replace_files({path: (json.dumps(looks, indent=1) + "\n").encode()})
         except OSError as error:

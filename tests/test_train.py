@@ -5,15 +5,26 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import resource
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from copy import deepcopy
+from itertools import pairwise
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from safetensors.torch import load_file, save_file
@@ -21,9 +32,12 @@ from safetensors.torch import load_file, save_file
 import tiffin
 from tiffin.artifact import Artifact, Preprocess, RunConfig
 from tiffin.artifact.claims import read_claim
-from tiffin.data import open_dataset
-from tiffin.data.prepared import PreparedPhotos
-from tiffin.errors import BadInput, ParityFailed
+from tiffin.cli import training as training_command
+from tiffin.cli.app import main
+from tiffin.data import Photo, open_dataset
+from tiffin.data.prepared import PreparedPhotos, prepare_photos
+from tiffin.data.splits import hold_out_runs
+from tiffin.errors import BadDataset, BadInput, Overlap, ParityFailed
 from tiffin.export.graph import torch_ops
 from tiffin.export.graph.dialect import check_for_tensorrt, read_dialect
 from tiffin.export.graph.fake_quant import grid_of
@@ -34,13 +48,23 @@ from tiffin.quantize.calibration import CalibrationSet
 from tiffin.quantize.options import PtqOptions
 from tiffin.quantize.qat import QAT_OPTIONS, quantize_qat
 from tiffin.quantize.quantize import quantize_int8
+from tiffin.report.charts.training import confusion_matrix, learning_curves
 from tiffin.train import DEFAULT_CHECKPOINT, Checkpoint, load_checkpoint
-from tiffin.train.augment import Augmentation, batches
+from tiffin.train import run as training_run
+from tiffin.train.augment import Augmentation, Batch, batches, drawn_order
 from tiffin.train.checkpoint import save_checkpoint
+from tiffin.train.colour import change_colour
 from tiffin.train.distill import distill, training_photos
-from tiffin.train.fit import FitOptions, FitStatus, Student, fit
-from tiffin.train.loss import imitation
+from tiffin.train.fit import Epoch, FitOptions, FitStatus, Student, fit, kept_epoch
+from tiffin.train.initial import Start, start
+from tiffin.train.loss import imitation, inverse_frequency, loss_of
+from tiffin.train.modes import Watch
 from tiffin.train.network import ARCHITECTURES, build_network
+from tiffin.train.recipes import DEFAULT, FEATURES, applied, changed
+from tiffin.train.schedule import groups, rate, stages_of
+from tiffin.train.score import logits_of
+from tiffin.train.train import Trained, rounded, train
+from tiffin.train.views import draw_chances
 
 
 @pytest.fixture
@@ -99,8 +123,8 @@ def test_weights_that_are_not_those_of_the_json_are_refused(copy: Path, checkpoi
         load_checkpoint(copy)
 
 
-@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
-def test_every_architecture_gives_a_logit_a_class(architecture: str) -> None:
+@pytest.mark.parametrize("architecture", ["efficientnet_lite0", "tinynet"])  # all of them: test_zoo.py
+def test_an_architecture_gives_a_logit_a_class(architecture: str) -> None:
     network = build_network(architecture, 7).eval()
     with torch.inference_mode():
         assert network(torch.zeros(2, 3, 64, 64)).shape == (2, 7)
@@ -196,6 +220,7 @@ def trained(
     }
 
 
+LABELS = ("apple", "leek", "milk", "pear")
 SMALL, PAIR = np.linspace(-4, 5, 2 * 3 * 6 * 5).reshape(2, 3, 6, 5), np.linspace(-2, 3, 24).reshape(4, 6)
 KERNEL = np.linspace(-1, 1, 6 * 3 * 3 * 3).reshape(6, 3, 3, 3)
 
@@ -432,13 +457,18 @@ def test_a_student_with_a_smaller_input_comes_nearer_to_its_teacher(
     assert len(history) == 40 and apart(student, teacher, training) < 0.7 * before
 
 
-def test_labels_alone_can_be_fitted(checkpoint: Checkpoint, training: PreparedPhotos) -> None:
+@pytest.mark.parametrize("bf16", [False, True])
+def test_labels_alone_can_be_fitted(
+    checkpoint: Checkpoint, training: PreparedPhotos, monkeypatch: pytest.MonkeyPatch, bf16: bool
+) -> None:
+    monkeypatch.setattr(training_run, "computes_bf16", lambda: bf16)  # any CPU computes it, in its time
     student = student_of(checkpoint)
     for layer in student.module.modules():
         if hasattr(layer, "reset_parameters"):
             layer.reset_parameters()
     history = fit(student, training, dataclasses.replace(QUICK, epochs=8, label_weight=1.0))
     assert history[-1].loss < history[0].loss and not student.module.training
+    assert {value.dtype for value in student.module.parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize("average", [0.0, 0.9])
@@ -459,7 +489,7 @@ def test_an_interrupted_fit_goes_on_to_the_same_weights(
     steps: list[int] = []
     fit(again, training, options, student_of(checkpoint), lambda status: steps.append(status.epoch), state)
     assert set(steps) == {2, 3}
-    np.testing.assert_allclose(weights_of(again), weights_of(whole), rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(weights_of(again), weights_of(whole))
 
 
 def test_a_state_of_other_options_is_refused_and_left_alone(
@@ -527,3 +557,463 @@ def test_a_distilled_checkpoint_says_how_it_was_made(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["small.json", "small.safetensors"]
     with pytest.raises(BadInput, match="fewer than its teacher's 32"):
         distill(checkpoint, 32, training, QUICK, tmp_path / "large.safetensors")
+
+
+# Augmentation, loss, schedule
+
+LIKE_THE_CHECKPOINT = Path(tiffin.__file__).parents[1] / "shared" / "checkpoint" / "record.json"
+LOOSE = Augmentation(
+    min_area=0.3, interpolation="either", colour=0.4, colour_chance=0.8, colour_changes=2, rotation=0.5, erasing=0.5
+)
+
+
+def views(training: PreparedPhotos, augmentation: Augmentation, seed: int = 0) -> Batch:
+    with ThreadPoolExecutor(1) as pool:
+        return next(batches(training.array(), training.truth, [(24, 24), (48, 48)], 16, augmentation, (seed, 0), pool))
+
+
+@pytest.mark.parametrize(
+    "changed", [{}, {"rotation": 1.0}, {"erasing": 1.0}, {"colour_changes": 1}, {"interpolation": "bilinear"}]
+)
+def test_a_change_of_photos_is_drawn_by_the_seed_alone(training: PreparedPhotos, changed: dict) -> None:
+    chosen = dataclasses.replace(LOOSE, **changed)
+    one, again, other = views(training, chosen), views(training, chosen), views(training, chosen, seed=1)
+    assert all(torch.equal(first, second) for first, second in zip(one.views, again.views, strict=True))
+    assert one.share == again.share and not torch.equal(one.views[0], other.views[0])
+    assert one.views[0].min() >= 0 and one.views[0].max() <= 255
+
+
+@pytest.mark.parametrize(
+    ("changed", "least", "most"),
+    [({"rotation": 1.0}, 0.5, 1.0), ({"erasing": 1.0}, 0.15**2 / 2, 0.45**2), ({"colour": 0.4}, 0.5, 1.0)],
+)
+def test_one_change_alone_changes_as_much_as_it_says(
+    training: PreparedPhotos, changed: dict, least: float, most: float
+) -> None:
+    plain, found = (views(training, dataclasses.replace(PLAIN, **more)).views for more in ({}, changed))
+    for before, after in zip(plain, found, strict=True):
+        parts = ((before - after).abs().amax(1) > 1).flatten(1).float().mean(1)
+        assert least <= parts.min() and parts.max() <= most
+
+
+def test_two_of_three_colours_are_changed_and_only_of_some_photos() -> None:
+    grey = torch.full((400, 3, 4, 4), 100.0)
+    (found,) = change_colour([grey], 0.4, 0.8, 2, np.random.default_rng(0))
+    means = found.mean((1, 2, 3))  # contrast and saturation leave a grey photo as it is
+    brighter = ((means - 100).abs() > 1e-3).float().mean().item()
+    assert brighter == pytest.approx(0.8 * 2 / 3, abs=0.07) and means.min() >= 60 and means.max() <= 140
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"flip": 1.1}, {"min_area": 0.0}, {"ratio": 0.9}, {"erasing_min": 0.5}, {"mixup_alpha": 0.0},
+     {"colour_changes": 4}, {"interpolation": "nearest"}, {"rotation_degrees": 181.0}],
+)  # fmt: skip
+def test_an_augmentation_out_of_bounds_is_refused(wrong: dict) -> None:
+    with pytest.raises(BadInput):
+        Augmentation(**wrong)
+
+
+@pytest.mark.skipif(not LIKE_THE_CHECKPOINT.is_file(), reason="the record of the handed checkpoint is not here")
+def test_the_default_recipe_is_that_of_the_handed_checkpoint() -> None:
+    told, fit = json.loads(LIKE_THE_CHECKPOINT.read_text())["recipe"], DEFAULT.fit
+    assert (told["seed"], told["epochs"], told["batch"]) == (fit.seed, fit.epochs, fit.batch)
+    assert told["train_size"] == applied(DEFAULT, Preprocess(224, 224)).train_size
+    assert "lr 1e-3, weight decay 0.05" in told["optimizer"] and (fit.learning_rate, fit.weight_decay) == (1e-3, 0.05)
+    assert f"clipped at {fit.clip:g}" in told["optimizer"] and str(fit.average) in told["ema"]
+    assert told["schedule"] == f"{fit.warmup * fit.epochs:g} epochs linear warm-up times cosine to 0"
+    drawn, said = fit.augmentation, told["augmentation"]
+    assert said["random resized crop"] == f"area {drawn.min_area}-1, ratio 3/4-4/3, bicubic or bilinear"
+    assert (drawn.ratio, drawn.interpolation, said["horizontal flip"]) == (4 / 3, "either", drawn.flip)
+    assert said["rotation"] == f"p {drawn.rotation}, +-{drawn.rotation_degrees:g} degrees"
+    assert said["random erasing"] == f"p {drawn.erasing}, side {drawn.erasing_min}-{drawn.erasing_max}, noise"
+    factors = f"factor {1 - drawn.colour}-{1 + drawn.colour}"
+    assert said["two of brightness, contrast, saturation"] == f"p {drawn.colour_chance}, {factors}"
+    assert said["mixup"] == f"p {drawn.mixup} a batch, Beta({drawn.mixup_alpha}, {drawn.mixup_alpha})"
+    assert said["label smoothing"] == fit.label_smoothing and drawn.colour_changes == 2
+
+
+def plain_batch(labels: torch.Tensor) -> Batch:
+    return Batch((), labels, labels, 1.0)
+
+
+def test_the_loss_is_torchs_own() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits, labels = torch.randn(12, 5, generator=generator), torch.randint(5, (12,), generator=generator)
+    weights = torch.rand(5, generator=generator) + 0.1
+    batch, options = plain_batch(labels), FitOptions(label_weight=1.0)
+    weighted = torch.nn.functional.cross_entropy(logits, labels, weight=weights)
+    torch.testing.assert_close(loss_of(logits, None, batch, options, weights), weighted)
+    smoothed = dataclasses.replace(options, label_smoothing=0.1)
+    wanted = torch.nn.functional.cross_entropy(logits, labels, label_smoothing=0.1)
+    torch.testing.assert_close(loss_of(logits, None, batch, smoothed), wanted)
+
+
+def test_weights_of_classes_even_their_photos_out() -> None:
+    truth = np.array([0] * 30 + [2] * 6)
+    weights = inverse_frequency(truth)
+    assert weights[truth].mean() == pytest.approx(1) and weights[1] == 0
+    assert weights[0] * 30 == pytest.approx(weights[2] * 6)
+    chances = draw_chances(truth, dataclasses.replace(QUICK, balance="sampler"))
+    drawn = np.concatenate([truth[rows] for seed in range(40) for rows in drawn_order(36, 12, (seed,), chances)])
+    assert (drawn == 2).mean() == pytest.approx(0.5, abs=0.05)
+    assert draw_chances(truth, QUICK) is None
+
+
+@given(total=st.integers(1, 500), warmup=st.floats(0, 1), cosine=st.sampled_from(["rest", "whole"]))
+def test_the_rate_rises_and_falls_between_0_and_its_peak(total: int, warmup: float, cosine: str) -> None:
+    options = dataclasses.replace(QUICK, warmup=warmup, cosine=cosine)
+    rates = [rate(step, total, options) for step in range(total + 1)]
+    assert all(0 <= found <= 1 for found in rates)
+    if cosine == "whole":
+        assert rates[-1] == pytest.approx(0, abs=1e-9)
+    peak = int(np.argmax(rates))
+    assert all(one <= other + 1e-12 for one, other in pairwise(rates[: peak + 1]))
+    assert all(one >= other - 1e-12 for one, other in pairwise(rates[peak:]))
+
+
+def test_every_weight_is_in_one_stage_and_slower_the_deeper_it_lies(checkpoint: Checkpoint) -> None:
+    module = deepcopy(checkpoint.module)
+    stages = stages_of(module, ("features.3", "features", "head"))  # the stem has no name: it goes with the first
+    assert [weight.shape for weight in stages[0].weights] == [(4, 16), (4,)]
+    held = [id(weight) for stage in stages for weight in stage.weights]
+    assert sorted(held) == sorted(id(weight) for weight in module.parameters())
+    peaks = [group["lr"] for group in groups(stages, dataclasses.replace(QUICK, rate_decay=0.5))]
+    assert sorted(set(peaks), reverse=True) == [QUICK.learning_rate * 0.5**depth for depth in range(3)]
+    with pytest.raises(BadInput, match="no submodules neck"):
+        stages_of(module, ("neck", "head"))
+
+
+# Training a classifier
+
+
+def same(one: dict, other: dict, prefix: str = "") -> bool:
+    return all(torch.equal(one[key], other[key]) for key in one if key.startswith(prefix))
+
+
+def test_a_stage_that_is_not_reached_stays_as_it_was(checkpoint: Checkpoint, training: PreparedPhotos) -> None:
+    student = dataclasses.replace(student_of(checkpoint), stages=ARCHITECTURES["tinynet"].stages)
+    before = deepcopy(student.module.state_dict())
+    waiting = dataclasses.replace(QUICK, label_weight=1.0, unfreeze_every=3.0, average=0.0)
+    fit(student, training, waiting)
+    assert same(before, student.module.state_dict(), "features") and not same(
+        before, student.module.state_dict(), "head"
+    )
+    fit(student, training, dataclasses.replace(waiting, unfreeze_every=1.5))
+    changed = {key: not torch.equal(before[key], value) for key, value in student.module.state_dict().items()}
+    assert all(changed.values())
+
+
+def test_training_stops_where_held_out_photos_gain_nothing_and_keeps_the_best(
+    checkpoint: Checkpoint, training: PreparedPhotos
+) -> None:
+    student, shown = student_of(checkpoint), []
+    right = iter([0.3, 0.7, 0.7, 0.6, 0.5, 0.9])
+
+    def judge(module) -> tuple[float, float]:
+        shown.append(deepcopy(module.state_dict()))
+        assert not module.training
+        return 1.0, next(right)
+
+    patient = dataclasses.replace(QUICK, epochs=9, label_weight=1.0, patience=3)
+    history = fit(student, training, patient, evaluate=judge)
+    assert [epoch.held_out_top_1 for epoch in history] == [0.3, 0.7, 0.7, 0.6, 0.5]
+    assert kept_epoch(history, patient) == 2 and same(shown[1], student.module.state_dict())
+    with pytest.raises(BadInput, match="without photos held out"):
+        fit(student_of(checkpoint), training, patient)
+
+
+@given(counts=st.lists(st.integers(1, 30), min_size=1, max_size=6), part=st.floats(0, 0.5), seed=st.integers(0, 99))
+def test_a_run_of_each_class_is_held_out(counts: list[int], part: float, seed: int) -> None:
+    photos = [Photo(Path(f"{label}/{place:03}.jpg"), label) for label, n in enumerate(counts) for place in range(n)]
+    hashes = {photo.path: str(photo.path) for photo in photos}
+    held, kept = hold_out_runs(photos, part, seed, hashes)
+    assert sorted((*held, *kept), key=lambda photo: photo.path) == photos and not set(held) & set(kept)
+    assert hold_out_runs(photos[::-1], part, seed, hashes) == (held, kept)
+    for label, n in enumerate(counts):
+        places = [int(photo.path.stem) for photo in held if photo.label == label]
+        assert len(places) == (max(1, round(part * n)) if part and n > 1 else 0) < n
+        assert places == list(range(places[0], places[0] + len(places))) if places else True
+
+
+def test_a_copy_is_held_out_with_its_original() -> None:
+    photos = [Photo(Path(f"{place:02}.jpg"), 0) for place in range(20)]
+    held, kept = hold_out_runs(photos, 0.2, 0, {photo.path: str(int(photo.path.stem) % 10) for photo in photos})
+    assert len(held) == 8 and {int(photo.path.stem) % 10 for photo in held}.isdisjoint(
+        int(photo.path.stem) % 10 for photo in kept
+    )
+
+
+TASTE = dataclasses.replace(DEFAULT, fit=dataclasses.replace(DEFAULT.fit, epochs=4, batch=8, learning_rate=0.02))
+
+
+def begun(init: str | None = "none", labels: tuple[str, ...] = LABELS) -> Start:
+    return start("tinynet", labels, init, None, 0)
+
+
+def test_a_classifier_is_trained_from_scratch_and_says_how(photo_folder: Path, tmp_path: Path) -> None:
+    options = dataclasses.replace(TASTE, held_out=0.25, fit=dataclasses.replace(TASTE.fit, patience=4, balance="loss"))
+    made = train(open_dataset(photo_folder), begun(), options, tmp_path / "made.safetensors", score_test=True)
+    loaded, told = load_checkpoint(made.path), json.loads(made.path.with_suffix(".json").read_text())["training"]
+    assert told == json.loads(json.dumps(made.record))
+    assert (loaded.labels, loaded.preprocess.height, loaded.architecture) == (LABELS, 32, "tinynet")
+    assert (told["photos"], told["held_out"]["photos"], told["method"]) == (36, 12, "finetune")
+    assert told["options"]["fit"]["balance"] == "loss" and told["options"]["train_size"] == 32
+    assert len(told["history"]) == 4 and told["initial"]["sha256"] == begun().sha256
+    held, test = told["scores"]
+    assert (held["role"], held["photos"], test["role"], test["photos"]) == ("held-out", 12, "confirm", 48)
+    assert sum(n for row in test["confusion"].values() for n in row.values()) == 48
+    photos = prepare_photos(open_dataset(photo_folder).role("confirm"), loaded.preprocess, tmp_path / "cache")
+    logits = logits_of(loaded.module, photos, loaded.preprocess).numpy()  # of the weights as saved, in float16
+    assert (logits.argmax(1) == photos.truth).mean() == pytest.approx(test["top_1"]["value"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "made.json", "made.safetensors"]
+    assert {value.dtype for value in load_file(made.path).values()} == {torch.float16, torch.int64}
+
+
+def test_a_head_is_fitted_on_features_that_are_computed_once(
+    checkpoint: Checkpoint, checkpoint_file: Path, photo_folder: Path, tmp_path: Path
+) -> None:
+    work: list[str] = []
+
+    def counted(name: str) -> Callable[[int, int], None]:
+        return lambda done, total: work.append(name) if done == total else None
+
+    def made(path: str, **changed: object) -> Trained:
+        fitted = dataclasses.replace(FEATURES.fit, epochs=30, batch=8, learning_rate=0.05)
+        options = dataclasses.replace(FEATURES, views=3, held_out=0.25, half=False, fit=fitted, **changed)
+        given = begun(str(checkpoint_file), ("a", "b", "c", "d"))  # other names: a new head
+        dataset = dataclasses.replace(open_dataset(photo_folder), labels=("a", "b", "c", "d"))
+        return train(dataset, given, options, tmp_path / path, watch=Watch(counted=counted))
+
+    first = made("first.safetensors")
+    assert sum("features" in name for name in work) == 4
+    work.clear()
+    again = made("again.safetensors")
+    assert not work and again.path.read_bytes() == first.path.read_bytes()
+    trained = load_checkpoint(first.path).module.state_dict()
+    assert same(trained, checkpoint.module.state_dict(), "features")
+    assert not same(trained, checkpoint.module.state_dict(), "head")
+    assert first.record["history"][-1]["loss"] < first.record["history"][0]["loss"]
+    held, last = first.record["scores"][0], first.record["history"][-1]
+    assert held["top_1"]["value"] == pytest.approx(last["held_out_top_1"])  # features and whole network say the same
+
+
+def test_weights_come_from_imagenet_where_there_are_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = build_network("tinynet", 1000)
+    taught = dataclasses.replace(ARCHITECTURES["tinynet"], name="taught", pretrained=lambda: known.state_dict())
+    monkeypatch.setitem(ARCHITECTURES, "taught", taught)
+    found = start("taught", LABELS, None, None, 0)
+    assert same(found.module.state_dict(), known.state_dict(), "features") and found.source.startswith("ImageNet")
+    assert found.module.state_dict()["head.weight"].shape == (4, 16)
+    assert (
+        start("taught", LABELS, None, None, 1).sha256 != found.sha256 == start("taught", LABELS, None, None, 0).sha256
+    )
+    wrong = dataclasses.replace(
+        taught, pretrained=lambda: {"features.0.weight": torch.zeros(1), "head.bias": torch.zeros(1)}
+    )
+    monkeypatch.setitem(ARCHITECTURES, "taught", wrong)
+    with pytest.raises(BadInput, match="do not fit: features.0.weight, features.1.bias"):
+        start("taught", LABELS, None, None, 0)
+    with pytest.raises(BadInput, match="no ImageNet weights of tinynet"):
+        begun(None)
+
+
+def test_a_checkpoint_is_another_start(checkpoint: Checkpoint, checkpoint_file: Path) -> None:
+    kept, other = begun(str(checkpoint_file)), begun(str(checkpoint_file), ("x", "y", "z"))
+    assert same(kept.module.state_dict(), checkpoint.module.state_dict()) and kept.host == checkpoint.preprocess
+    assert other.module.state_dict()["head.weight"].shape == (3, 16) and "without its head of 4" in other.source
+    assert start(None, LABELS, str(checkpoint_file), 48, 0).host.height == 48
+    with pytest.raises(BadInput, match="is tinynet"):
+        start("efficientnet_lite0", LABELS, str(checkpoint_file), None, 0)
+
+
+def test_what_cannot_be_trained_is_refused(checkpoint: Checkpoint, photo_folder: Path, tmp_path: Path) -> None:
+    dataset, out = open_dataset(photo_folder), tmp_path / "made.safetensors"
+    with pytest.raises(BadDataset, match="1 of 5 classes have no photo to train with: quince"):
+        train(dataclasses.replace(dataset, labels=(*LABELS, "quince")), begun(), TASTE, out)
+    with pytest.raises(BadDataset, match="at least two classes"):
+        train(dataclasses.replace(dataset, labels=("apple",)), begun(), TASTE, out)
+    with pytest.raises(BadInput, match="at least one batch of 64"):
+        train(dataset, begun(), changed(TASTE, {"batch": 64}), out)
+    with pytest.raises(BadInput, match="other labels .such as apple, plum"):
+        train(dataset, begun(), TASTE, out, dataclasses.replace(checkpoint, labels=("plum", *LABELS[1:])))
+    with pytest.raises(BadInput, match="in another order"):
+        train(dataset, begun(), TASTE, out, dataclasses.replace(checkpoint, labels=LABELS[::-1]))
+    with pytest.raises(BadInput, match="features mode"):
+        train(dataset, begun(), changed(FEATURES, {"batch": 8}), out, checkpoint)
+    with pytest.raises(BadInput, match="lower learning rate"):
+        train(dataset, begun(), changed(TASTE, {"learning_rate": 1e30}), out)
+    with pytest.raises(Overlap):
+        shared = {**dataset.roles, "select": dataset.roles["train"][:3]}
+        train(dataclasses.replace(dataset, roles=shared), begun(), TASTE, out)
+    for wrong in ({"held_out": 0.6}, {"mode": "magic"}, {"views": 0}, {"balance": "luck"}, {"rate_decay": 0.0}):
+        with pytest.raises(BadInput):
+            changed(TASTE, wrong)
+    with pytest.raises(BadInput, match="in features mode"):
+        changed(FEATURES, {"unfreeze_every": 1.0})
+    assert not list(tmp_path.glob("*.safetensors")) and not list(tmp_path.glob("*.json"))
+
+
+def test_weights_beyond_float16_are_not_saved_as_such() -> None:
+    module = torch.nn.Linear(2, 2)
+    module.weight.data.fill_(1e6)
+    with pytest.raises(BadInput, match="too large for float16: weight"):
+        rounded(module, half=True)
+
+
+@contextmanager
+def full_disk(left: int) -> Iterator[None]:
+    """No file may grow beyond `left` bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (left, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_leaves_what_was_there(checkpoint: Checkpoint, training: PreparedPhotos, tmp_path: Path) -> None:
+    path, state = tmp_path / "mine.safetensors", tmp_path / "run.state"
+    save_checkpoint(path, checkpoint)
+    options = dataclasses.replace(QUICK, label_weight=1.0)
+    fit(student_of(checkpoint), training, options, state=state)
+    before = {each: each.read_bytes() for each in tmp_path.iterdir()}
+    state.unlink()
+    with full_disk(1000):
+        with pytest.raises(BadInput, match="cannot write .*mine"):
+            save_checkpoint(path, student_checkpoint(checkpoint))
+        with pytest.raises(BadInput, match="cannot write .*run.state"):
+            fit(student_of(checkpoint), training, options, state=state)
+    del before[state]
+    assert {each: each.read_bytes() for each in tmp_path.iterdir()} == before
+
+
+def student_checkpoint(checkpoint: Checkpoint) -> Checkpoint:
+    return dataclasses.replace(checkpoint, module=build_network("tinynet", 4))
+
+
+# The command
+
+
+@pytest.fixture
+def tiffin_(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, photo_folder: Path, tmp_path: Path):
+    """Run `tiffin train` on the drawn photos in an empty folder: exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def run(*words: object) -> tuple[int, str, str]:
+        given = ["--data", photo_folder, "--arch", "tinynet", "--batch", 8, *words]
+        monkeypatch.setattr(sys, "argv", ["tiffin", "train", *map(str, given)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        shown = capsys.readouterr()
+        return ended.value.code or 0, shown.out, shown.err
+
+    yield run
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+def test_the_command_trains_draws_and_writes_the_look_down(tiffin_, tmp_path: Path) -> None:
+    words = ("--init", "none", "--epochs", 2, "--held-out", 0.25, "--score-test", "--out", "out/a.safetensors")
+    code, shown, said = tiffin_(*words)
+    assert code == 0, said
+    assert "wrote out/a.safetensors" in shown and "top-1 on 12 held-out photos" in shown
+    assert "top-1 on 48 confirm photos" in shown and "label-smoothing 0.1" in said and "photos/s" in said
+    assert "looks at the test split so far, this one included: 1" in said and "next: tiffin export" in said
+    names = ("curves", "confusion-held-out", "confusion-confirm")
+    for name in names:
+        assert ElementTree.parse(tmp_path / f"out/a-{name}.svg").getroot().tag.endswith("svg")
+    assert "including" not in said and tiffin_(*words, "--seed", 1)[2].count("included: 2") == 1
+    look = json.loads((tmp_path / "out/looks.json").read_text())[1]
+    assert look["artifact"] == load_checkpoint(Path("out/a.safetensors")).sha256
+
+
+def test_without_what_draws_there_are_no_pictures(tiffin_, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(training_command, "find_spec", lambda name: None)
+    code, shown, said = tiffin_("--init", "none", "--epochs", 1, "--out", "a.safetensors")
+    assert code == 0 and "no pictures: altair, vl_convert not installed" in said
+    assert "wrote a.safetensors" in shown and not list(tmp_path.glob("*.svg"))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--arch", "resnet"), "unknown architecture 'resnet'"),
+        ((), "no ImageNet weights of tinynet"),
+        (("--init", "gone.safetensors"), "no such checkpoint"),
+        (("--init", "none", "--batch", 1000), "at least one batch of 1000"),
+        (("--init", "none", "--mode", "magic"), "unknown mode 'magic'"),
+        (("--init", "none", "--recipe", "grandma"), "unknown recipe 'grandma'"),
+        (("--init", "none", "--patience", 3), "--held-out 0.1"),
+        (("--init", "none", "--rotation", 2), "rotation 2.0"),
+        (("--init", "none", "--label-weight", 0.5), "without a teacher"),
+        (("--init", "none", "--teacher", DEFAULT_CHECKPOINT), "the teacher has other labels"),
+        (("--init", "none", "--out", "a.pt"), "ends in .safetensors"),
+        (("--init", "none", "--data", "nowhere"), "nowhere, given by --data, is not there"),
+    ],
+)
+def test_a_training_that_cannot_be_is_refused(tiffin_, tmp_path: Path, words: tuple[object, ...], said: str) -> None:
+    code, shown, told = tiffin_(*words)
+    assert code == 2 and told.count("error: ") == 1 and said in told and not shown
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and "cache" not in path.parts]
+
+
+def test_a_killed_training_goes_on_to_the_same_bytes(
+    tiffin_, photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_command, "find_spec", lambda name: None)  # pictures take seconds
+    words = ["--init", "none", "--epochs", "20", "--held-out", "0.25", "--patience", "19", "--unfreeze-every", "4"]
+    given = ["--data", str(photo_folder), "--arch", "tinynet", "--batch", "8", *words, "--out", "cut.safetensors"]
+    command = [sys.executable, "-c", "from tiffin.cli.app import main; main()", "train", *given]
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    state = tmp_path / "cut.state"
+    while not state.exists() and running.poll() is None:
+        time.sleep(0.005)
+    running.kill()
+    assert running.wait() == -signal.SIGKILL
+    done = len(torch.load(state, weights_only=True)["history"])
+    assert 1 <= done < 20 and not (tmp_path / "cut.safetensors").exists()
+    code, _, said = tiffin_(*words, "--seed", 1, "--out", "cut.safetensors")
+    assert code == 2 and "other options" in said and state.exists()
+    assert tiffin_(*words, "--out", "cut.safetensors")[0] == tiffin_(*words, "--out", "whole.safetensors")[0] == 0
+    assert (tmp_path / "cut.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+    assert not state.exists()
+
+
+@pytest.mark.parametrize("classes", [3, 130])
+def test_a_confusion_matrix_shows_those_most_confused(classes: int) -> None:
+    counts = {str(index): {str(index): 5} for index in range(classes)} | {"1": {"1": 2, "0": 3}}
+    drawn = confusion_matrix(counts, [f"class number {index}" for index in range(classes)])
+    root = ElementTree.fromstring(drawn)
+    texts = {each.text for each in root.iter() if each.tag.endswith("text")}
+    assert {"class number 0 (0)", "class number 1 (1)", "3"} <= texts and "var(" not in drawn
+    assert len({text for text in texts if text and text.startswith("class number")}) == min(classes, 100)
+
+
+def test_learning_curves_show_both_where_both_are_known() -> None:
+    epochs = [Epoch(epoch, 1 / epoch, epoch / 10, 1.0, 2 / epoch, epoch / 20) for epoch in range(1, 6)]
+    both, fitted = ([dataclasses.asdict(epoch) for epoch in epochs] for _ in range(2))
+    for epoch in fitted:
+        epoch["held_out_loss"] = epoch["held_out_top_1"] = None
+    assert "held out" in learning_curves(both) and "held out" not in learning_curves(fitted)
+
+
+def test_memory_that_is_kept_is_not_mapped_again() -> None:
+    """In a process of its own: it holds until the end."""
+    asked = """
+import resource, torch
+from tiffin.train.memory import keep_memory
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(3): torch.ones(16_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+before = faults()
+print(before, faults() if keep_memory() else -1, faults())
+"""
+    ran = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    before, first, after = map(int, ran.stdout.split())
+    if first < 0:
+        pytest.skip("this C library keeps no memory when asked")
+    assert after < before / 10

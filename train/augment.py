@@ -1,4 +1,4 @@
-"""Training views of photos: one random crop at the sizes that student and teacher take, coloured and mixed alike.
+"""Training views of photos: one random crop at the sizes that student and teacher take, turned, coloured, mixed alike.
 
 A student that imitates a teacher must see what the teacher sees (Beyer et al., CVPR 2022, arXiv 2106.05237).
 """
@@ -7,34 +7,72 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from PIL import Image
 
+from ..errors import BadInput
+from .colour import change_colour, erase
+
 Box = tuple[float, float, float, float]
-_GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma
+_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+_EITHER = "either"
+_GREY = (127, 127, 127)  # what a turned photo's corners are filled with
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is drawn for each photo.
+    """What is drawn for each photo. A chance of 0 switches its change off.
 
     Args:
-        min_area: least part of the photo's area that a crop keeps, in (0, 1].
+        min_area: least part of the photo's area that a crop keeps, in (0, 1]; 1 with ratio 1 keeps the whole photo.
         ratio: greatest aspect ratio of a crop, ≥ 1.
+        interpolation: "bicubic", "bilinear", or "either", drawn for each photo.
         flip: chance of a horizontal flip.
-        colour: brightness, contrast and saturation are multiplied by 1 ± this.
-        mixup: chance that a batch is mixed with itself (Zhang et al., ICLR 2018), by Beta(0.2, 0.2).
+        colour: brightness, contrast and saturation are multiplied by 1 ± this, in [0, 1].
+        colour_chance, colour_changes: chance that they are, and how many of the three, drawn for each photo.
+        rotation, rotation_degrees: chance of a turn, by at most so many degrees to either side.
+        erasing, erasing_min, erasing_max: chance that a rectangle is filled with noise (Zhong et al. 2017, arXiv
+            1708.04896), and its least and greatest side as parts of the view's.
+        mixup, mixup_alpha: chance that a batch is mixed with itself (Zhang et al., ICLR 2018, arXiv 1710.09412), by a
+            share from Beta(alpha, alpha).
     """
 
     min_area: float = 0.35
     ratio: float = 4 / 3
+    interpolation: str = "bicubic"
     flip: float = 0.5
     colour: float = 0.3
+    colour_chance: float = 1.0
+    colour_changes: int = 3
+    rotation: float = 0.0
+    rotation_degrees: float = 20.0
+    erasing: float = 0.0
+    erasing_min: float = 0.15
+    erasing_max: float = 0.4
     mixup: float = 0.5
+    mixup_alpha: float = 0.2
+
+    def __post_init__(self) -> None:
+        for name in ("flip", "colour", "colour_chance", "rotation", "erasing", "mixup"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise BadInput(f"{name.replace('_', ' ')} {getattr(self, name)}", "between 0 and 1")
+        if not 0 < self.min_area <= 1 or self.ratio < 1:
+            raise BadInput(f"crop area {self.min_area}, crop ratio {self.ratio}", "an area in (0, 1], a ratio from 1")
+        low, high = self.erasing_min, self.erasing_max
+        if not 0 < low <= high <= 1 or self.mixup_alpha <= 0 or not 0 <= self.rotation_degrees <= 180:
+            raise BadInput(
+                f"erasing side {low} to {high}, mixup alpha {self.mixup_alpha}, rotation {self.rotation_degrees}°",
+                "sides in (0, 1], the smaller first; alpha above 0; 0° to 180°",
+            )
+        if self.interpolation not in (*_FILTERS, _EITHER) or not 1 <= self.colour_changes <= 3:
+            raise BadInput(
+                f"interpolation {self.interpolation!r}, colour changes {self.colour_changes}",
+                f"{', '.join(_FILTERS)} or {_EITHER}; 1 to 3",
+            )
 
 
 @dataclass(frozen=True)
@@ -42,7 +80,7 @@ class Batch:
     """Views of one batch.
 
     Args:
-        views: float32 `(N, 3, height, width)` in pixel units 0–255, one a size asked for.
+        views: float32 `(N, 3, height, width)` in pixel units 0–255, one a size asked for; or `(N, features)`.
         labels: int64 `(N,)`; `others` and `share`: of the photo mixed in, which has `1 - share` of each pixel.
     """
 
@@ -50,6 +88,16 @@ class Batch:
     labels: torch.Tensor
     others: torch.Tensor
     share: float
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How one photo is changed before it is a tensor."""
+
+    box: Box
+    flip: bool
+    degrees: float
+    interpolation: str
 
 
 def batches(
@@ -60,18 +108,38 @@ def batches(
     augmentation: Augmentation,
     seed: Sequence[int],
     pool: Executor,
+    chances: np.ndarray | None = None,
 ) -> Iterator[Batch]:
-    """All photos once in seeded order, the last incomplete batch left out; the next batch is drawn ahead.
+    """As many photos as there are, in seeded order, the last incomplete batch left out; the next is drawn ahead.
 
     Args:
         photos: uint8 `(N, H, W, 3)`, at least as large as the views.
         sizes: (height, width) in pixels of the views wanted.
         size: photos a batch.
         seed: whatever must decide the draw, such as (seed, epoch).
+        chances: of each photo to be drawn, with replacement, float64 `(N,)` with sum 1; None shows each once.
     """
+    steps = drawn_order(len(photos), size, seed, chances)
+    return views_of(photos, labels, steps, sizes, augmentation, seed, pool)
+
+
+def drawn_order(count: int, size: int, seed: Sequence[int], chances: np.ndarray | None = None) -> list[np.ndarray]:
+    """Rows of each batch of `size`, as `batches` draws them."""
     chance = np.random.default_rng(list(seed))
-    order = chance.permutation(len(photos))
-    steps = [order[start : start + size] for start in range(0, len(order) - size + 1, size)]
+    order = chance.permutation(count) if chances is None else chance.choice(count, count, p=chances)
+    return [order[start : start + size] for start in range(0, count - size + 1, size)]
+
+
+def views_of(
+    photos: np.ndarray,
+    labels: np.ndarray,
+    steps: Sequence[np.ndarray],
+    sizes: Sequence[tuple[int, int]],
+    augmentation: Augmentation,
+    seed: Sequence[int],
+    pool: Executor,
+) -> Iterator[Batch]:
+    """Views of the rows given for each batch."""
     draws = [np.random.default_rng([*seed, step]) for step in range(len(steps))]
     waiting = None
     for rows, draw in zip(steps, draws, strict=True):
@@ -83,10 +151,29 @@ def batches(
         yield _finished(*waiting)
 
 
-def _cut(photos, rows, sizes, augmentation, draw, pool):  # type: ignore[no-untyped-def]
+Views = list["Future[list[np.ndarray]]"]
+
+
+def _cut(
+    photos: np.ndarray,
+    rows: np.ndarray,
+    sizes: Sequence[tuple[int, int]],
+    augmentation: Augmentation,
+    draw: np.random.Generator,
+    pool: Executor,
+) -> Views:
     """Crops under way, one future a photo."""
-    plans = [(_box(photos.shape[1:3], augmentation, draw), draw.random() < augmentation.flip) for _ in rows]
-    return [pool.submit(_views, photos[row], box, flip, sizes) for row, (box, flip) in zip(rows, plans, strict=True)]
+    plans = [_plan(photos.shape[1:3], augmentation, draw) for _ in rows]
+    return [pool.submit(_views, photos[row], plan, sizes) for row, plan in zip(rows, plans, strict=True)]
+
+
+def _plan(shape: tuple[int, ...], augmentation: Augmentation, draw: np.random.Generator) -> _Plan:
+    """Draws nothing for what is switched off, so that adding a kind of change alters no run without it."""
+    box, flip = _box(shape, augmentation, draw), bool(draw.random() < augmentation.flip)
+    turned = augmentation.rotation > 0 and draw.random() < augmentation.rotation
+    degrees = float(draw.uniform(-1, 1)) * augmentation.rotation_degrees if turned else 0.0
+    word = augmentation.interpolation
+    return _Plan(box, flip, degrees, str(draw.choice(list(_FILTERS))) if word == _EITHER else word)
 
 
 def _box(shape: tuple[int, ...], augmentation: Augmentation, draw: np.random.Generator) -> Box:
@@ -100,33 +187,31 @@ def _box(shape: tuple[int, ...], augmentation: Augmentation, draw: np.random.Gen
     return left, top, left + wide, top + high
 
 
-def _views(photo: np.ndarray, box: Box, flip: bool, sizes: Sequence[tuple[int, int]]) -> list[np.ndarray]:
-    image = Image.fromarray(photo)
-    views = [np.asarray(image.resize((width, height), Image.Resampling.BICUBIC, box)) for height, width in sizes]
-    return [view[:, ::-1] for view in views] if flip else views
+def _views(photo: np.ndarray, plan: _Plan, sizes: Sequence[tuple[int, int]]) -> list[np.ndarray]:
+    image, resampling = Image.fromarray(photo), _FILTERS[plan.interpolation]
+    if plan.degrees:
+        image = image.rotate(plan.degrees, Image.Resampling.BILINEAR, fillcolor=_GREY)
+    views = [np.asarray(image.resize((width, height), resampling, plan.box)) for height, width in sizes]
+    return [view[:, ::-1] for view in views] if plan.flip else views
 
 
-def _finished(futures, labels: np.ndarray, augmentation: Augmentation, draw: np.random.Generator) -> Batch:  # type: ignore[no-untyped-def]
+def _finished(futures: Views, labels: np.ndarray, augmentation: Augmentation, draw: np.random.Generator) -> Batch:
     cut = [future.result() for future in futures]
     views = [torch.from_numpy(np.stack(view)).permute(0, 3, 1, 2).float() for view in zip(*cut, strict=True)]
-    factors = torch.from_numpy(
-        draw.uniform(1 - augmentation.colour, 1 + augmentation.colour, (3, len(labels), 1, 1, 1))
-    )
-    views = [_coloured(view, factors.float()) for view in views]
+    views = change_colour(views, augmentation.colour, augmentation.colour_chance, augmentation.colour_changes, draw)
+    if augmentation.erasing > 0:
+        views = erase(views, augmentation.erasing, (augmentation.erasing_min, augmentation.erasing_max), draw)
+    return mixed(views, labels, augmentation, draw)
+
+
+def mixed(
+    views: Sequence[torch.Tensor], labels: np.ndarray, augmentation: Augmentation, draw: np.random.Generator
+) -> Batch:
+    """The batch, mixed with itself in another order where the draw says so."""
     share, order = 1.0, np.arange(len(labels))
     if draw.random() < augmentation.mixup:
-        share, order = float(draw.beta(0.2, 0.2)), draw.permutation(len(labels))
+        share = float(draw.beta(augmentation.mixup_alpha, augmentation.mixup_alpha))
+        order = draw.permutation(len(labels))
         views = [share * view + (1 - share) * view[order] for view in views]
     truth = torch.from_numpy(labels)
     return Batch(tuple(views), truth, truth[order], share)
-
-
-def _coloured(images: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
-    """Brightness, then contrast about the photo's mean grey, then saturation."""
-    brightness, contrast, saturation = factors
-    weights = torch.tensor(_GREY).view(1, 3, 1, 1)
-    images = images * brightness
-    mean = (images * weights).sum(1, keepdim=True).mean((2, 3), keepdim=True)
-    images = mean + (images - mean) * contrast
-    grey = (images * weights).sum(1, keepdim=True)
-    return (grey + (images - grey) * saturation).clamp(0, 255)

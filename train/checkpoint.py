@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,11 +11,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialize
 from torch import nn
 
 from ..artifact import Preprocess
-from ..artifact.files import sha256_file
+from ..artifact.files import replace_files, sha256_file
 from ..errors import BadInput
 from ..runtime.preprocess import with_golden
 from .network import build_network
@@ -60,12 +62,16 @@ def load_checkpoint(path: Path = DEFAULT_CHECKPOINT) -> Checkpoint:
         raise BadInput(f"{path}: cannot be read ({error})", "a whole .safetensors file", "copy it again") from error
     labels = tuple(meta["labels"])
     module = build_network(meta["architecture"], len(labels))
-    _load_state(module, state, path, len(labels))
+    load_state(module, state, path)
     return Checkpoint(module.float().eval(), meta["architecture"], labels, with_golden(_preprocess(meta, path)), found)
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint, training: Mapping[str, Any] | None = None) -> Path:
-    """Write weights (as they are) and the JSON beside them, with how they were trained where that is told."""
+    """Write weights (as they are) and the JSON beside them, with how they were trained where that is told.
+
+    Raises:
+        BadInput: they cannot be written (a full disk); what was there before is left as it was.
+    """
     host = checkpoint.preprocess
     meta: dict[str, Any] = {
         "architecture": checkpoint.architecture,
@@ -77,14 +83,20 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, training: Mapping[str, A
             "interpolation": host.interpolation,
             "mean": list(host.mean),
             "std": list(host.std),
+            **({"fit": host.fit} if host.fit != "crop" else {}),
         },
     }
     if training is not None:
         meta["training"] = dict(training)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.contiguous() for name, value in checkpoint.module.state_dict().items()}, path)
-    meta["sha256"] = sha256_file(path)
-    path.with_suffix(".json").write_text(json.dumps(meta, indent=1, ensure_ascii=False) + "\n")
+    weights = serialize({name: value.contiguous() for name, value in checkpoint.module.state_dict().items()})
+    meta["sha256"] = hashlib.sha256(weights).hexdigest()
+    told = json.dumps(meta, indent=1, ensure_ascii=False) + "\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_files({path: weights, path.with_suffix(".json"): told.encode()})
+    except OSError as error:
+        raise BadInput(f"cannot write {path} ({error.strerror})", "room and permission to write",
+                       "make room, or choose another --out") from error  # fmt: skip
     return path
 
 
@@ -116,17 +128,25 @@ def _preprocess(meta: dict[str, Any], path: Path) -> Preprocess:
         raise BadInput(f"{path.with_suffix('.json')}: preprocess is wrong ({error})", "Preprocess's fields") from error
 
 
-def _load_state(module: nn.Module, state: dict[str, torch.Tensor], path: Path, classes: int) -> None:
-    """Copy the weights in, upcast to float32, naming up to ten keys that do not fit."""
+def load_state(module: nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Copy weights in, upcast to float32.
+
+    Raises:
+        BadInput: some are missing, too many or of another shape (names up to ten of each), or are no finite numbers.
+    """
     wanted = module.state_dict()
     wrong = [key for key in wanted if key in state and wanted[key].shape != state[key].shape]
     if wrong:
         shapes = ", ".join(f"{k} {tuple(state[k].shape)} for {tuple(wanted[k].shape)}" for k in wrong[:10])
-        raise BadInput(f"{path}: weights of another shape: {shapes}", f"weights for {classes} classes",
-                       "give as many labels as the checkpoint has classes")  # fmt: skip
-    odd = sorted(set(wanted) ^ set(state))
-    if odd:
-        raise BadInput(f"{path}: missing or extra weights: {', '.join(odd[:10])}", "the architecture's own state_dict")
+        raise BadInput(
+            f"{path}: {len(wrong)} weights of another shape: {shapes}",
+            "this architecture's, for its labels",
+            "give as many labels as the checkpoint has classes",
+        )
+    odd = {"missing": sorted(set(wanted) - set(state)), "extra": sorted(set(state) - set(wanted))}
+    if any(odd.values()):
+        told = "; ".join(f"{len(keys)} {word}: {', '.join(keys[:10])}" for word, keys in odd.items() if keys)
+        raise BadInput(f"{path}: missing or extra weights: {told}", "the architecture's own state_dict")
     if not all(bool(torch.isfinite(value).all()) for value in state.values()):
         raise BadInput(f"{path}: weights hold NaN or infinity", "finite weights")
     module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,12 +15,21 @@ from ..errors import BadInput
 from ..runtime.preprocess import with_golden
 from .checkpoint import Checkpoint, save_checkpoint
 from .fit import FitOptions, Progress, Student, fit
+from .record import training_record
 
 
-def training_photos(photos: Sequence[Photo], host: Preprocess, cache: Path, kind: str) -> PreparedPhotos:
-    """Whole photos, the shorter side a little larger than what the network sees of one, to crop from."""
-    side = round(max(host.height, host.width) / host.crop_fraction * 9 / 8)
-    return prepare_photos(photos, dataclasses.replace(host, height=side, width=side, crop_fraction=1.0), cache, kind)
+def training_photos(
+    photos: Sequence[Photo],
+    host: Preprocess,
+    cache: Path,
+    kind: str,
+    larger: float = 9 / 8,
+    progress: Callable[[int], None] = lambda done: None,
+) -> PreparedPhotos:
+    """Whole photos to crop from, the shorter side `larger` times what it is resized to before a network sees a part."""
+    side = round(max(host.height, host.width) / host.crop_fraction * larger)
+    square = dataclasses.replace(host, height=side, width=side, crop_fraction=1.0)
+    return prepare_photos(photos, square, cache, kind, progress)
 
 
 def distill(
@@ -49,14 +58,7 @@ def distill(
     state = out.with_suffix(".state")
     history = fit(student, photos, options, Student(teacher.module, host), progress, state)
     made = dataclasses.replace(teacher, module=student.module.half(), preprocess=smaller)
-    training = {
-        "method": "distillation",
-        "teacher": teacher.sha256,
-        "photos": len(photos),
-        "photos_sha256": photos.digest(),
-        "options": asdict(options),
-        "history": [asdict(epoch) for epoch in history],
-    }
-    save_checkpoint(out, made, training)
+    save_checkpoint(out, made, training_record("distillation", len(photos), photos.digest(), asdict(options), history,
+                                               teacher=teacher.sha256))  # fmt: skip
     state.unlink(missing_ok=True)
     return out

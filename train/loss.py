@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
 from .augment import Batch
+from .options import FitOptions
 
 
 def loss_of(
     logits: torch.Tensor,
     wanted: torch.Tensor | None,
     batch: Batch,
-    label_weight: float,
-    temperature: float,
-    margin_weight: float,
+    options: FitOptions,
+    weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Mixed labels' cross-entropy and KL divergence from the teacher, by their shares.
 
     Args:
         logits: `(N, classes)`; wanted: the teacher's, or None where labels alone count.
+        weights: of a photo of each class, float `(classes,)`; None weighs all alike.
     """
-    labelled = batch.share * F.cross_entropy(logits, batch.labels)
-    labelled = labelled + (1 - batch.share) * F.cross_entropy(logits, batch.others)
+    labelled = _cross_entropy(logits, batch, options.label_smoothing, weights)
     if wanted is None:
         return labelled
-    imitated = imitation(logits, wanted, temperature, margin_weight)
-    return label_weight * labelled + (1 - label_weight) * imitated
+    imitated = imitation(logits, wanted, options.temperature, options.margin_weight)
+    return options.label_weight * labelled + (1 - options.label_weight) * imitated
+
+
+def _cross_entropy(logits: torch.Tensor, batch: Batch, smoothing: float, weights: torch.Tensor | None) -> torch.Tensor:
+    """Weighted mean over both labels of every photo."""
+    total, weight = torch.zeros(()), torch.zeros(())
+    for labels, share in ((batch.labels, batch.share), (batch.others, 1 - batch.share)):
+        counted = share * (torch.ones(len(labels)) if weights is None else weights[labels])
+        total = total + (counted * F.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)).sum()
+        weight = weight + counted.sum()
+    return total / weight
 
 
 def imitation(logits: torch.Tensor, wanted: torch.Tensor, temperature: float, margin_weight: float) -> torch.Tensor:
@@ -36,3 +47,10 @@ def imitation(logits: torch.Tensor, wanted: torch.Tensor, temperature: float, ma
     first, second = wanted.softmax(1).topk(2).values.unbind(1)
     weights = 1 + margin_weight * (1 - (first - second))
     return temperature**2 * (divergence * weights).sum() / weights.sum()
+
+
+def inverse_frequency(truth: np.ndarray) -> np.ndarray:
+    """Weight of a photo by its class, float64 `(max(truth) + 1,)`, 1 in the mean over photos; 0 where it has none."""
+    counts = np.bincount(truth)
+    present = counts > 0
+    return np.where(present, len(truth) / (present.sum() * np.maximum(counts, 1)), 0.0)

@@ -1,0 +1,65 @@
+"""What a training says of itself, as a record and as a table.
+
+    python benchmarks/studies/training.py CHECKPOINT.json RECORD.json
+    python benchmarks/studies/training.py --table docs/train.md RECORD.json...
+
+The record is the training record of the checkpoint with what it was trained to be, without its confusion matrices.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from tiffin.benchmarks.studies.page import fill
+
+_KEPT = ("architecture", "sha256", "preprocess")
+_HEADER = ("training", "photos", "epochs", "top-1 % (95 %)", "scored on", "seconds, all", "an epoch")
+
+
+def record_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """What is committed of a checkpoint's JSON."""
+    training = checkpoint["training"]
+    scores = [{key: value for key, value in told.items() if key != "confusion"} for told in training["scores"]]
+    about = {key: checkpoint[key] for key in _KEPT}
+    return {"kind": "training", **about, "training": {**training, "scores": scores}}
+
+
+def rows(record: dict[str, Any]) -> list[tuple[str, ...]]:
+    """One a set of photos that was scored."""
+    training = record["training"]
+    epochs = training["history"]
+    seconds = sum(epoch["seconds"] for epoch in epochs) / len(epochs)
+    head = (f"{record['architecture']}, {training['method']}", str(training["photos"]), str(len(epochs)))
+    found: list[tuple[str, ...]] = []
+    for told in training["scores"]:
+        value, low, high = (100 * told["top_1"][key] for key in ("value", "low", "high"))
+        scored = f"{told['photos']} {told['role']} photos"
+        whole = f"{training['last_run_seconds']:.0f}"
+        found.append((*head, f"{value:.2f} ({low:.1f}–{high:.1f})", scored, whole, f"{seconds:.1f}"))
+    return found
+
+
+def table(records: list[dict[str, Any]]) -> str:
+    """For a page."""
+    lines = [
+        _HEADER,
+        ("---", "--:", "--:", "--:", "---", "--:", "--:"),
+        *(row for record in records for row in rows(record)),
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main() -> None:
+    """Make a record of a checkpoint, or a page's table of records."""
+    if sys.argv[1] == "--table":
+        fill(Path(sys.argv[2]), "training", table([json.loads(Path(path).read_text()) for path in sys.argv[3:]]))
+        return
+    told = record_of(json.loads(Path(sys.argv[1]).read_text()))
+    Path(sys.argv[2]).write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()
