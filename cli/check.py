@@ -12,6 +12,7 @@ import typer
 
 from ..errors import BadInput
 from . import options, output, render
+from .build import need_build
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from ..gate.policy import Policy
@@ -80,6 +81,7 @@ def check(
     if not subjects:
         raise BadInput("nothing to check", "records, or artifacts with --against", "see `tiffin check --help`")
     if out is not None:
+        need_build(("junitparser",), "gate")  # before minutes of measuring: one of the files needs it
         output.make_parent(out / "gate.json")
     if against is None:
         result = _of_records([Path(word) for word in subjects], policy, baseline, other_checkpoint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -74,7 +75,7 @@ def predict(
     source = open_words(sources, Options(every, fps, watch, zero))
     changes = options.run_changes(threads, precision, lanes, priority, cpus, cache)
     loaded, run = resolve(artifact, backend, allow_uncertified, **changes)
-    with Session(loaded, run) as session, Sink(form, out, resume) as sink:
+    with Session(loaded, run) as session, _unread_is_fine(), Sink(form, out, resume) as sink:
         classifier = Classifier(session)
         render.echo_session(session)
         classifier.warm_up(batch)
@@ -90,6 +91,15 @@ def predict(
                 render.say(f"{dropped} frames were dropped for newer ones")
 
 
+@contextlib.contextmanager
+def _unread_is_fine() -> Iterator[None]:
+    """Whoever reads standard output may stop at any moment, before the first line too: `| head` has seen enough."""
+    try:
+        yield
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _write(answers: Iterator[Answer], sink: Sink, progress: Progress) -> None:
     """All answers; errors are said at once and decide the exit code at the end."""
     failed = total = 0
@@ -102,8 +112,6 @@ def _write(answers: Iterator[Answer], sink: Sink, progress: Progress) -> None:
                 render.say(f"error: {answer.error}")
             sink.write(answer)
             progress.step()
-    except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:
         progress.clear()
         answers.close()  # type: ignore[attr-defined]

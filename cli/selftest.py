@@ -31,14 +31,16 @@ def selftest(
         bool,
         typer.Option("--gpu", help="TensorRT on this machine's NVIDIA GPU: build, score, time; needs tiffin[build]."),
     ] = False,
-    out: Annotated[Path, typer.Option(help="With --gpu: folder for artifacts, cache and record.")] = Path(
-        "out/selftest"
-    ),
+    out: Annotated[
+        Path | None, typer.Option(help="With --gpu: folder for artifacts, cache and record. Default: out/selftest.")
+    ] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="With --gpu: trained weights. Default: shipped.")] = None,
     data: options.Data = None,
     photos: Annotated[int | None, typer.Option(min=1, help="With --gpu: photos to score. Default: all.")] = None,
-    time_limit_s: Annotated[float, typer.Option(min=1, help="With --gpu: of timing, seconds.")] = 300.0,
-    seed: options.Seed = 0,
+    time_limit_s: Annotated[
+        float | None, typer.Option(min=1, help="With --gpu: of timing, seconds. Default: 300.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="With --gpu: seed of every draw. Default: 0.")] = None,
     as_json: options.Json = False,
 ) -> None:
     """Does this machine make of photos what every other does, and do its engines agree?
@@ -46,7 +48,7 @@ def selftest(
     With --gpu: build every precision, compare with fp32 on photos, run the GPU tests, time: one record.
     """
     if not gpu:
-        _require_unused(checkpoint=checkpoint, data=data, photos=photos)
+        _require_unused(out=out, checkpoint=checkpoint, data=data, photos=photos, time_limit_s=time_limit_s, seed=seed)
         _test_machine(artifact, as_json)
         return
     if artifact is not None:
@@ -62,6 +64,8 @@ def selftest(
     from ..train.checkpoint import DEFAULT_CHECKPOINT
 
     require_gpu()
+    out, seed = out or Path("out/selftest"), seed or 0
+    time_limit_s = 300.0 if time_limit_s is None else time_limit_s
     output.make_parent(out / "selftest.json")
     dataset = find_dataset(data, progress=sys.stderr.isatty())
     render.echo_options(data=dataset.name, photos=photos or "all", time_limit_s=time_limit_s, seed=seed, out=out)
@@ -77,7 +81,8 @@ def selftest(
 def _require_unused(**given: object) -> None:
     for name, value in given.items():
         if value is not None:
-            raise BadInput(f"--{name} without --gpu", f"--gpu and --{name}, or neither", "`tiffin selftest --gpu`")
+            word = f"--{name.replace('_', '-')}"
+            raise BadInput(f"{word} without --gpu", f"--gpu and {word}, or neither", "`tiffin selftest --gpu`")
 
 
 def _test_machine(folder: Path | None, as_json: bool) -> None:

@@ -21,7 +21,7 @@ from tiffin.artifact import Artifact
 from tiffin.benchmarks.candidate import Candidate
 from tiffin.benchmarks.options import RoundOptions
 from tiffin.cli.app import app
-from tiffin.errors import BadInput
+from tiffin.errors import BadInput, EngineMissing
 from tiffin.gate import policy as policies
 from tiffin.gate.baseline import Baseline, parse_baseline, to_json, updated
 from tiffin.gate.checks import CHECKS
@@ -680,6 +680,21 @@ def test_wrong_words_are_one_clear_error(
     with pytest.raises(BadInput, match=expected) as caught:
         run(*words)
     assert caught.value.exit_code == 2
+
+
+def test_out_without_junitparser_is_said_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import importlib.util
+
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: None if name == "junitparser" else found(name, *more)
+    )
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "p.toml").write_text(rule("min-top-1 = 0.5", against="").text)
+    with pytest.raises(EngineMissing, match="junitparser"):  # the record, which is missing too, is not asked for
+        run("check", "missing.json", "--policy", "p.toml", "--out", "gate")
 
 
 def test_an_artifact_is_checked_against_its_earlier_version(

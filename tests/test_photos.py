@@ -186,7 +186,7 @@ def test_resizing_the_kept_part_alone_changes_nothing(
     except BadInput:
         return
     left, top = (size[0] - side) // 2, (size[1] - side) // 2
-    filtered = preprocess._FILTERS[interpolation]
+    filtered = preprocess.FILTERS[interpolation]
     whole = image.resize((size[0], height), filtered).resize(size, filtered)  # horizontally first
     np.testing.assert_array_equal(fit(image, host), np.asarray(whole.crop((left, top, left + side, top + side))))
 
@@ -650,7 +650,7 @@ def test_another_decoder_resizer_or_arithmetic_is_found(monkeypatch: pytest.Monk
             return np.asarray(decode.to_rgb(image))
 
     monkeypatch.setattr(selfcheck, "_by_pillow", other)
-    monkeypatch.setitem(preprocess._FILTERS, "bicubic", Image.Resampling.BILINEAR)
+    monkeypatch.setitem(preprocess.FILTERS, "bicubic", Image.Resampling.BILINEAR)
     monkeypatch.setattr(frames, "_GREEN_U", frames._GREEN_U + 300)
     found = outcomes([*selfcheck.photo_checks(SYNTHESIZED), selfcheck.default_check()])
     assert found["decoding by Pillow"] == found["raw frames"] == found["preprocessing"] == "failed"
@@ -688,9 +688,10 @@ def test_selftest_prints_every_check_and_says_by_its_exit_code(
     assert said.exit_code == 0 and "passed: raw frames" in said.stdout and "passed: onnxruntime" in said.stdout
     told = json.loads(CliRunner().invoke(app, ["selftest", "--json"]).stdout)
     assert {check["outcome"] for check in told["checks"]} <= {"passed", "not run"}
-    monkeypatch.setitem(preprocess._FILTERS, "bicubic", Image.Resampling.BILINEAR)
+    monkeypatch.setitem(preprocess.FILTERS, "bicubic", Image.Resampling.BILINEAR)
     wrong = CliRunner().invoke(app, ["selftest"])
     assert isinstance(wrong.exception, EngineFailed) and "failed: preprocessing" in wrong.stdout
-    for words in (["--photos", "3"], ["--gpu", str(onnx_artifact.folder)]):
+    of_the_gpu = (["--photos", "3"], ["--out", "x"], ["--seed", "0"], ["--time-limit-s", "9"])
+    for words in (*of_the_gpu, ["--gpu", str(onnx_artifact.folder)]):
         refused = CliRunner().invoke(app, ["selftest", *words])
         assert isinstance(refused.exception, BadInput)

@@ -177,6 +177,17 @@ def test_below_the_confidence_that_is_asked_for_an_answer_is_unknown(answer: Ans
     assert told["known"] is known and [guess["label"] for guess in told["top"]] == ["kiwi"]
 
 
+@pytest.mark.parametrize("form", [[], ["--csv"], ["--jsonl"]])
+def test_a_pipe_that_nobody_ever_reads_ends_quietly(onnx_artifact: Artifact, shelf: Path, form: list[str]) -> None:
+    read, written = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [*COMMAND, str(onnx_artifact.folder), str(shelf), *form], stdout=written, stderr=subprocess.PIPE, text=True
+    )
+    os.close(written)
+    assert done.returncode == 0 and "rror" not in done.stderr
+
+
 def test_a_pipe_that_is_closed_ends_quietly(onnx_artifact: Artifact, shelf: Path) -> None:
     words = [*COMMAND, str(onnx_artifact.folder), *[str(shelf)] * 30, "--jsonl"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as started:
@@ -349,6 +360,63 @@ def test_a_video_that_is_not_there_does_not_end_the_rest(shelf: Path, word: str)
         found = list(open_words([word.format(server=f"http://127.0.0.1:{server.server_address[1]}"), str(shelf)]).items)
         server.shutdown()
     assert isinstance(found[0].source, BadInput) and len(found) == 11
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "avi"])
+def test_a_video_that_is_cut_off_says_so_after_its_last_frame(tmp_path: Path, ending: str) -> None:
+    av = pytest.importorskip("av")
+    rng = np.random.default_rng(0)
+    path, cut = tmp_path / f"whole.{ending}", tmp_path / f"cut.{ending}"
+    with av.open(str(path), "w", options={"movflags": "faststart"} if ending == "mp4" else {}) as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width = stream.height = 64
+        for _ in range(50):
+            noise = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(noise, format="rgb24")))
+        container.mux(stream.encode())
+    cut.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert len(names(path)) == 50 and all(isinstance(item.source, Frame) for item in open_words([str(path)]).items)
+    *frames, last = open_words([str(cut)]).items
+    assert 10 < len(frames) < 40 and all(isinstance(item.source, Frame) for item in frames)
+    assert isinstance(last.source, BadInput) and "cut off" in str(last.source)
+
+
+class MjpegCamera(http.server.BaseHTTPRequestHandler):
+    """A hundred frames a second, each of one shade, until nobody listens."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.end_headers()
+        try:
+            for shade in range(10_000):
+                held = io.BytesIO()
+                Image.new("RGB", (32, 32), (shade % 256,) * 3).save(held, "JPEG")
+                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {held.tell()}\r\n\r\n"
+                self.wfile.write(head.encode() + held.getvalue() + b"\r\n")
+                time.sleep(0.01)
+        except OSError:
+            pass
+
+    def log_message(self, *about: object) -> None:
+        """Nothing."""
+
+
+def test_an_mjpeg_camera_over_http_gives_its_newest_frame() -> None:
+    pytest.importorskip("av")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), MjpegCamera) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        source = open_words([f"http://127.0.0.1:{server.server_address[1]}/stream"])
+        shades = []
+        for item in source.items:
+            assert isinstance(item.source, Frame), item.source
+            shades.append(int(item.source.rgb().mean()))
+            if len(shades) == 3:
+                break
+            time.sleep(0.4)  # a slow engine
+        source.stopped.set()
+        server.shutdown()
+    assert source.dropped() > 5 and all(later > earlier + 3 for earlier, later in zip(shades, shades[1:], strict=False))
 
 
 def test_a_video_over_http_is_read(clip: tuple[Path, list[np.ndarray]]) -> None:

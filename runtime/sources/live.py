@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from datetime import datetime, timezone
+from typing import Any
 
 from ...errors import BadInput
 from ..items import Item
-from .video import Address, Sampling, frame_of, opened, unreadable
+from .video import Address, Sampling, frame_of, items, never_ends, opened, unreadable
 
 
 class Latest:
@@ -16,10 +17,14 @@ class Latest:
 
     Args:
         stopped: set it to end; the thread ends with the camera's next frame.
+        container: what `opened` gave, where it is open already.
     """
 
-    def __init__(self, name: str, where: Address, sampling: Sampling, stopped: threading.Event) -> None:
+    def __init__(
+        self, name: str, where: Address, sampling: Sampling, stopped: threading.Event, container: Any = None
+    ) -> None:
         self.dropped = 0
+        self._container = container
         self._name, self._where, self._sampling, self._stopped = name, where, sampling, stopped
         self._changed = threading.Condition()
         self._newest: Item | None = None
@@ -42,7 +47,7 @@ class Latest:
 
     def _decode(self) -> None:
         try:
-            with opened(self._where) as container:
+            with self._container or opened(self._where) as container:
                 for _, frame in self._sampling.taken(container.decode(video=0)):
                     if self._stopped.is_set():
                         return
@@ -61,6 +66,26 @@ class Latest:
         with self._changed:
             self._gone = error
             self._changed.notify()
+
+
+def either(
+    name: str, where: Address, sampling: Sampling, stopped: threading.Event, cameras: list[Latest]
+) -> Iterator[Item]:
+    """Of a URL that is a file or a camera: every frame of what states an end, else the newest.
+
+    Args:
+        cameras: a camera is added to it when it is found to be one.
+    """
+    try:
+        container = opened(where)
+    except Exception as error:  # FFmpeg's, OSError, ValueError of an odd URL
+        yield Item(name, unreadable(name, where, error))
+        return
+    if never_ends(container):
+        cameras.append(Latest(name, where, sampling, stopped, container))
+        yield from cameras[-1].items()
+    else:
+        yield from items(name, where, sampling, container)
 
 
 def _now() -> str:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _LAYOUTS = {"rgb24": "rgb", "bgr24": "bgr", "gray": "gray", "nv12": "nv12", "yuyv422": "yuyv"}
 _LIVE = frozenset({"rtmp", "rtp", "rtsp", "rtsps", "srt", "udp"})
 _SILENCE_S = 10.0  # a stream that sends nothing for so long has gone
+_SLACK_S, _SLACK_FRAMES = 0.5, 3  # a container may state a little more than it holds
+_USUAL_FPS = 25.0
 _ROUNDED_S = 1e-3  # many containers keep times in milliseconds
 _FULL_RANGE, _BT709 = 2, 1  # AVCOL_RANGE_JPEG, AVCOL_SPC_BT709
 
@@ -82,6 +84,16 @@ def is_live(word: str) -> bool:
     return word.partition(":")[0].lower() in _LIVE
 
 
+def is_http(word: str) -> bool:
+    """Whether only the answer of a server can tell a file from a camera."""
+    return word.partition(":")[0].lower() in ("http", "https")
+
+
+def never_ends(container: Any) -> bool:
+    """Whether neither an end nor a length is stated: an MJPEG camera, a broadcast."""
+    return container.duration is None and (container.size <= 0 or container.format.name == "hls")
+
+
 def address(word: str) -> Address:
     """How a URL is opened; `lavfi:GRAPH` is a picture that FFmpeg draws."""
     scheme, _, rest = word.partition(":")
@@ -91,19 +103,59 @@ def address(word: str) -> Address:
     return Address(word, options=options, timeout_s=_SILENCE_S)
 
 
-def items(name: str, where: Address, sampling: Sampling) -> Iterator[Item]:
-    """Each frame as `NAME#NUMBER`; what cannot be decoded is one item that says so, and the last."""
+def items(name: str, where: Address, sampling: Sampling, container: Any = None) -> Iterator[Item]:
+    """Each frame as `NAME#NUMBER`; what cannot be decoded, or is cut off, is one item that says so, and the last.
+
+    Args:
+        container: what `opened` gave, where it is open already.
+    """
     import av
 
-    number = -1
     try:
-        with opened(where) as container:
-            for number, frame in sampling.taken(container.decode(video=0)):
+        with container or opened(where) as held:
+            heard = _Heard(held)
+            for number, frame in sampling.taken(heard.frames()):
                 yield Item(f"{name}#{number}", frame_of(frame))
-        if number < 0:
-            raise ValueError("it holds no frame")
+            heard.require_whole()
     except (av.FFmpegError, OSError, ValueError, IndexError, RuntimeError) as error:
         yield Item(name, unreadable(name, where, error))
+
+
+class _Heard:
+    """Counts what is decoded: FFmpeg ends a file that was cut off as one that is whole, without a word."""
+
+    def __init__(self, container: Any) -> None:
+        self._container, self._count, self._end_s = container, 0, 0.0
+
+    def frames(self) -> Iterator[VideoFrame]:
+        """All of them."""
+        for frame in self._container.decode(video=0):
+            self._count += 1
+            if frame.time is not None:
+                self._end_s = max(self._end_s, frame.time + float((frame.duration or 0) * (frame.time_base or 0)))
+            yield frame
+
+    def require_whole(self) -> None:
+        """Raises ValueError if no frame came, or the container itself states more than came."""
+        if not self._count:
+            raise ValueError("it holds no frame")
+        stream = self._container.streams.video[0]
+        rate = float(stream.average_rate or _USUAL_FPS)
+        if stream.frames:
+            lacking_s = (stream.frames - self._count) / rate
+        else:
+            lacking_s = _stated_end_s(stream.metadata.get("DURATION", "")) - self._end_s
+        if lacking_s > max(_SLACK_S, _SLACK_FRAMES / rate):
+            raise ValueError(f"cut off: {lacking_s:.1f} s are lacking of what it states")
+
+
+def _stated_end_s(duration: str) -> float:
+    """Matroska's `00:00:03.000000000` in seconds; 0 where there is none, or another."""
+    hours, minutes, seconds = (duration.split(":") + ["", ""])[:3]
+    try:
+        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    except ValueError:
+        return 0.0
 
 
 def unreadable(name: str, where: Address, error: Exception) -> BadInput:

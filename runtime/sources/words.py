@@ -112,6 +112,8 @@ def _stream(word: str, options: Options, stopped: threading.Event, cameras: list
     if video.is_live(word):
         return _live(word, address, options, stopped, cameras)
     video.require_library()
+    if video.is_http(word):
+        return live.either(word, address, options.sampling(), stopped, cameras)
     return video.items(word, address, options.sampling())
 
 
