@@ -13,6 +13,7 @@ from ..errors import BadArtifact, BadInput
 
 MANIFEST_VERSION = 1
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
+FITS = ("crop", "squeeze")
 FORMATS = ("onnx", "openvino", "tensorrt", "tensorrt_rtx", "pt2", "null")
 
 
@@ -30,7 +31,7 @@ class Preprocess:
     """How a photo becomes the model's input, in two parts.
 
     Host part, one implementation everywhere (`runtime.preprocess`): decode, EXIF orientation, colour mode rule,
-    resize of the shorter side to `round(side / crop_fraction)`, centre crop to (height, width)
+    resize to `round(side / crop_fraction)` as `fit` says, centre crop to (height, width)
     → uint8 RGB `(N, height, width, 3)`.
     Graph part, inside the ONNX model: `(float(photo) - mean) / std`, NHWC → NCHW;
     mean and std are in pixel units, 0–255.
@@ -42,6 +43,8 @@ class Preprocess:
         mean, std: one value a channel, RGB.
         version: raised when the host part's result changes for any photo.
         golden: pattern name → sha256 of the host part's bytes, by which each platform can prove itself.
+        fit: "crop" resizes until both sides are covered and keeps the aspect ratio; "squeeze" scales each side by
+            itself, so that the whole photo is seen, as ViT's and Keras' own preprocessing does.
     """
 
     height: int
@@ -53,8 +56,11 @@ class Preprocess:
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     version: int = 1
     golden: Mapping[str, str] = field(default_factory=dict)
+    fit: str = "crop"
 
     def __post_init__(self) -> None:
+        if self.fit not in FITS:
+            raise BadInput(f"preprocess: fit {self.fit!r}", f"one of {', '.join(FITS)}")
         if not (0 < self.crop_fraction <= 1 and self.height > 0 and self.width > 0):
             raise BadInput(
                 f"preprocess: size {self.height}×{self.width}, crop fraction {self.crop_fraction}",
@@ -69,7 +75,18 @@ class Preprocess:
     def digest(self) -> str:
         """sha256 of all that decides the host part's bytes (mean and std do not)."""
         host = [self.version, self.height, self.width, self.crop_fraction, self.interpolation, self.antialias]
+        host += [self.fit] if self.fit != FITS[0] else []  # came later: older digests hold
         return hashlib.sha256(json.dumps(host).encode()).hexdigest()
+
+    @property
+    def resized(self) -> tuple[int, int]:
+        """(height, width) that the resized photo covers, or with "squeeze" has; the crop is cut from its centre."""
+        return round(self.height / self.crop_fraction), round(self.width / self.crop_fraction)
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON has it; what came later is left out while it has its default, so that older digests hold."""
+        fields = dataclasses.asdict(self)
+        return {name: value for name, value in fields.items() if name != "fit" or value != FITS[0]}
 
 
 @dataclass(frozen=True)
@@ -174,7 +191,9 @@ class Manifest:
 
     def to_json(self) -> str:
         """Canonical text: sorted keys, so equal manifests have equal bytes."""
-        fields = {**dataclasses.asdict(self), "run": self.run.plain() if self.run else None}
+        later = {"run": self.run.plain() if self.run else None,
+                 "preprocess": self.preprocess.plain() if self.preprocess else None}  # fmt: skip
+        fields = {**dataclasses.asdict(self), **later}
         return json.dumps(fields, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
     def digest(self) -> str:

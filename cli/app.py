@@ -17,6 +17,7 @@ from . import (
     certify,
     check,
     compile,
+    debug,
     decide,
     device,
     doctor,
@@ -27,6 +28,7 @@ from . import (
     measure,
     optimize,
     predict,
+    preprocessing,
     quantize,
     report,
     robustness,
@@ -45,7 +47,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _MAKING = (build, quantize, doctor, compile, train, optimize)
-_MEASURING = (measure, robustness, explain, explore, load, certify)
+_MEASURING = (measure, preprocessing, robustness, explain, debug, explore, load, certify)
 for commands in (
     *_MAKING,
     *_MEASURING,

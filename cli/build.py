@@ -11,12 +11,13 @@ import typer
 
 from ..artifact import Artifact
 from ..errors import BadInput, EngineMissing
-from . import options, render
+from . import options, output, render, sources
 
 if TYPE_CHECKING:  # onnx and torch, which `tiffin --help` does without
     from ..artifact import Preprocess
     from ..data import Dataset
     from ..export.confidence import HeldOut
+    from ..export.loaders import Source
 
 _BUILD = ("torch", "onnx", "onnxscript", "nncf", "safetensors")
 
@@ -39,46 +40,86 @@ def need_build(packages: tuple[str, ...] = _BUILD, extra: str = "build") -> None
 
 
 def export(
-    checkpoint: Annotated[
-        Path | None,
-        typer.Argument(help="Trained weights, .safetensors with its .json beside it. Default: the shipped classifier."),
-    ] = None,
+    source: Annotated[str | None, typer.Argument(help=sources.HELP, show_default=False)] = None,
     out: options.Out = Path("out/fp32"),
     form: Annotated[str, typer.Option("--format", help="onnx, or pt2 for the torch backend.")] = "onnx",
     data: options.Data = None,
     photos: Annotated[int, typer.Option(min=1, help="Photos for the parity check.")] = 64,
     seed: options.Seed = 0,
     fit_temperature: options.FitTemperature = True,
+    weights: sources.Weights = None,
+    labels: sources.Labels = None,
+    preprocess: sources.PreprocessFile = None,
+    size: sources.Size = None,
+    mean: sources.Mean = None,
+    std: sources.Std = None,
+    crop_fraction: sources.CropFraction = None,
+    interpolation: sources.Interpolation = None,
+    fit: sources.Fit = None,
+    channels: sources.Channels = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            help="package.module:transform of training: refuse another preprocessing (docs/preprocessing.md)."
+        ),
+    ] = None,
 ) -> None:
-    """Checkpoint to ONNX, kept only if its logits are those of torch."""
+    """A trained classifier to ONNX, kept only if its logits are those of its source."""
     need_build()
-    from ..train.checkpoint import DEFAULT_CHECKPOINT, load_checkpoint
-
     if form not in ("onnx", "pt2"):
         raise BadInput(f"unknown format {form!r}", "onnx or pt2")
-    trained = load_checkpoint(checkpoint or DEFAULT_CHECKPOINT)
+    given = sources.told(weights, labels, preprocess, size, mean, std, crop_fraction, interpolation, fit, channels)
+    opened = sources.opened(source, given)
+    trained = opened.model
     render.echo_options(checkpoint=trained.sha256[:12], architecture=trained.architecture, format=form, out=out)
+    if reference is not None:
+        _require_same_preprocessing(trained.preprocess, reference, data, photos, seed, out)
     held = held_out_photos(dataset_of(data), trained.labels, trained.preprocess, out) if fit_temperature else None
     if form == "pt2":
-        from ..export.to_pt2 import to_pt2
+        from ..export.from_source import program_of
 
-        artifact = to_pt2(trained, out, held)
+        artifact = program_of(opened, out, held)
     else:
-        from ..data import sample
-        from ..export.to_onnx import to_onnx
-        from ..runtime.preprocess import prepare_batch
-
-        drawn = sample(dataset_of(data).role("confirm"), photos, seed)
-        prepared = prepare_batch([photo.path for photo in drawn], trained.preprocess)
-        artifact, parity = to_onnx(trained, out, prepared, held)
-        render.show(
-            f"parity on {parity.photos} photos: largest difference {parity.max_relative:.1e} of the largest logit "
-            f"(tolerance {parity.tolerance:.0e}), top-1 agreement {parity.top1_agreement:.2%}"
-        )
+        artifact = _proven(opened, out, data, photos, seed, held)
     done(artifact)
+    _say_fixed_batch(artifact)
     say_temperature(artifact)
     place = shlex.quote(str(out))
     render.next_command(f"tiffin quantize {place}" if form == "onnx" else f"tiffin bench {place}")
+
+
+def _require_same_preprocessing(
+    host: Preprocess, reference: str, data: Path | None, photos: int, seed: int, out: Path
+) -> None:
+    """Before anything is exported."""
+    from ..data import sample
+    from .preprocessing import compared, told
+
+    drawn = sample(dataset_of(data).role("confirm"), photos, seed)
+    picture = beside(out, "preprocessing.png")
+    output.make_parent(picture)
+    render.show(told(compared(host, reference, [photo.path for photo in drawn], picture), reference, host))
+
+
+def _proven(source: Source, out: Path, data: Path | None, photos: int, seed: int, held: HeldOut | None) -> Artifact:
+    from ..data import sample
+    from ..export.from_source import export_source
+    from ..runtime.preprocess import prepare_batch
+
+    drawn = sample(dataset_of(data).role("confirm"), photos, seed)
+    prepared = prepare_batch([photo.path for photo in drawn], source.model.preprocess)
+    artifact, parity = export_source(source, out, prepared, held)
+    render.show(
+        f"parity on {parity.photos} photos: largest difference {parity.max_relative:.1e} of the largest logit "
+        f"(tolerance {parity.tolerance:.0e}), top-1 agreement {parity.top1_agreement:.2%}"
+    )
+    return artifact
+
+
+def _say_fixed_batch(artifact: Artifact) -> None:
+    batch, reason = artifact.manifest.inputs[0].shape[0], artifact.manifest.producer.options.get("fixed_batch")
+    if batch is not None:
+        render.say(f"note: takes {batch} photo{'s' * (batch > 1)} a run ({reason}); larger batches are split")
 
 
 def dataset_of(data: Path | None) -> Dataset:
@@ -92,7 +133,8 @@ def held_out_photos(dataset: Dataset, labels: tuple[str, ...], host: Preprocess,
     """What a temperature is fitted on, prepared in the cache beside `out`."""
     from ..export.confidence import held_out
 
-    return held_out(dataset, labels, host, out.parent / "cache")
+    named = sources.matched(dataset, labels, "the model", required=False) if dataset.kind == "photos" else dataset
+    return held_out(named, labels, host, out.parent / "cache")
 
 
 def say_temperature(artifact: Artifact) -> None:

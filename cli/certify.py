@@ -64,7 +64,7 @@ def certify(
     _targets(wanted, found[0])  # an unknown word is refused before anything is measured
     base = options.candidates([str(_reference(reference, found))], None, threads, None)[0]
     assert base.artifact is not None
-    dataset = find_dataset(data, progress=sys.stderr.isatty())
+    dataset = options.labelled(find_dataset(data, progress=sys.stderr.isatty()), [base])
     drawn = _photos(dataset, role)
     context = Context({"name": dataset.name, "kind": dataset.kind, "role": role, "count": len(drawn)},
                       base.artifact.digest, margin)  # fmt: skip

@@ -125,7 +125,7 @@ def score(
     words = [reference, *(word for word in artifacts if word != reference)] if reference else artifacts
     candidates = options.candidates(words, backend, threads, precision, only_scored=True)
     host = options.one_preprocess(candidates)
-    dataset = find_dataset(data, progress=sys.stderr.isatty())
+    dataset = options.labelled(find_dataset(data, progress=sys.stderr.isatty()), candidates)
     drawn = dataset.role(role) if photos is None else sample(dataset.role(role), photos, seed)
     output.make_parent(out)
     render.echo_options(data=dataset.name, role=role, photos=len(drawn), reference=candidates[0].name, out=out)

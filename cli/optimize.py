@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from ..errors import BadInput, NothingFits
-from . import options, output, render
+from . import options, output, render, sources
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
+    from ..artifact import Artifact
+    from ..export.loaders import Source, Told
     from ..optimize.answer import Answer
     from ..optimize.budget import Budget, Objective
     from ..optimize.choice import Row
@@ -24,12 +26,9 @@ def register(app: typer.Typer) -> None:
 
 
 def optimize(
-    model: Annotated[
-        Path | None,
-        typer.Argument(help="fp32 ONNX artifact or checkpoint. Default: the shipped classifier.", show_default=False),
-    ] = None,
+    model: Annotated[str | None, typer.Argument(help=f"fp32 ONNX artifact. {sources.HELP}", show_default=False)] = None,
     also: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(help="May compete: a checkpoint with a smaller input, an int8 artifact. May repeat."),
     ] = None,
     data: options.Data = None,
@@ -59,6 +58,16 @@ def optimize(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for artifacts, records and the winner.")] = Path("out/optimize"),
     as_json: options.Json = False,
+    weights: sources.Weights = None,
+    labels: sources.Labels = None,
+    preprocess: sources.PreprocessFile = None,
+    size: sources.Size = None,
+    mean: sources.Mean = None,
+    std: sources.Std = None,
+    crop_fraction: sources.CropFraction = None,
+    interpolation: sources.Interpolation = None,
+    fit: sources.Fit = None,
+    channels: sources.Channels = None,
 ) -> None:
     """The fastest artifact for this device that is proven as accurate, with the evidence."""
     from ..optimize.budget import Budget, SearchOptions
@@ -78,26 +87,41 @@ def optimize(
     need_build()
     from ..benchmarks.options import RoundOptions
     from ..data import find_dataset
+    from ..optimize.optimize import labels_of, roles
     from ..optimize.optimize import optimize as find
-    from ..optimize.optimize import roles
-    from ..train.checkpoint import DEFAULT_CHECKPOINT
 
     limit_s = seconds(time_budget)
     chosen = cast("Regime", "throughput" if objective == "throughput" else regime)
     rounds = RoundOptions(regime=chosen, fps=fps, seed=seed)
     output.make_parent(out / "search.json")
+    given = sources.told(weights, labels, preprocess, size, mean, std, crop_fraction, interpolation, fit, channels)
+    first = _opened(model, given)
     dataset = find_dataset(data, progress=sys.stderr.isatty())
+    dataset = sources.matched(dataset, labels_of(first), model or "the shipped classifier")
     photos = roles(dataset, per_class, seed, out / "cache")
-    sources = [model or DEFAULT_CHECKPOINT, *(also or ())]
     render.echo_options(
-        model=sources[0].name, also=", ".join(path.name for path in sources[1:]) or "nothing", max_drop=max_drop,
+        model=model or "shipped", also=", ".join(also or ()) or "nothing", max_drop=max_drop,
         objective=objective, regime=chosen, portable=portable, time_budget=time_budget, data=dataset.name,
         calibrate=len(photos.calibrate), select=len(photos.select), confirm=len(photos.confirm), seed=seed, out=out,
     )  # fmt: skip
     search = SearchOptions(out, limit_s, tuple(backend) if backend else None, tuple(threads) if threads else None,
                            rounds)  # fmt: skip
-    answer = find(sources, photos, budget, search, render.TerminalProgress())
+    answer = find([first, *(also or ())], photos, budget, search, render.TerminalProgress())
     _show(answer, budget, as_json)
+
+
+def _opened(model: str | None, given: Told) -> Source | Artifact:
+    """An artifact by its folder, any other source by its loader."""
+    from ..artifact import Artifact
+    from ..artifact.store import MANIFEST
+    from ..export.loaders import is_source
+
+    if model and ((Path(model) / MANIFEST).is_file() or not is_source(model)):
+        if given != type(given)():
+            raise BadInput(f"{model} is an artifact, and more is told of it", "its own labels and preprocessing",
+                           "leave these options out, or export its source with them")  # fmt: skip
+        return Artifact.load(model)
+    return sources.opened(model, given)
 
 
 def seconds(words: str) -> float:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from ..artifact import Preprocess
     from ..benchmarks.candidate import Candidate
     from ..benchmarks.workers.place import Place
+    from ..data import Dataset
 
 Subjects = Annotated[
     list[str], typer.Argument(help="Artifacts; FOLDER@BACKEND runs one on another engine.", show_default=False)
@@ -172,16 +173,34 @@ def require_one_model(found: list[Candidate]) -> None:
                 )
 
 
+def labelled(dataset: Dataset, found: list[Candidate]) -> Dataset:
+    """The dataset with its photos' classes as the labels of one classifier; says what that took.
+
+    Raises:
+        BadDataset: photos of classes that it does not know.
+    """
+    from . import sources
+
+    manifests = [row.artifact.manifest for row in found if row.artifact]
+    return sources.matched(dataset, manifests[0].labels, found[0].name) if manifests else dataset
+
+
 def one_preprocess(found: list[Candidate]) -> Preprocess:
     """What all of them expect of a photo.
 
     Raises:
         BadInput: labels or preprocessing differ, or one is no classifier.
     """
-    manifests = [row.artifact.manifest for row in found if row.artifact]
-    hosts = [manifest.preprocess for manifest in manifests if manifest.preprocess]
-    if len(hosts) < len(found):
-        raise BadInput(f"{found[0].name}: no classifier", "artifacts with labels and preprocessing")
-    if len({manifest.labels for manifest in manifests}) > 1 or len({host.digest() for host in hosts}) > 1:
+    labels, hosts = zip(*map(_labels_and_preprocess, found), strict=True)
+    if len(set(labels)) > 1 or len({host.digest() for host in hosts}) > 1:
         raise BadInput("artifacts with different labels or preprocessing", "artifacts of one classifier")
     return hosts[0]
+
+
+def _labels_and_preprocess(row: Candidate) -> tuple[tuple[str, ...], Preprocess]:
+    manifest = row.artifact.manifest if row.artifact else None
+    if manifest is None or not manifest.labels or manifest.preprocess is None:
+        task = f": task {manifest.task}, no classifier" if manifest else ": no artifact"
+        raise BadInput(f"{row.name}{task}", "artifacts with labels and preprocessing",
+                       "compare the outputs of other networks by PSNR or IoU: docs/graphs.md")  # fmt: skip
+    return manifest.labels, manifest.preprocess

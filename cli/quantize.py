@@ -18,7 +18,7 @@ from .train import show_epochs
 if TYPE_CHECKING:  # onnx and numpy, which `tiffin --help` does without
     from ..data import Dataset
     from ..export.confidence import HeldOut
-    from ..quantize.calibration import CalibrationSet
+    from ..quantize.calibration import Calibration, CalibrationSet
     from ..quantize.options import PtqOptions
 
 _PRECISIONS, _METHODS, _SOURCES = ("int8", "fp8", "fp16", "bf16"), ("ptq", "qat"), ("photos", "data-free")
@@ -67,6 +67,10 @@ def quantize(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write to. Default: beside the artifact.")] = None,
     data: options.Data = None,
+    feeds: Annotated[
+        Path | None,
+        typer.Option(help="Calibrate with named arrays (.npz) instead of photos; docs/graphs.md.", show_default=False),
+    ] = None,
     per_class: Annotated[int, typer.Option(min=1, help="Calibration photos of each class.")] = 3,
     seed: options.Seed = 0,
     fit_temperature: options.FitTemperature = True,
@@ -80,6 +84,8 @@ def quantize(
             raise BadInput(f"unknown {what} {word!r}", f"one of {', '.join(words)}")
     if method == "ptq" and (epochs or learning_rate):
         raise BadInput("--epochs and --learning-rate are of training", "--method qat", "add it, or leave them out")
+    _require_feeds(source, precision, feeds, method, calibrate)
+    fit_temperature = fit_temperature and source.manifest.task == "classification"
     other = "--method qat" if method == "qat" else f"--floats {floats}" if floats != "fp32" else None
     if precision != "int8" and other:
         raise BadInput(f"{other} with --precision {precision}", "--precision int8", "leave one of them out")
@@ -99,12 +105,45 @@ def quantize(
         suffix = "fp8" if fp8 else f"int8-{scheme}{''.join(endings)}"
         fitting = {"epochs": epochs, "learning_rate": learning_rate, "seed": seed} if method == "qat" else None
         place = out or beside(artifact, suffix)
+        if feeds is not None:
+            made = _with_feeds(source, precision, chosen, place, feeds)
+            _tell(made, scheme)
+            return
         dataset = _made_from(source, checkpoint, place, seed) if calibrate == "data-free" else dataset_of(data)
         made = _calibrated(source, precision, chosen, place, dataset, per_class, seed, fitting, fit_temperature)
+    _tell(made, scheme)
+
+
+def _tell(made: Artifact, scheme: str | None) -> None:
     done(made)
-    say_temperature(made)
+    if made.manifest.task == "classification":
+        say_temperature(made)
     backend = "tensorrt_rtx" if scheme == "tensorrt" else "openvino"
     render.next_command(f"tiffin compile {shlex.quote(str(made.folder))} --backend {backend}")
+
+
+def _require_feeds(source: Artifact, precision: str, feeds: Path | None, method: str, calibrate: str) -> None:
+    """What takes no photos is calibrated with feeds, and feeds go with nothing that wants photos."""
+    if feeds is not None:
+        wants = "--method qat" if method == "qat" else "--calibrate data-free" if calibrate != "photos" else None
+        wants = wants or (f"--precision {precision}" if precision in ("fp16", "bf16") else None)
+        if wants:
+            raise BadInput(f"--feeds with {wants}", "post-training int8 or fp8", "leave one of them out")
+    elif source.manifest.preprocess is None and precision in ("int8", "fp8"):
+        raise BadInput(
+            f"{source.folder}: takes no photos to calibrate with",
+            "arrays by the names of its inputs",
+            "write some hundred typical rows with np.savez and pass --feeds; see docs/graphs.md",
+        )
+
+
+def _with_feeds(source: Artifact, precision: str, chosen: PtqOptions, out: Path, feeds: Path) -> Artifact:
+    from ..quantize.named_feeds import CalibrationFeeds
+    from ..quantize.quantize import quantize_fp8, quantize_int8
+
+    rows: Calibration = CalibrationFeeds.read(feeds)
+    render.echo_options(**_words(chosen.plain()), rows=len(rows), source=rows.source, out=out)
+    return (quantize_fp8 if precision == "fp8" else quantize_int8)(source, chosen, rows, out)
 
 
 def _half(source: Artifact, precision: str, out: Path, dataset: Dataset | None) -> Artifact:

@@ -46,7 +46,7 @@ def robustness(
     words = [reference, *(word for word in artifacts if word != reference)] if reference else artifacts
     candidates = options.candidates(words, backend, threads, precision, only_scored=True)
     host, chosen = options.one_preprocess(candidates), _chosen(corruption, strength)
-    dataset = find_dataset(data, progress=sys.stderr.isatty())
+    dataset = options.labelled(find_dataset(data, progress=sys.stderr.isatty()), candidates)
     if dataset.kind != "photos":
         raise BadInput(
             f"robustness on {dataset.kind} images", "photos with true labels", "give their folder with --data"

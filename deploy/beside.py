@@ -22,6 +22,8 @@ from .folder import DESCRIPTION, DESCRIPTION_VERSION
 
 LABELS = "labels.txt"
 PATTERN, PREPARED = "pattern.ppm", "prepared.ppm"
+# Named apart, so that a reader written for the one stumbles over the other.
+RESIZED = {"crop": "resize_to_at_least", "squeeze": "resize_to"}
 _PROOF = "rgb"  # the pattern without alpha, palette or 16 bits
 
 
@@ -73,7 +75,8 @@ def description(artifact: Artifact, prepared_sha256: str) -> dict[str, Any]:
         "version": rule.version,
         "height": rule.height,
         "width": rule.width,
-        "resize_to_at_least": [round(rule.height / rule.crop_fraction), round(rule.width / rule.crop_fraction)],
+        "fit": rule.fit,
+        RESIZED[rule.fit]: list(rule.resized),
         "crop_fraction": rule.crop_fraction,
         "interpolation": rule.interpolation,
         "antialias": rule.antialias,
@@ -86,12 +89,18 @@ def _tensor(spec: TensorSpec) -> dict[str, Any]:
     return {"name": spec.name, "dtype": spec.dtype, "shape": list(spec.shape)}
 
 
+_SIZES = {
+    "crop": "to the smallest size of the same aspect ratio that covers resize_to_at_least (height, width); sides "
+    "rounded half to even",
+    "squeeze": "to resize_to (height, width) exactly, whatever the photo's aspect ratio",
+}
+
+
 def _steps(rule: Preprocess) -> list[str]:
     return [
         "decode; apply the EXIF orientation",
         "palette and alpha over white; CMYK to RGB as Pillow does; 16-bit grey to 8 bits by its high byte",
-        f"resize, {rule.interpolation}, antialiased as Pillow does, to the smallest size of the same aspect ratio that "
-        "covers resize_to_at_least (height, width); sides rounded half to even",
+        f"resize, {rule.interpolation}, antialiased as Pillow does, {_SIZES[rule.fit]}",
         "crop the centre, height × width; an odd margin is smaller on the left and at the top",
         "feed uint8 RGB as it is: mean and std are applied inside the model",
     ]

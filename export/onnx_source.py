@@ -22,19 +22,23 @@ def require_onnx(artifact: Artifact, backend: str) -> None:
         )
 
 
+def require_below_limit(size_bytes: int, what: object) -> None:
+    """Raises BadInput if a model is too large for one ONNX file; artifacts keep no weights beside it."""
+    if size_bytes >= _LIMIT_BYTES:
+        raise BadInput(
+            f"{what}: {size_bytes / 1e9:.1f} GB",
+            "less than 2 GB, the limit of an ONNX file",
+            "use a smaller network, or make an artifact smaller: `tiffin quantize ARTIFACT --precision fp16`",
+        )
+
+
 def read_onnx(path: Path) -> onnx.ModelProto:
-    """Read a model.
+    """Read a model, with what lies beside it.
 
     Raises:
         BadInput: 2 GB or more, cut off, no ONNX, or an empty graph.
     """
-    size = path.stat().st_size
-    if size >= _LIMIT_BYTES:
-        raise BadInput(
-            f"{path}: {size / 1e9:.1f} GB in one file",
-            "less than 2 GB, the limit of an ONNX file",
-            "make it smaller: `tiffin quantize ARTIFACT --precision fp16`",
-        )
+    require_below_limit(path.stat().st_size, path)
     try:
         model = onnx.load(path)
     except Exception as error:  # protobuf's DecodeError, onnx's own about external data

@@ -32,13 +32,13 @@ class Parity:
         return asdict(self)
 
 
-def torch_logits(checkpoint: Checkpoint, photos: np.ndarray) -> np.ndarray:
+def torch_logits(checkpoint: Checkpoint, photos: np.ndarray, batch: int = _BATCH) -> np.ndarray:
     """The trained network's own answers in float32: uint8 `(N, H, W, 3)` → `(N, classes)`."""
     mean, std = (torch.tensor(value) for value in (checkpoint.preprocess.mean, checkpoint.preprocess.std))
     rows = []
     with torch.inference_mode():
-        for start in range(0, len(photos), _BATCH):
-            images = (torch.tensor(photos[start : start + _BATCH]).float() - mean) / std
+        for start in range(0, len(photos), batch):
+            images = (torch.tensor(photos[start : start + batch]).float() - mean) / std
             rows.append(checkpoint.module(images.permute(0, 3, 1, 2)).numpy())
     return np.concatenate(rows)
 
@@ -47,10 +47,15 @@ def measure_parity(
     checkpoint: Checkpoint, artifact: Artifact, photos: np.ndarray, backend: str = "onnxruntime"
 ) -> Parity:
     """Compare an artifact on one engine with the checkpoint in torch."""
-    found = engine_logits(artifact, RunConfig(backend), photos)
-    wanted = torch_logits(checkpoint, photos)
+    size = artifact.manifest.inputs[0].shape[0]
+    wanted = torch_logits(checkpoint, photos, size or _BATCH)
+    return compared(engine_logits(artifact, RunConfig(backend), photos), wanted, backend)
+
+
+def compared(found: np.ndarray, wanted: np.ndarray, backend: str) -> Parity:
+    """Answers `(N, classes)` of an engine with those of what was exported."""
     return Parity(
-        photos=len(photos),
+        photos=len(found),
         max_relative=float(np.abs(found - wanted).max() / np.abs(wanted).max()),
         top1_agreement=float((found.argmax(1) == wanted.argmax(1)).mean()),
         tolerance=TOLERANCE,
@@ -58,15 +63,18 @@ def measure_parity(
     )
 
 
-def require_parity(parity: Parity) -> Parity:
+def require_parity(parity: Parity, original: str = "torch") -> Parity:
     """Hand parity on.
+
+    Args:
+        original: what was exported.
 
     Raises:
         ParityFailed: beyond the tolerance, or not a number.
     """
     if not parity.max_relative <= parity.tolerance:
         raise ParityFailed(
-            f"exported logits differ from torch by {parity.max_relative:.2e} of the largest logit "
+            f"exported logits differ from {original} by {parity.max_relative:.2e} of the largest logit "
             f"(top-1 agreement {parity.top1_agreement:.2%} on {parity.photos} photos)",
             f"at most {parity.tolerance:.0e}",
             "nothing was written; report the architecture and the versions of torch, onnx and onnxruntime",

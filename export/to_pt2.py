@@ -11,21 +11,26 @@ from ..artifact import Artifact, Producer
 from ..machine import versions
 from ..train import Checkpoint
 from .confidence import HeldOut, save_fitted
-from .to_onnx import base_manifest, trace
+from .to_onnx import base_manifest, fixed_batch
+from .trace import trace
 
 
 def to_pt2(checkpoint: Checkpoint, out: Path, held_out: HeldOut | None = None) -> Artifact:
     """Export, fit the temperature on `held_out`, and save.
 
     Raises:
-        BadInput: `out` cannot be written.
+        BadInput: the network cannot be traced, or `out` cannot be written.
     """
-    program = trace(checkpoint)
+    traced = trace(checkpoint)
+    program = traced.program
     for node in program.graph.nodes:
         for note in ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node"):
             node.meta.pop(note, None)
-    producer = Producer("export", versions(("torch",)), {"architecture": checkpoint.architecture})
+    producer = Producer(
+        "export", versions(("torch",)), {"architecture": checkpoint.architecture, **fixed_batch(traced)}
+    )
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "model.pt2"
         torch.export.save(program, path)
-        return save_fitted(out, base_manifest(checkpoint, "pt2", producer), {"model.pt2": path}, held_out)
+        manifest = base_manifest(checkpoint, "pt2", producer, traced.batch)
+        return save_fitted(out, manifest, {"model.pt2": path}, held_out)

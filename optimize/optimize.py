@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from .. import machine
 from ..artifact import Artifact, Preprocess
 from ..artifact.claims import write_claim
-from ..artifact.store import save
+from ..artifact.store import MANIFEST, save
 from ..benchmarks.accuracy import score
 from ..benchmarks.candidate import Candidate
 from ..data import Dataset, balanced
@@ -20,6 +21,7 @@ from ..data.overlap import prove_all_disjoint
 from ..data.prepared import PreparedPhotos, prepare_photos
 from ..errors import BadInput
 from ..export.confidence import HeldOut, held_out
+from ..export.loaders import Source, is_source, open_source
 from ..records import Record
 from .answer import Answer
 from .budget import Budget, SearchOptions
@@ -31,6 +33,8 @@ from .pipeline import PARITY_PHOTOS
 from .search import Search
 from .stages import Stages
 from .variants import Model
+
+_ENDINGS = (".safetensors", ".onnx", ".pt2", ".pt", ".pth", ".ckpt", ".bin", ".torchscript")
 
 
 @dataclass(frozen=True)
@@ -70,14 +74,22 @@ def roles(dataset: Dataset, per_class: int, seed: int, cache: Path) -> Roles:
     return found
 
 
+Given = Path | str | Source | Artifact
+
+
+def labels_of(given: Source | Artifact) -> tuple[str, ...]:
+    """A model's labels, whichever way it came."""
+    return given.model.labels if isinstance(given, Source) else given.manifest.labels
+
+
 def optimize(
-    sources: Sequence[Path], photos: Roles, budget: Budget, options: SearchOptions, progress: Progress
+    sources: Sequence[Given], photos: Roles, budget: Budget, options: SearchOptions, progress: Progress
 ) -> Answer:
     """Search on calibrate and select, confirm the winner once on confirm, ship it or what it was compared with.
 
     Args:
-        sources: the given model first, a checkpoint or an fp32 ONNX artifact; then whatever else may compete: a
-            checkpoint with a smaller input, an artifact that is quantized already.
+        sources: the given model first, any source of `export.loaders` or an fp32 ONNX artifact; then whatever else
+            may compete: a checkpoint with a smaller input, an artifact that is quantized already.
 
     Raises:
         BadInput: a source cannot be used, or two have different labels.
@@ -105,43 +117,60 @@ def optimize(
     return Answer(record, choice, confirmation, shipped, artifact, looks)
 
 
-def load_models(sources: Sequence[Path], photos: Roles, folder: Path, progress: Progress) -> list[Model]:
-    """Open each source; a checkpoint is exported, its parity proven on photos of select."""
+def load_models(sources: Sequence[Given], photos: Roles, folder: Path, progress: Progress) -> list[Model]:
+    """Open each source; what is no artifact is exported, its parity proven on photos of select."""
     stages, models = Stages(folder, progress.say), list[Model]()
-    for source in sources:
-        name = _short_name(source, {model.name for model in models})
-        artifact = _exported(source, name, stages, photos) if source.suffix == ".safetensors" else Artifact.load(source)
+    for given in map(_opened, sources):
+        name = _short_name(given, {model.name for model in models})
+        artifact = _exported(given, name, stages, photos) if isinstance(given, Source) else given
         host = artifact.preprocess
         if models and artifact.manifest.labels != models[0].artifact.manifest.labels:
-            raise BadInput(f"{source} has other labels than {sources[0]}", "models of the same classes")
+            raise BadInput(f"{name} has other labels than {models[0].name}", "models of the same classes")
         held = photos.held_out(artifact.manifest.labels, host)
         models.append(Model(name, artifact, photos.prepared("calibrate", host), held))
     labels = len(models[0].artifact.manifest.labels)
     if labels != len(photos.dataset.labels):
-        raise BadInput(f"{sources[0]} has {labels} labels, {photos.dataset.name} {len(photos.dataset.labels)}",
+        raise BadInput(f"{models[0].name} has {labels} labels, {photos.dataset.name} {len(photos.dataset.labels)}",
                        "photos of the model's own classes")  # fmt: skip
     return models
 
 
-def _short_name(source: Path, taken: set[str]) -> str:
-    name = source.stem if source.suffix == ".safetensors" else source.resolve().name
+def _opened(given: Given) -> Source | Artifact:
+    """Raises BadInput for what is neither an artifact's folder nor a source."""
+    if isinstance(given, Source | Artifact):
+        return given
+    if (Path(given) / MANIFEST).is_file() or not is_source(str(given)):
+        return Artifact.load(given)
+    return open_source(str(given))
+
+
+def _short_name(given: Source | Artifact, taken: set[str]) -> str:
+    """Such as `resnet50` of `timm:resnet50`: of letters that a folder's name may have."""
+    name = given.folder.resolve().name if isinstance(given, Artifact) else short_name(given.text)
     if name in taken:
         raise BadInput(f"two sources are called {name}", "different names", "rename a folder")
     return name
 
 
-def _exported(source: Path, name: str, stages: Stages, photos: Roles) -> Artifact:
-    from ..export.to_onnx import to_onnx
-    from ..train import load_checkpoint
+def short_name(text: str) -> str:
+    """A source's last word, without the ending of a file."""
+    last = re.split(r"[/\\:]", text.rstrip("/"))[-1]
+    return re.sub(r"[^\w.-]", "-", Path(last).stem if Path(last).suffix in _ENDINGS else last) or "model"
 
-    checkpoint = load_checkpoint(source)
-    some = photos.prepared("select", checkpoint.preprocess)
+
+def _exported(source: Source, name: str, stages: Stages, photos: Roles) -> Artifact:
+    from ..export.from_source import export_source
+
+    trained = source.model
+    some = photos.prepared("select", trained.preprocess)
     seen = np.asarray(some.array()[:PARITY_PHOTOS])
-    held = photos.held_out(checkpoint.labels, checkpoint.preprocess)
-    made = stages.first(name, checkpoint.sha256, {"parity": some.hashes[:PARITY_PHOTOS], "held_out": held.digest()},
-                        lambda out: to_onnx(checkpoint, out, seen, held)[0])  # fmt: skip
+    held = photos.held_out(trained.labels, trained.preprocess)
+    options = {"parity": some.hashes[:PARITY_PHOTOS], "held_out": held.digest()}
+    made = stages.first(name, source.key, options, lambda out: export_source(source, out, seen, held)[0])
     if made is None:
-        raise BadInput(f"{source} cannot be exported: {stages.reasons[name]}", "a checkpoint that exports with parity")
+        raise BadInput(
+            f"{source.text} cannot be exported: {stages.reasons[name]}", "a classifier that exports with parity"
+        )
     return made
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
@@ -18,6 +19,32 @@ log = logging.getLogger(__name__)
 
 FEWEST, FEW = 8, 100
 _FLAT = 2.0  # levels of 255: a covered lens has noise of about one
+
+
+class Calibration(Protocol):
+    """What quantizers walk: photos, or arrays by input name (`named_feeds`)."""
+
+    source: str
+    hashes: tuple[str, ...]
+    taken: int
+
+    def __len__(self) -> int: ...
+
+    def feeds(self, name: str, start: int = 0, stop: int | None = None) -> Iterator[dict[str, np.ndarray]]:
+        """One feed a row, batch 1, of those from `start` up to `stop`; `name` is the graph's first input."""
+        ...
+
+    def digest(self) -> str:
+        """sha256 of all values."""
+        ...
+
+    def some(self, most: int) -> np.ndarray | Mapping[str, np.ndarray]:
+        """Up to `most` rows, evenly spread over the set, counted as taken."""
+        ...
+
+    def usable(self, manifest: Manifest) -> Calibration:
+        """What of it fits the model; raises BadInput where that is too little."""
+        ...
 
 
 @dataclass

@@ -9,6 +9,7 @@ scale and bias, so that the graph keeps its nodes and its time. Later layers see
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,13 +32,16 @@ class Line:
 
 
 def correct(
-    parent: onnx.ModelProto, quantized: onnx.ModelProto, photos: np.ndarray, with_slope: bool
+    parent: onnx.ModelProto,
+    quantized: onnx.ModelProto,
+    photos: np.ndarray | Mapping[str, np.ndarray],
+    with_slope: bool,
 ) -> onnx.ModelProto:
     """A copy of the quantized graph with corrected biases, and weight scales if `with_slope`.
 
     Args:
         parent: the float graph that `quantized` was made from; layers have the same names in both.
-        photos: uint8 `(N, H, W, 3)`; some tens suffice.
+        photos: uint8 `(N, H, W, 3)`, or arrays by input name; some tens of rows suffice.
     """
     corrected = onnx.ModelProto()
     corrected.CopyFrom(quantized)

@@ -14,7 +14,7 @@ import onnx
 from ..artifact.scheme import Scheme
 from ..export.graph.canonical import PROLOGUE
 from ..export.quiet import quiet
-from .calibration import CalibrationSet
+from .calibration import Calibration
 from .options import PtqOptions
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ SMOOTH_CONVOLUTION, SMOOTH_MATMUL = 0.05, 0.95
 
 
 def quantize_nncf(
-    model: onnx.ModelProto, scheme: Scheme, calibration: CalibrationSet, options: PtqOptions
+    model: onnx.ModelProto, scheme: Scheme, calibration: Calibration, options: PtqOptions
 ) -> onnx.ModelProto:
     """Insert QDQ in a CPU scheme.
 
@@ -36,7 +36,7 @@ def quantize_nncf(
     os.environ.setdefault("NNCF_CI", "1")  # its own switch that turns telemetry off
     import nncf
 
-    name = model.graph.input[0].name
+    name, held = model.graph.input[0].name, {node.name for node in model.graph.node}
 
     def feeds() -> Iterator[dict[str, np.ndarray]]:
         return calibration.feeds(name)
@@ -51,7 +51,7 @@ def quantize_nncf(
             fast_bias_correction=options.bias_correction == "fast",
             # NNCF runs SmoothQuant for this model type alone; it changes nothing else in a network without attention.
             model_type=nncf.ModelType.TRANSFORMER if options.smooth else None,
-            ignored_scope=nncf.IgnoredScope(names=[*PROLOGUE, *options.float_nodes]),
+            ignored_scope=nncf.IgnoredScope(names=[*(name for name in PROLOGUE if name in held), *options.float_nodes]),
             advanced_parameters=_advanced(scheme, options),
         )
 

@@ -13,17 +13,20 @@ import onnx
 from ..artifact.scheme import Scheme
 from ..export.graph.canonical import PROLOGUE
 from ..export.quiet import quiet
-from .calibration import CalibrationSet
+from .calibration import Calibration
 from .options import PtqOptions
 
 if TYPE_CHECKING:
     from onnxruntime.quantization import CalibrationDataReader
 
+# In a graph with layer norms: what runs past its blocks has most of its wide range in few channels, and at 8 bits for
+# the whole tensor the other channels are lost (Bondarenko et al. 2021, arXiv 2109.12948). These layers hold the work.
+_WITH_LAYER_NORMS = ("Conv", "Gemm", "MatMul")
 _CHUNK = 16  # photos whose tensors a histogram takes in at once: some 50 MB each for a mobile network
 
 
 def quantize_ort(
-    model: onnx.ModelProto, scheme: Scheme, calibration: CalibrationSet, options: PtqOptions
+    model: onnx.ModelProto, scheme: Scheme, calibration: Calibration, options: PtqOptions
 ) -> onnx.ModelProto:
     """Insert QDQ in any scheme.
 
@@ -42,11 +45,12 @@ def quantize_ort(
             path,
             _reader(calibration, model.graph.input[0].name),
             quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=_operators(model),
             per_channel=True,
             reduce_range=scheme.weight_bits == 7,
             activation_type=types[scheme.activations],
             weight_type=types[scheme.weights],
-            nodes_to_exclude=[*PROLOGUE, *options.float_nodes],
+            nodes_to_exclude=[*PROLOGUE, *_clipped_outputs(model), *options.float_nodes],
             calibrate_method=words.get(str(options.ranges), CalibrationMethod.MinMax),
             extra_options={
                 "ActivationSymmetric": scheme.symmetric_activations,
@@ -60,12 +64,24 @@ def quantize_ort(
         return onnx.load(path)
 
 
+def _operators(model: onnx.ModelProto) -> list[str] | None:
+    """What is quantized; None for every operator that can be."""
+    has_layer_norms = any(node.op_type == "LayerNormalization" for node in model.graph.node)
+    return list(_WITH_LAYER_NORMS) if has_layer_norms else None
+
+
+def _clipped_outputs(model: onnx.ModelProto) -> list[str]:
+    """Activations that read an output of the graph: ONNX Runtime would give that output their narrower range."""
+    outputs = {value.name for value in model.graph.output}
+    return [node.name for node in model.graph.node if node.op_type in ("Relu", "Clip") and node.input[0] in outputs]
+
+
 def _stride(photos: int) -> int:
     """The largest chunk up to `_CHUNK` that divides the set: ONNX Runtime takes no other."""
     return max(size for size in range(1, _CHUNK + 1) if photos % size == 0)
 
 
-def _reader(calibration: CalibrationSet, name: str) -> CalibrationDataReader:
+def _reader(calibration: Calibration, name: str) -> CalibrationDataReader:
     from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(CalibrationDataReader):

@@ -19,13 +19,13 @@ from ..export.graph.fp8 import to_fp8
 from ..export.graph.precision import to_half
 from ..export.onnx_source import read_onnx
 from ..machine import versions
-from .calibration import CalibrationSet
+from .calibration import Calibration
 from .corrections import correct
 from .options import FLOATS, PtqOptions, fp8_options
 from .ptq_nncf import quantize_nncf
 from .ptq_ort import quantize_ort
 
-Quantizer = Callable[[onnx.ModelProto, Scheme, CalibrationSet, PtqOptions], onnx.ModelProto]
+Quantizer = Callable[[onnx.ModelProto, Scheme, Calibration, PtqOptions], onnx.ModelProto]
 QUANTIZERS: dict[str, Quantizer] = {"nncf": quantize_nncf, "ort": quantize_ort}
 
 # What corrections look at: each costs some 5 MB at the widest layer of a mobile network.
@@ -47,7 +47,7 @@ def quantize_half(artifact: Artifact, precision: str, out: Path, held_out: HeldO
 def quantize_int8(
     artifact: Artifact,
     options: PtqOptions,
-    calibration: CalibrationSet,
+    calibration: Calibration,
     out: Path,
     held_out: HeldOut | None = None,
 ) -> Artifact:
@@ -85,7 +85,7 @@ def quantize_int8(
 def quantize_fp8(
     artifact: Artifact,
     options: PtqOptions,
-    calibration: CalibrationSet,
+    calibration: Calibration,
     out: Path,
     held_out: HeldOut | None = None,
 ) -> Artifact:
@@ -116,7 +116,7 @@ def quantize_fp8(
     )
 
 
-def _about(calibration: CalibrationSet) -> dict[str, Any]:
+def _about(calibration: Calibration) -> dict[str, Any]:
     """What a manifest says of the photos."""
     return {
         "calibration_photos": len(calibration),
@@ -127,7 +127,7 @@ def _about(calibration: CalibrationSet) -> dict[str, Any]:
 
 
 def _quantized(
-    source: onnx.ModelProto, scheme: Scheme, calibration: CalibrationSet, options: PtqOptions
+    source: onnx.ModelProto, scheme: Scheme, calibration: Calibration, options: PtqOptions
 ) -> onnx.ModelProto:
     """The quantizer, then corrections of what it wrote."""
     # A copy: both quantizers change what they are given.
@@ -136,7 +136,7 @@ def _quantized(
 
 
 def _corrected(
-    source: onnx.ModelProto, model: onnx.ModelProto, calibration: CalibrationSet, options: PtqOptions
+    source: onnx.ModelProto, model: onnx.ModelProto, calibration: Calibration, options: PtqOptions
 ) -> onnx.ModelProto:
     if options.compensate or options.bias_correction == "empirical":
         model = correct(source, model, calibration.some(WALKED_PHOTOS), options.compensate)
@@ -163,7 +163,9 @@ def _source(artifact: Artifact) -> onnx.ModelProto:
 
 def _check_dialect(model: onnx.ModelProto, scheme: Scheme, quantizer: str) -> None:
     dialect = read_dialect(model)
-    if scheme.activations not in dialect.zero_points:
+    # NNCF keeps signed tensors as int8: where all are, as behind LeakyReLU, none is uint8.
+    expected = {scheme.activations, "int8"} if quantizer == "nncf" else {scheme.activations}
+    if not expected & set(dialect.zero_points):
         raise EngineFailed(
             f"quantizer {quantizer} wrote {', '.join(dialect.zero_points) or 'no'} zero points", scheme.activations
         )

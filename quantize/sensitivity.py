@@ -20,6 +20,7 @@ from ..artifact import Artifact
 from ..errors import BadInput
 from ..export.graph.rounding import layers_of, partly_quantized
 from ..machine import usable_cores
+from ..records.closeness import decibels
 from ..records.divergence import by_photo
 
 _BATCH = 4  # photos whose tensors are in memory at once: some 20 MB each for a mobile network
@@ -64,7 +65,7 @@ def sensitivity(
     for number, layer in enumerate(layers):
         progress(number, len(layers))
         alone, noise, signal = _run(partly_quantized(given, [layer], compared=layer), photos)
-        rows.append(LayerSensitivity(layer.node, layer.op, _kl(wanted, alone), _decibels(signal, noise)))
+        rows.append(LayerSensitivity(layer.node, layer.op, _kl(wanted, alone), decibels(float(signal), float(noise))))
     progress(len(layers), len(layers))
     return rows
 
@@ -120,7 +121,3 @@ def _logits(model: onnx.ModelProto, photos: np.ndarray) -> np.ndarray:
 def _kl(wanted: np.ndarray, found: np.ndarray) -> float:
     """Mean over photos, nats; logits `(N, classes)`."""
     return float(by_photo(found, wanted).mean())
-
-
-def _decibels(signal: np.ndarray, noise: np.ndarray) -> float:
-    return float(10 * np.log10(signal / noise)) if noise > 0 else float("inf")

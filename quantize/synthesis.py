@@ -144,7 +144,7 @@ def _make_batch(
 ) -> np.ndarray:
     """Coarse at half size, then fine at full size → uint8 `(batch, H, W, 3)` of the size before the crop."""
     host = checkpoint.preprocess
-    full = (round(host.height / host.crop_fraction), round(host.width / host.crop_fraction))
+    full = host.resized
     half = (full[0] // 2, full[1] // 2)
     images = torch.randn(len(labels), 3, *half) * 0.3
     statistics = _Statistics(checkpoint.module)

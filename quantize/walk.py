@@ -7,7 +7,7 @@ pixels takes some 5 MB a photo.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import ml_dtypes
 import numpy as np
@@ -20,15 +20,15 @@ class Walk:
     """One graph and the tensors that are alive at a point of it.
 
     Args:
-        model: any ONNX model with one input.
-        photos: what its input takes, `(N, …)`.
+        model: any ONNX model.
+        photos: what its one input takes, `(N, …)`; or such arrays by input name.
     """
 
-    def __init__(self, model: onnx.ModelProto, photos: np.ndarray) -> None:
+    def __init__(self, model: onnx.ModelProto, photos: np.ndarray | Mapping[str, np.ndarray]) -> None:
         graph = model.graph
         self._opsets, self._nodes = model.opset_import, list(graph.node)
         self._constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-        self._alive = {graph.input[0].name: photos}
+        self._alive = dict(photos) if isinstance(photos, Mapping) else {graph.input[0].name: photos}
         self._readers = Counter(name for node in graph.node for name in node.input)
         self._readers.update(output.name for output in graph.output)
         self._settings = ort.SessionOptions()
@@ -49,12 +49,19 @@ class Walk:
         """A tensor that is alive, or a constant."""
         return self._alive[name] if name in self._alive else self._constants[name]
 
+    def is_alive(self, name: str) -> bool:
+        """True for a computed tensor that some node still reads."""
+        return name in self._alive
+
     def put(self, name: str, value: np.ndarray) -> None:
         """Exchange a tensor that is alive."""
         self._alive[name] = value
 
     def _run(self, node: onnx.NodeProto) -> dict[str, np.ndarray]:
-        feeds = {name: self.get(name) for name in node.input if name}
+        return self.compute(node, {name: self.get(name) for name in node.input if name})
+
+    def compute(self, node: onnx.NodeProto, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What a node of this graph's opset makes of other inputs, by their names."""
         given = {name: _ort_value(value) for name, value in feeds.items()}
         inputs = [
             helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
@@ -81,7 +88,7 @@ _FP8 = np.dtype(ml_dtypes.float8_e4m3fn)
 
 def _ort_value(value: np.ndarray) -> ort.OrtValue:
     if value.dtype != _FP8:
-        return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value))
+        return ort.OrtValue.ortvalue_from_numpy(np.asarray(value, order="C"))  # `ascontiguousarray` makes 0-d 1-d
     held = np.ascontiguousarray(value).view(np.uint8)
     return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(held, TensorProto.FLOAT8E4M3FN)
 

@@ -34,7 +34,11 @@ class Classifier:
     def __init__(self, session: Session) -> None:
         manifest = session.artifact.manifest
         if manifest.task != "classification" or manifest.preprocess is None or not manifest.labels:
-            raise BadInput(f"{session.artifact.folder}: task {manifest.task}, no classifier", "labels and preprocess")
+            raise BadInput(
+                f"{session.artifact.folder}: task {manifest.task}, no classifier",
+                "an artifact with labels and preprocessing",
+                "run it on named arrays: tiffin.load(folder).run(feeds); see docs/graphs.md",
+            )
         self.session = session
         self.labels = manifest.labels
         self.preprocess = manifest.preprocess

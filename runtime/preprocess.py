@@ -18,7 +18,7 @@ from ..artifact.manifest import Preprocess
 from ..errors import BadInput
 from .decode import MAX_PIXELS, PhotoSource, decode, to_rgb
 
-_FILTERS = {
+FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "bilinear": Image.Resampling.BILINEAR,
     "lanczos": Image.Resampling.LANCZOS,
@@ -55,7 +55,7 @@ def prepare_batch(sources: Sequence[PhotoSource], preprocess: Preprocess) -> np.
 
 
 def fit(image: Image.Image, preprocess: Preprocess) -> np.ndarray:
-    """Resize so that the centre crop covers `crop_fraction` of the shorter side, then crop.
+    """Resize so that the centre crop covers `crop_fraction` of the shorter side (squeezed: of each), then crop.
 
     Horizontally first, then vertically, in two calls: left to itself, Pillow 13 begins vertically where that is faster,
     and what is rounded between the two differs. Only what the crop keeps is computed, where that changes nothing.
@@ -64,7 +64,7 @@ def fit(image: Image.Image, preprocess: Preprocess) -> np.ndarray:
         BadInput: the photo is so narrow that its resized whole would exhaust a device's memory.
     """
     height, width = preprocess.height, preprocess.width
-    size, resampling = _resized(image.size, preprocess), _FILTERS[preprocess.interpolation]
+    size, resampling = _resized(image.size, preprocess), FILTERS[preprocess.interpolation]
     across = _kept(image.width, size[0], (size[0] - width) // 2, width)
     down = _kept(image.height, size[1], (size[1] - height) // 2, height)
     image = _cropped(image, (across.first, down.first, across.last, down.last))
@@ -82,7 +82,9 @@ def _cropped(image: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
 def _resized(size: tuple[int, int], preprocess: Preprocess) -> tuple[int, int]:
     """Width and height of the whole photo, resized."""
     height, width = preprocess.height, preprocess.width
-    full_h, full_w = round(height / preprocess.crop_fraction), round(width / preprocess.crop_fraction)
+    full_h, full_w = preprocess.resized
+    if preprocess.fit == "squeeze":
+        return full_w, full_h
     scale = max(full_h / size[1], full_w / size[0])
     found = (max(width, round(size[0] * scale)), max(height, round(size[1] * scale)))
     if found[0] * found[1] > MAX_PIXELS:

@@ -11,12 +11,10 @@ from PIL import Image
 
 from ...artifact import Preprocess
 from ...runtime.decode import decode
-from ...runtime.preprocess import prepare
+from ...runtime.preprocess import FILTERS, prepare
 from .hypothesis import Hypothesis, Suspect
 
 CHANNELS, RESIZE = "channel order", "resize"
-_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR,
-            "lanczos": Image.Resampling.LANCZOS}  # fmt: skip
 _CROPS = (1.0, 0.875)  # the whole of the shorter side, and ImageNet's usual 224 of 256
 Prepare = Callable[[Image.Image], np.ndarray]
 
@@ -33,10 +31,10 @@ def resize(suspect: Suspect) -> Iterator[Hypothesis]:
     host = suspect.own.artifact.preprocess
     ways: dict[str, Prepare] = {
         "photos resized without antialias": lambda photo: without_antialias(photo, host),
-        "whole photos squeezed into the input": lambda photo: squeezed(photo, host),
+        **_other_fit(host),
     }
     ways |= {f"photos resized by {filter_}": _by(replace(host, interpolation=filter_))
-             for filter_ in _FILTERS if filter_ != host.interpolation}  # fmt: skip
+             for filter_ in FILTERS if filter_ != host.interpolation}  # fmt: skip
     ways |= {f"centre crop of {crop:g}": _by(replace(host, crop_fraction=crop))
              for crop in _CROPS if crop != host.crop_fraction}  # fmt: skip
     wanted = suspect.wanted
@@ -44,6 +42,12 @@ def resize(suspect: Suspect) -> Iterator[Hypothesis]:
         ways["photos prepared as the checkpoint says"] = _by(wanted)
     for words, way in ways.items():
         yield Hypothesis(RESIZE, words, suspect.name, suspect.own, partial(_prepared, suspect, way))
+
+
+def _other_fit(host: Preprocess) -> dict[str, Prepare]:
+    if host.fit == "squeeze":
+        return {"photos cropped instead of squeezed": _by(replace(host, fit="crop"))}
+    return {"whole photos squeezed into the input": lambda photo: squeezed(photo, host)}
 
 
 def _prepared(suspect: Suspect, way: Prepare) -> np.ndarray:
@@ -56,7 +60,7 @@ def _by(host: Preprocess) -> Prepare:
 
 def squeezed(photo: Image.Image, host: Preprocess) -> np.ndarray:
     """The whole photo, its sides scaled apart: uint8 `(height, width, 3)`."""
-    return np.asarray(photo.resize((host.width, host.height), _FILTERS[host.interpolation]))
+    return np.asarray(photo.resize((host.width, host.height), FILTERS[host.interpolation]))
 
 
 def without_antialias(photo: Image.Image, host: Preprocess) -> np.ndarray:
@@ -64,9 +68,10 @@ def without_antialias(photo: Image.Image, host: Preprocess) -> np.ndarray:
 
     Pixel centres fall together, as in the host part: the crop's corner is (size - crop) / 2.
     """
-    full_h, full_w = round(host.height / host.crop_fraction), round(host.width / host.crop_fraction)
-    scale = max(full_h / photo.height, full_w / photo.width)
-    width, height = max(host.width, round(photo.width * scale)), max(host.height, round(photo.height * scale))
+    height, width = host.resized
+    if host.fit == "crop":
+        scale = max(height / photo.height, width / photo.width)
+        width, height = max(host.width, round(photo.width * scale)), max(host.height, round(photo.height * scale))
     step_x, step_y = photo.width / width, photo.height / height
     left, top = (width - host.width) // 2, (height - host.height) // 2
     matrix = (step_x, 0.0, left * step_x, 0.0, step_y, top * step_y)

@@ -11,8 +11,12 @@ PROLOGUE = ("preprocess/cast", "preprocess/scale", "preprocess/shift", "preproce
 _PROLOGUE_OPS = ("Cast", "Mul", "Add", "Transpose")
 
 
-def canonical(model: onnx.ModelProto, metadata: Mapping[str, str]) -> onnx.ModelProto:
-    """Strip notes, name the prologue, set `metadata_props`; changes the model in place and returns it."""
+def canonical(model: onnx.ModelProto, metadata: Mapping[str, str], prologue: bool = True) -> onnx.ModelProto:
+    """Strip notes, name the nodes, set `metadata_props`; changes the model in place and returns it.
+
+    Args:
+        prologue: the graph begins with that of photos; without, no node is named so.
+    """
     graph = model.graph
     for item in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         item.ClearField("doc_string")
@@ -26,16 +30,16 @@ def canonical(model: onnx.ModelProto, metadata: Mapping[str, str]) -> onnx.Model
     model.producer_name, model.producer_version = "tiffin", ""
     for key, value in sorted(metadata.items()):
         model.metadata_props.add(key=key, value=value)
-    _name_nodes(graph)
+    _name_nodes(graph, dict(zip(_PROLOGUE_OPS, PROLOGUE, strict=True)) if prologue else {})
     return model
 
 
-def _name_nodes(graph: onnx.GraphProto) -> None:
+def _name_nodes(graph: onnx.GraphProto, roles: dict[str, str]) -> None:
     """Prologue by role, the rest by operator and position."""
-    tensor, prologue = graph.input[0].name, dict(zip(_PROLOGUE_OPS, PROLOGUE, strict=True))
+    tensor = graph.input[0].name
     for position, node in enumerate(graph.node):
-        if tensor in node.input and node.op_type in prologue:
-            node.name = prologue.pop(node.op_type)
+        if tensor in node.input and node.op_type in roles:
+            node.name = roles.pop(node.op_type)
             tensor = node.output[0]
         else:
             node.name = f"{node.op_type}_{position}"

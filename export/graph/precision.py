@@ -1,11 +1,13 @@
 """fp32 graph → strongly typed fp16 or bf16 graph.
 
-The prologue stays float32 (its cast, scale and shift are exact there) and the logits leave as float32; all between
-is computed in the 16-bit type. TensorRT reads such graphs as they are. In an int8 QDQ graph what is not quantized
-becomes 16-bit, scales too; weights are rounded again where their scale changed by that.
+The prologue stays float32 (its cast, scale and shift are exact there); float inputs come and outputs leave as float32;
+all between is computed in the 16-bit type. TensorRT reads such graphs as they are. In an int8 QDQ graph what is not
+quantized becomes 16-bit, scales too; weights are rounded again where their scale changed by that.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import ml_dtypes
 import numpy as np
@@ -14,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from .canonical import PROLOGUE
 from .dialect import QUANTIZERS, axis_of, spread
+from .hard_swish import spell_out
 
 _TYPES = {"fp16": (TensorProto.FLOAT16, np.float16), "bf16": (TensorProto.BFLOAT16, ml_dtypes.bfloat16)}
 _BF16_OPSET = 22
@@ -31,14 +34,19 @@ def to_half(model: onnx.ModelProto, precision: str) -> onnx.ModelProto:
     onnx_type, dtype = _TYPES[precision]
     graph = half.graph
     kept = {name for node in graph.node if node.name in PROLOGUE for name in node.input}
+    kept |= {name for node in graph.node if node.op_type == "Resize" for name in node.input[1:]}  # float32 by ONNX
     kept |= _round_scales(graph, dtype)
     for tensor in graph.initializer:
         if tensor.data_type == TensorProto.FLOAT and tensor.name not in kept:
             tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(dtype), tensor.name))
     graph.ClearField("value_info")
-    _cast_after_prologue(graph, onnx_type)
-    _cast_logits(graph)
-    if precision == "bf16":  # Conv takes bfloat16 since opset 22; what else is in the graph did not change
+    _retarget_casts(graph, onnx_type)
+    if not _cast_after_prologue(graph, onnx_type):
+        _cast_inputs(graph, onnx_type)
+    _cast_outputs(graph)
+    if precision == "bf16":
+        spell_out(graph, onnx_type)
+        # Conv takes bfloat16 since opset 22; what else is in the graph did not change
         next(entry for entry in half.opset_import if not entry.domain).version = _BF16_OPSET
     return half
 
@@ -91,21 +99,46 @@ def _least(dtype: type) -> float:
     return float(ml_dtypes.finfo(dtype).smallest_subnormal)
 
 
-def _cast_after_prologue(graph: onnx.GraphProto, onnx_type: int) -> None:
-    index, last = next((i, node) for i, node in enumerate(graph.node) if node.name == PROLOGUE[-1])
-    source, target = last.output[0], f"{last.output[0]}_half"
+def _retarget_casts(graph: onnx.GraphProto, onnx_type: int) -> None:
+    """What the network itself casts to float32, masks and numbers of places, is of its type too."""
     for node in graph.node:
-        for position, name in enumerate(node.input):
-            if name == source:
-                node.input[position] = target
-    graph.node.insert(index + 1, helper.make_node("Cast", [source], [target], "preprocess/half", to=onnx_type))
+        if node.op_type == "Cast" and node.name not in PROLOGUE:
+            to = next(attribute for attribute in node.attribute if attribute.name == "to")
+            to.i = onnx_type if to.i == TensorProto.FLOAT else to.i
 
 
-def _cast_logits(graph: onnx.GraphProto) -> None:
-    name = graph.output[0].name
-    inner = f"{name}_half"
+def _cast_after_prologue(graph: onnx.GraphProto, onnx_type: int) -> bool:
+    """False where there is no prologue."""
+    found = next(((i, node) for i, node in enumerate(graph.node) if node.name == PROLOGUE[-1]), None)
+    if found is None:
+        return False
+    source, target = found[1].output[0], f"{found[1].output[0]}_half"
+    _read_instead(graph, source, target)
+    graph.node.insert(found[0] + 1, helper.make_node("Cast", [source], [target], "preprocess/half", to=onnx_type))
+    return True
+
+
+def _cast_inputs(graph: onnx.GraphProto, onnx_type: int) -> None:
+    for place, name in enumerate(_floats(graph.input)):
+        _read_instead(graph, name, f"{name}_half")
+        graph.node.insert(0, helper.make_node("Cast", [name], [f"{name}_half"], f"input/half_{place}", to=onnx_type))
+
+
+def _cast_outputs(graph: onnx.GraphProto) -> None:
+    for place, name in enumerate(_floats(graph.output)):
+        inner, suffix = f"{name}_half", f"_{place}" if place else ""
+        _read_instead(graph, name, inner)
+        for node in graph.node:
+            node.output[:] = [inner if output == name else output for output in node.output]
+        cast = helper.make_node("Cast", [inner], [name], f"postprocess/float{suffix}", to=TensorProto.FLOAT)
+        graph.node.append(cast)
+
+
+def _read_instead(graph: onnx.GraphProto, name: str, instead: str) -> None:
+    """All readers of a tensor read another one."""
     for node in graph.node:
-        for position, output in enumerate(node.output):
-            if output == name:
-                node.output[position] = inner
-    graph.node.append(helper.make_node("Cast", [inner], [name], "postprocess/float", to=TensorProto.FLOAT))
+        node.input[:] = [instead if each == name else each for each in node.input]
+
+
+def _floats(values: Iterable[onnx.ValueInfoProto]) -> list[str]:
+    return [value.name for value in values if value.type.tensor_type.elem_type == TensorProto.FLOAT]

@@ -1,0 +1,152 @@
+"""Does the transform that a model was trained with prepare photos as its artifact does? Compared in levels of 255."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..artifact import Preprocess
+from ..errors import BadInput, ParityFailed
+from ..runtime.decode import decode
+from ..runtime.preprocess import prepare
+
+TOLERANCE = 1.0  # level: libraries round a resize one way or the other
+_ROUNDING = 0.02  # levels, of float32 where mean and std are undone
+KEPT = 3  # worst photos, on which a cause is looked for
+
+Transform = Callable[[Image.Image], Any]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One photo, prepared twice.
+
+    Args:
+        raw: as the transform gave it, `(H, W, 3)`: levels where it is of integers, else normalized float32.
+        theirs: its levels, float32, mean and std undone.
+        ours: uint8 `(H, W, 3)`.
+        largest: difference of any pixel, levels.
+    """
+
+    path: Path
+    raw: np.ndarray
+    theirs: np.ndarray
+    ours: np.ndarray
+    largest: float
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What a comparison found.
+
+    Args:
+        photos: compared.
+        resized: of them, how many had to be resized at all: without any, the filter was not looked at.
+        largest: difference of any pixel of any photo, levels.
+        worst: the `KEPT` photos that differ most, the worst first.
+    """
+
+    photos: int
+    resized: int
+    largest: float
+    worst: tuple[Pair, ...]
+
+    @property
+    def alike(self) -> bool:
+        """Within one level."""
+        return self.largest <= TOLERANCE + _ROUNDING
+
+
+def compare(host: Preprocess, transform: Transform, photos: Sequence[Path]) -> Agreement:
+    """Prepare every photo both ways.
+
+    The transform is handed each photo as training loaders open it, `Image.open(path).convert("RGB")`, which ignores
+    the EXIF orientation; ours gets the file.
+
+    Args:
+        transform: gives float CHW or HWC, normalized by the artifact's mean and std; or uint8 levels; with or without
+            a batch of one; an array, a tensor, an image, or a dict with `pixel_values`.
+
+    Raises:
+        BadInput: no photos, one that cannot be read, or a transform that fails or gives something else.
+        ParityFailed: a size that is not the artifact's.
+    """
+    if not photos:
+        raise BadInput("no photos to compare on", "some, as they come from the camera")
+    worst: list[tuple[float, int, Pair]] = []
+    resized = 0
+    for number, path in enumerate(photos):
+        pair, size = _pair(host, transform, path)
+        heapq.heappush(worst, (pair.largest, -number, pair))
+        if len(worst) > KEPT:
+            heapq.heappop(worst)
+        resized += _is_resized(size, host)
+    ordered = [pair for *_, pair in sorted(worst, key=lambda each: each[:2], reverse=True)]
+    return Agreement(len(photos), resized, ordered[0].largest, tuple(ordered))
+
+
+def _is_resized(size: tuple[int, int], host: Preprocess) -> bool:
+    scales = host.resized[1] / size[0], host.resized[0] / size[1]
+    return max(scales) != 1 or (host.fit == "squeeze" and min(scales) != 1)
+
+
+def opened(path: Path) -> Image.Image:
+    """As ImageFolder of torchvision and most loaders do."""
+    with Image.open(path) as image:
+        return image.convert("RGB")
+
+
+def _pair(host: Preprocess, transform: Transform, path: Path) -> tuple[Pair, tuple[int, int]]:
+    """And the photo's own width and height."""
+    image = decode(path)
+    ours = prepare(image, host)
+    raw = _called(transform, path)
+    if raw.shape != ours.shape:
+        raise ParityFailed(
+            f"the reference makes {raw.shape[1]}×{raw.shape[0]} pixels of {path}",
+            f"{host.width}×{host.height}, as the artifact takes them",
+            "name the transform of inference, or export with its size",
+        )
+    theirs = levels(raw, host)
+    return Pair(path, raw, theirs, ours, float(np.abs(theirs - ours).max())), image.size
+
+
+def _called(transform: Transform, path: Path) -> np.ndarray:
+    try:
+        given = transform(opened(path))
+    except Exception as error:  # the user's own code
+        raise BadInput(f"the reference fails on {path}: {type(error).__name__}: {error}",
+                       "a callable that takes one PIL image") from error  # fmt: skip
+    return as_pixels(given)
+
+
+def as_pixels(given: Any) -> np.ndarray:
+    """What a transform gave, as `(H, W, 3)`.
+
+    Raises:
+        BadInput: no picture of three channels, or NaN.
+    """
+    held = given["pixel_values"] if isinstance(given, Mapping) and "pixel_values" in given else given
+    held = held.detach().cpu().numpy() if hasattr(held, "detach") else held
+    array = np.asarray(held)
+    array = array[0] if array.ndim == 4 and len(array) == 1 else array
+    if array.ndim != 3 or 3 not in (array.shape[0], array.shape[2]) or array.dtype.kind not in "iuf":
+        raise BadInput(f"the reference gives {type(given).__name__} of {array.dtype}{array.shape}",
+                       "float (3, H, W), normalized, or uint8 (H, W, 3)")  # fmt: skip
+    pixels = array if array.shape[2] == 3 else array.transpose(1, 2, 0)
+    if not np.isfinite(pixels).all():
+        raise BadInput("the reference gives NaN or infinite values", "a picture")
+    return pixels if pixels.dtype.kind in "iu" else pixels.astype(np.float32)
+
+
+def levels(raw: np.ndarray, host: Preprocess) -> np.ndarray:
+    """Mean and std undone, float32 `(H, W, 3)`; integers are levels already."""
+    if raw.dtype.kind in "iu":
+        return raw.astype(np.float32)
+    return raw * np.asarray(host.std, np.float32) + np.asarray(host.mean, np.float32)

@@ -1,0 +1,120 @@
+"""The command that compares a model's own transform with its artifact's preprocessing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import BadInput, ParityFailed
+from . import options, output, render
+
+if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
+    from ..artifact import Preprocess
+    from ..benchmarks.preprocessing import Agreement
+    from ..benchmarks.preprocessing_causes import Cause
+
+_PICTURE = Path("out/preprocessing.png")
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's command."""
+    app.command()(preprocessing)
+
+
+def preprocessing(
+    artifact: Annotated[Path, typer.Argument(help="The artifact's folder.")],
+    photos: Annotated[
+        list[str],
+        typer.Argument(help="Photos, folders or quoted globs, as the camera writes them.", show_default=False),
+    ],
+    reference: Annotated[
+        str, typer.Option(help="package.module:transform, which makes of a PIL image what the network was trained on.")
+    ],
+    most: Annotated[int, typer.Option(min=1, help="Photos compared, spread over those named.")] = 64,
+    out: Annotated[Path, typer.Option(help="Picture of both side by side, written where they differ.")] = _PICTURE,
+    as_json: options.Json = False,
+) -> None:
+    """Does the transform that the model was trained with prepare photos as its artifact does?
+
+    A difference beyond one level of 255 exits with 1, names the likeliest cause and writes a picture.
+    """
+    from ..artifact import Artifact
+
+    host = Artifact.load(artifact).preprocess
+    output.make_parent(out)
+    agreed = compared(host, reference, _spread(photos, most), out)
+    if as_json:
+        about = {"photos": agreed.photos, "resized": agreed.resized, "largest": agreed.largest, "reference": reference}
+        render.show(json.dumps(about, indent=1))
+    else:
+        render.show(told(agreed, reference, host))
+
+
+def compared(host: Preprocess, reference: str, photos: Sequence[Path], out: Path) -> Agreement:
+    """Where both prepare photos alike.
+
+    Args:
+        reference: `package.module:transform`.
+        out: where the picture is written.
+
+    Raises:
+        BadInput: no photos, or a reference that cannot be used.
+        ParityFailed: they differ; the picture is written.
+    """
+    from ..benchmarks.preprocessing import compare
+    from ..benchmarks.preprocessing_causes import likeliest
+    from ..export.loaders.named import named
+
+    transform = named(reference, "a callable that takes one PIL image")
+    if not callable(transform) or isinstance(transform, type):
+        raise BadInput(f"{reference} is {type(transform).__name__}", "a callable that takes one PIL image",
+                       "make one in your module: transform = MyTransform(…)")  # fmt: skip
+    found = compare(host, transform, photos)
+    if found.alike:
+        return found
+    _draw(found, out)
+    worst = found.worst[0]
+    raise ParityFailed(
+        f"{reference} prepares photos otherwise than the artifact: up to {found.largest:.0f} of 255 levels apart "
+        f"({worst.path})",
+        "at most 1 level",
+        f"{_cause(likeliest(host, found.worst))}; both are side by side in {out}",
+    )
+
+
+def _spread(words: list[str], most: int) -> list[Path]:
+    from ..runtime.sources.files import found
+
+    paths = [Path(path) for word in words for path in found(word)]
+    return paths[:: -(-len(paths) // most)]
+
+
+def _draw(found: Agreement, out: Path) -> None:
+    from ..artifact.files import replace_files
+    from ..report.difference import side_by_side
+
+    worst = found.worst[0]
+    try:
+        replace_files({out: side_by_side(worst.theirs, worst.ours)})
+    except OSError as error:
+        raise BadInput(f"cannot write {out} ({error.strerror})", "a file in a writable folder") from error
+
+
+def _cause(cause: Cause | None) -> str:
+    if cause is None:
+        return "no usual cause explains it"
+    return f"likeliest cause: the reference has {', '.join(cause.changes)} (then {cause.left:.1f} levels are left)"
+
+
+def told(found: Agreement, reference: str, host: Preprocess) -> str:
+    """What an agreement is worth."""
+    lines = [f"{reference} prepares {found.photos} photos as the artifact does: largest difference {found.largest:.2f} "
+             "of 255 levels (1 is allowed)"]  # fmt: skip
+    if not found.resized:
+        size = f"{host.resized[1]}×{host.resized[0]}"
+        lines.append(f"none of them had to be resized to {size}: the filter was not looked at; name larger photos")
+    return render.wrapped(lines)

@@ -1,0 +1,229 @@
+"""A foreign graph → one as tiffin's own: uint8 photos in, logits out, every later stage as for any other."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from ..artifact import Preprocess
+from ..errors import BadInput
+from .graph.canonical import canonical
+from .graph.foreign_checks import require_plain, require_standard
+from .graph.free_batch import fixed_batch, freed
+from .graph.logits_output import keep_logits
+from .graph.opset import at_opset
+from .graph.photo_input import NCHW, Beginning, beginning, layout_of, take_photos, turn_channels
+from .loaders.classifier import checked_labels
+from .loaders.source import OnnxClassifier, Source
+from .loaders.told import Told, ordered
+from .original import Original
+from .to_onnx import INPUT, OPSET, OUTPUT, photo_metadata
+
+_FED = {TensorProto.FLOAT: np.float32, TensorProto.UINT8: np.uint8}
+_TOLERANCE = 1e-4  # of the largest answer, between a fixed batch and a freed one
+_IMAGES = 3
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A graph and where it came from.
+
+    Args:
+        answers: images as the graph takes them → what it was made from answers; None asks the graph itself.
+    """
+
+    model: onnx.ModelProto
+    text: str
+    kind: str
+    architecture: str
+    sha256: str
+    answers: Callable[[np.ndarray], np.ndarray] | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Feed:
+    """How photos become what the foreign graph itself takes."""
+
+    layout: str
+    dtype: type
+    mean: np.ndarray
+    std: np.ndarray
+    bgr: bool
+
+    def images(self, photos: np.ndarray) -> np.ndarray:
+        """uint8 RGB `(N, H, W, 3)` → its input."""
+        seen = photos[..., ::-1] if self.bgr else photos
+        if self.dtype is np.float32:
+            seen = ((seen.astype(np.float32) - self.mean) / self.std).astype(np.float32)
+        return np.ascontiguousarray(seen.transpose(0, 3, 1, 2) if self.layout == NCHW else seen)
+
+
+def adopt(foreign: Foreign, told: Told) -> Source:
+    """Read a graph's input, preprocessing and output, and exchange its ends for ours.
+
+    Raises:
+        BadInput: what it is no classifier of photos for, or what is not known of it and must be told.
+    """
+    text, metadata = foreign.text, {each.key: each.value for each in foreign.model.metadata_props}
+    if told.weights is not None:
+        raise BadInput(f"{text} with --weights", "a file that holds its own")
+    require_standard(foreign.model, text)
+    model, notes = at_opset(foreign.model, OPSET, text)
+    require_plain(model, text)
+    kind, shape = _input(model, text)
+    layout = layout_of(model.graph, shape, text)
+    start = beginning(model.graph, layout)
+    host, said = _host(told, metadata, (kind, layout, shape), start, text)
+    notes = (*foreign.notes, *notes, *said)
+    bgr = told.channels == "BGR"
+    feed = _Feed(layout, _FED[kind], np.array(host.mean, np.float32), np.array(host.std, np.float32), bgr)
+    _fix_size(model, layout, host)
+    model, batch, said = _any_batch(model, feed, host, text)
+    original = Original(model if foreign.answers else foreign.model, text, _own_batch(foreign.model))
+    answers, output = _classifying(original, feed.images(_pictures(host, _own_batch(foreign.model) or 1)), told, text)
+    classes = answers[output].reshape(len(answers[output]), -1).shape[1]
+    labels = checked_labels(told.label_names() or _labels(metadata, text), classes, text)
+    total = _total(host, start)
+    if bgr:
+        turn_channels(model, start.tensor, text)
+    turned = dataclasses.replace(total, mean=total.mean[::-1], std=total.std[::-1]) if bgr else total
+    take_photos(model, start, (host.height, host.width), batch, turned.mean, turned.std, INPUT)
+    probabilities = keep_logits(model, output, answers[output].ndim, classes, batch, OUTPUT)
+    made = canonical(model, photo_metadata(foreign.sha256, labels, turned))
+    _check(made, text)
+    notes += said + (("its last layer, a softmax, is left out: logits are answered",) if probabilities else ())
+    ask = foreign.answers or (lambda images: original.answers(images, output))
+    classifier = OnnxClassifier(
+        made, lambda photos: ask(feed.images(photos)), probabilities, batch, foreign.architecture, labels, turned,
+        foreign.sha256,
+    )  # fmt: skip
+    return Source(text, foreign.kind, classifier, notes, answers[output].tobytes())
+
+
+def _input(model: onnx.ModelProto, text: str) -> tuple[int, tuple[int | None, ...]]:
+    """Element type and shape of its only input."""
+    if len(model.graph.input) != 1:
+        raise BadInput(f"{text}: inputs {', '.join(each.name for each in model.graph.input) or 'none'}",
+                       "one input: a photo")  # fmt: skip
+    tensor = model.graph.input[0].type.tensor_type
+    if tensor.elem_type not in _FED:
+        raise BadInput(f"{text}: input of {TensorProto.DataType.Name(tensor.elem_type).lower()}", "float32 or uint8",
+                       "export the float32 model")  # fmt: skip
+    return tensor.elem_type, tuple(axis.dim_value or None for axis in tensor.shape.dim)
+
+
+def _host(
+    told: Told, metadata: Mapping[str, str], given: tuple[int, str, tuple[int | None, ...]], start: Beginning, text: str
+) -> tuple[Preprocess, tuple[str, ...]]:
+    """What photos go through before the graph: the host part, and the mean and std outside of it."""
+    kind, layout, shape = given
+    own: dict[str, Any] = _described(metadata, text)
+    notes = []
+    sides = shape[2:] if layout == NCHW else shape[1:3]
+    if None not in sides:
+        own |= {"height": sides[0], "width": sides[1]}
+    if kind == TensorProto.UINT8:
+        own |= {"mean": (0.0,) * 3, "std": (1.0,) * 3}
+    elif start.normalizes:
+        unit = float(max(np.abs(start.shift / start.scale).max(), np.abs(1 / start.scale).max())) <= 2
+        own |= {"mean": (0.0,) * 3, "std": (255.0 if unit else 1.0,) * 3}
+        notes.append(f"the graph normalizes: images are taken as {'0 to 1' if unit else '0 to 255'} before that")
+    host = told.host(own, text)
+    if kind == TensorProto.UINT8 and (host.mean, host.std) != ((0.0,) * 3, (1.0,) * 3):
+        raise BadInput(f"{text}: takes uint8, and --mean or --std are told", "its own normalization, which is inside")
+    if None not in sides and (host.height, host.width) != sides:
+        raise BadInput(f"{text}: --size {host.height}x{host.width}", f"the graph's own {sides[0]}x{sides[1]}")
+    notes.append(f"input {layout}, {'uint8' if kind == TensorProto.UINT8 else 'float32'}")
+    return host, tuple(notes)
+
+
+def _described(metadata: Mapping[str, str], text: str) -> dict[str, Any]:
+    """The host part that an export of tiffin's tells; its mean and std are in the graph."""
+    if "tiffin.preprocess" not in metadata:
+        return {}
+    raw = json.loads(metadata["tiffin.preprocess"])
+    return {key: raw[key] for key in ("height", "width", "crop_fraction", "interpolation", "fit") if key in raw}
+
+
+def _labels(metadata: Mapping[str, str], text: str) -> tuple[str, ...] | None:
+    return ordered(json.loads(metadata["tiffin.labels"]), text) if "tiffin.labels" in metadata else None
+
+
+def _total(host: Preprocess, start: Beginning) -> Preprocess:
+    """Mean and std of what is outside and inside the graph together: `scale * (p - mean) / std + shift`."""
+    mean, std = np.asarray(host.mean), np.asarray(host.std)
+    whole = mean - start.shift * std / start.scale
+    return dataclasses.replace(host, mean=tuple(whole.tolist()), std=tuple((std / start.scale).tolist()))
+
+
+def _fix_size(model: onnx.ModelProto, layout: str, host: Preprocess) -> None:
+    """Height and width are those that are told, where the graph leaves them free."""
+    dims = model.graph.input[0].type.tensor_type.shape.dim
+    high, wide = (2, 3) if layout == NCHW else (1, 2)
+    dims[high].dim_value, dims[wide].dim_value = host.height, host.width
+    dims[1 if layout == NCHW else 3].dim_value = 3
+
+
+def _own_batch(model: onnx.ModelProto) -> int | None:
+    given = {each.name for each in model.graph.initializer}
+    shape = next(each for each in model.graph.input if each.name not in given).type.tensor_type.shape
+    return shape.dim[0].dim_value or None
+
+
+def _pictures(host: Preprocess, count: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, host.height, host.width, 3), dtype=np.uint8)
+
+
+def _any_batch(
+    model: onnx.ModelProto, feed: _Feed, host: Preprocess, text: str
+) -> tuple[onnx.ModelProto, int | None, tuple[str, ...]]:
+    """The graph with a free batch, if it answers so as before; else as it is."""
+    batch = fixed_batch(model)
+    if batch is None:
+        return model, None, ()
+    images, made = feed.images(_pictures(host, _IMAGES)), freed(model, batch)
+    name = model.graph.output[0].name
+    try:
+        found, wanted = (Original(*each).answers(images, name) for each in ((made, text), (model, text, batch)))
+        same = found.shape == wanted.shape and np.abs(found - wanted).max() <= _TOLERANCE * np.abs(wanted).max()
+    except BadInput:
+        same = False
+    if same:
+        return made, None, (f"its batch was fixed at {batch}, and is free now: same answers on {_IMAGES} images",)
+    return model, batch, (f"its batch is fixed at {batch} by the graph: larger ones are split, smaller ones padded",)
+
+
+def _classifying(original: Original, images: np.ndarray, told: Told, text: str) -> tuple[dict[str, np.ndarray], str]:
+    """Its outputs for some pictures, and the name of the one that classifies."""
+    found = original.outputs(images)
+    rows = len(images)
+    fits = {name: value for name, value in found.items()
+            if value.dtype == np.float32 and value.ndim in (2, 4) and len(value) == rows
+            and value.size == rows * value.shape[1] and value.shape[1] > 1}  # fmt: skip
+    labels = told.label_names()
+    if labels and len(fits) > 1:
+        fits = {name: value for name, value in fits.items() if value.shape[1] == len(labels)} or fits
+    if len(fits) != 1:
+        shapes = ", ".join(f"{name} {value.dtype}{value.shape}" for name, value in found.items())
+        raise BadInput(f"{text}: outputs {shapes}", "one of float32 (N, classes): an image classifier",
+                       "export it with its logits as the only output")  # fmt: skip
+    (name,) = fits
+    if not np.isfinite(fits[name]).all():
+        raise BadInput(f"{text}: answers NaN or infinity", "finite logits", "look at its weights and --std")
+    return found, name
+
+
+def _check(model: onnx.ModelProto, text: str) -> None:
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as error:  # onnx's own, and of shape inference
+        raise BadInput(f"{text}: no valid ONNX ({str(error).splitlines()[0]})", "a graph that onnx's checker accepts",
+                       "export it again, by a newer exporter") from error  # fmt: skip

@@ -1,0 +1,70 @@
+"""The logits of a foreign graph as its only output, `(N, classes)`, before a softmax; and no node that nobody reads."""
+
+from __future__ import annotations
+
+import onnx
+from onnx import TensorProto, helper
+
+_KEEPING = ("Identity", "Flatten", "Reshape", "Squeeze")
+
+
+def softmax_before(graph: onnx.GraphProto, output: str) -> onnx.NodeProto | None:
+    """The softmax that an output is made by, with at most a change of shape behind it."""
+    made = {word: node for node in graph.node for word in node.output}
+    node = made.get(output)
+    while node is not None and node.op_type in _KEEPING:
+        node = made.get(node.input[0])
+    return node if node is not None and node.op_type == "Softmax" else None
+
+
+def keep_logits(model: onnx.ModelProto, output: str, rank: int, classes: int, batch: int | None, name: str) -> bool:
+    """Make `output` the only one, called `name`, without its softmax; in place. True if there was one.
+
+    Args:
+        rank: of the output; what is not `(N, classes)` is flattened to it.
+    """
+    graph = model.graph
+    softmax = softmax_before(graph, output)
+    if softmax is not None:
+        for node in graph.node:
+            node.input[:] = [softmax.input[0] if word == softmax.output[0] else word for word in node.input]
+        output = softmax.input[0] if output == softmax.output[0] else output
+        graph.node.remove(softmax)
+    graph.node.append(helper.make_node("Identity" if rank == 2 else "Flatten", [output], [name]))
+    del graph.output[:]
+    graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch or "batch", classes]))
+    _drop_unread(graph)
+    if rank == 2:
+        _rename(graph, output, name)
+    return softmax is not None
+
+
+def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
+    """Without the Identity where one node alone makes the output."""
+    if not any(old in node.output for node in graph.node):
+        return
+    graph.node.remove(next(node for node in graph.node if node.op_type == "Identity" and node.output[0] == new))
+    for node in graph.node:
+        node.input[:] = [new if word == old else word for word in node.input]
+        node.output[:] = [new if word == old else word for word in node.output]
+
+
+def _drop_unread(graph: onnx.GraphProto) -> None:
+    """From the end to the beginning; graphs inside nodes may read anything above them."""
+    read = {each.name for each in graph.output}
+    kept = []
+    for node in reversed(graph.node):
+        if any(word in read for word in node.output):
+            kept.append(node)
+            read |= set(node.input) | _inner(node)
+    nodes = list(reversed(kept))
+    held = [each for each in graph.initializer if each.name in read]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(held)
+
+
+def _inner(node: onnx.NodeProto) -> set[str]:
+    graphs = [each.g for each in node.attribute if each.HasField("g")]
+    inner = [each for graph in graphs for each in graph.node]
+    return {word for each in inner for word in each.input}.union(*(_inner(each) for each in inner))

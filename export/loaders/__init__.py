@@ -1,0 +1,47 @@
+"""Where a trained classifier comes from: one string, one loader a kind (docs/sources.md).
+
+Each file here that has `KIND`, `claims(text)` and `load(text, told)` is a loader (`source.Loader`); the first in
+`LOADERS` that claims a string opens it. What it returns is a `Checkpoint` (a torch module) or an `OnnxClassifier`, with
+labels and preprocessing from the source's own configuration, and what is `Told` in their place.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+from ...errors import BadInput
+from . import checkpoint_file, factory, huggingface, keras, onnx_file, program, timm, torchscript, torchvision
+from .source import Loader, OnnxClassifier, Source
+from .told import Told
+
+__all__ = ["LOADERS", "OnnxClassifier", "Source", "Told", "is_source", "open_source"]
+
+LOADERS = cast(
+    "tuple[Loader, ...]",
+    (huggingface, timm, torchvision, checkpoint_file, program, torchscript, onnx_file, keras, factory),
+)
+_EXPECTED = (
+    "FILE.safetensors, package.module:factory, hf:FOLDER, timm:NAME, torchvision:NAME, FILE.pt2, FILE.pt or FILE.onnx"
+)
+
+
+def is_source(text: str) -> bool:
+    """True if a loader knows the string, or can tell how it should be written."""
+    return any(loader.claims(text) for loader in LOADERS) or (Path(text) / "config.json").is_file()
+
+
+def open_source(text: str, told: Told | None = None) -> Source:
+    """Open a trained classifier.
+
+    Raises:
+        BadInput: no loader knows the string, or what it names cannot be used.
+        EngineMissing: a library that it needs is not installed here.
+    """
+    for loader in LOADERS:
+        if loader.claims(text):
+            return loader.load(text, told or Told())
+    if (Path(text) / "config.json").is_file():
+        raise BadInput(f"{text}: a folder of transformers", "hf: before it", f"`tiffin export hf:{text}`")
+    what = "no such file" if Path(text).suffix and not Path(text).exists() else "no source of a trained classifier"
+    raise BadInput(f"{text}: {what}", _EXPECTED, "see docs/sources.md")

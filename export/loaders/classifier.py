@@ -1,0 +1,200 @@
+"""A torch module that a user brought → `Checkpoint`, once it behaves as a classifier."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ...artifact import Preprocess
+from ...errors import BadInput
+from ...train import Checkpoint
+from .source import Source
+from .told import Told
+
+
+class LogitsOf(nn.Module):
+    """A network that answers with more than its logits: `logits` of an object or a dict, or a tuple's first."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalized float `(N, 3, H, W)` → logits `(N, classes)`."""
+        return logits_in(self.network(images))
+
+
+class Contiguous(nn.Module):
+    """A network whose code asks for images as they lie after NCHW decoding (`view`): photos lie by pixels."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalized float `(N, 3, H, W)` → logits `(N, classes)`."""
+        return self.network(images.contiguous())
+
+
+class Bgr(nn.Module):
+    """A network trained on BGR, given RGB."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalized float RGB `(N, 3, H, W)` → logits `(N, classes)`."""
+        return self.network(images.flip(1))
+
+
+def logits_in(answer: Any) -> Any:
+    """The logits of an answer, the answer itself where it has no parts."""
+    if torch.is_tensor(answer):
+        return answer
+    if isinstance(answer, Mapping) and "logits" in answer:
+        return answer["logits"]
+    if hasattr(answer, "logits"):
+        return answer.logits
+    return answer[0] if isinstance(answer, tuple | list) and answer else answer
+
+
+@dataclass(frozen=True)
+class Brought:
+    """What a loader knows of a network.
+
+    Args:
+        own: `Preprocess`'s fields as the source has them, as far as it does.
+        channels: the order that the source says its network wants.
+        sha256: of the file of its weights; None hashes the weights.
+    """
+
+    text: str
+    kind: str
+    module: nn.Module
+    architecture: str
+    labels: tuple[str, ...] | None
+    own: Mapping[str, Any]
+    channels: str = "RGB"
+    sha256: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def as_source(brought: Brought, told: Told) -> Source:
+    """Put what is told to what the source says, and require a classifier.
+
+    Raises:
+        BadInput: weights are no numbers, the network fails on an image or answers something else than logits, labels
+            are missing or as many as other classes, or preprocessing is not known.
+    """
+    host = told.host(brought.own, brought.text)
+    notes = list(brought.notes)
+    module = brought.module
+    _require_finite(module, brought.text)
+    module = module.float().eval()
+    answer = _answer(module, host, brought.text)
+    if not _takes_photos(module, host):
+        module = Contiguous(module).eval()
+    if not torch.is_tensor(answer):
+        module, answer = LogitsOf(module).eval(), logits_in(answer)
+        notes.append("the network answers with more than one tensor: its logits are taken")
+    classes = _classes(answer, brought.text)
+    if (told.channels or brought.channels) == "BGR":
+        module, host = Bgr(module).eval(), _turned(host, told)
+        notes.append("the network wants BGR: channels are turned inside the model")
+    labels = told.label_names() or brought.labels
+    checked = checked_labels(labels, classes, brought.text)
+    digest = brought.sha256 or weights_digest(module)
+    checkpoint = Checkpoint(module, brought.architecture, checked, host, digest)
+    return Source(brought.text, brought.kind, checkpoint, tuple(notes), answer.numpy().tobytes())
+
+
+def _turned(host: Preprocess, told: Told) -> Preprocess:
+    """Means of a BGR network are in its own order; the host part knows RGB alone."""
+    import dataclasses
+
+    return dataclasses.replace(host, mean=host.mean[::-1], std=host.std[::-1])
+
+
+def _require_finite(module: nn.Module, text: str) -> None:
+    wrong = [
+        name
+        for name, value in module.state_dict().items()
+        if torch.is_tensor(value) and value.is_floating_point() and not bool(torch.isfinite(value).all())
+    ]
+    if wrong:
+        raise BadInput(f"{text}: weights hold NaN or infinity: {', '.join(wrong[:10])}", "finite weights",
+                       "train again, or take an earlier checkpoint")  # fmt: skip
+
+
+def example(host: Preprocess, rows: int = 1) -> torch.Tensor:
+    """Seeded normalized noise `(rows, 3, H, W)`."""
+    drawn = np.random.default_rng(0).integers(0, 256, (rows, host.height, host.width, 3))
+    images = (torch.from_numpy(drawn).float() - torch.tensor(host.mean)) / torch.tensor(host.std)
+    return images.permute(0, 3, 1, 2).contiguous()
+
+
+def _answer(module: nn.Module, host: Preprocess, text: str) -> Any:
+    try:
+        with torch.inference_mode():
+            return module(example(host))
+    except Exception as error:  # the user's own code
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise BadInput(
+            f"{text} fails on an image of (1, 3, {host.height}, {host.width}): {first}",
+            "a network that takes float images (N, 3, height, width)",
+            "give the --size (HEIGHTxWIDTH) that it was trained with",
+        ) from error
+
+
+def _takes_photos(module: nn.Module, host: Preprocess) -> bool:
+    """True if images may lie in memory as photos do: channels last."""
+    try:
+        with torch.inference_mode():
+            module(example(host).contiguous(memory_format=torch.channels_last))
+    except RuntimeError:
+        return False
+    return True
+
+
+def _classes(answer: Any, text: str) -> int:
+    if not torch.is_tensor(answer) or answer.ndim != 2 or not answer.is_floating_point():
+        told = f"{answer.dtype} {tuple(answer.shape)}" if torch.is_tensor(answer) else type(answer).__name__
+        raise BadInput(f"{text} answers an image with {told}", "float logits (N, classes): an image classifier")
+    if not bool(torch.isfinite(answer).all()):
+        raise BadInput(
+            f"{text} answers an image with NaN or infinity", "finite logits", "look at its weights and --std"
+        )
+    if answer.shape[1] > 1 and bool((answer >= 0).all()) and abs(float(answer.sum()) - 1) < 1e-4:
+        raise BadInput(
+            f"{text} answers with probabilities: a softmax is its last layer",
+            "logits",
+            "leave the softmax out: int8 cannot hold small probabilities, and the temperature is fitted on logits",
+        )
+    return int(answer.shape[1])
+
+
+def checked_labels(labels: tuple[str, ...] | None, classes: int, text: str) -> tuple[str, ...]:
+    """Raises BadInput where there are none, or other than the network has classes."""
+    if labels is None:
+        raise BadInput(f"{text} names none of its {classes} classes", "a name for each class",
+                       "give --labels FILE, one name a line in the order of the logits")  # fmt: skip
+    if len(labels) != classes:
+        raise BadInput(f"{text} answers {classes} classes, there are {len(labels)} labels",
+                       "one label a class", "give --labels FILE that fits, or weights for these labels")  # fmt: skip
+    return labels
+
+
+def weights_digest(module: nn.Module) -> str:
+    """sha256 of weights and buffers by name."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()

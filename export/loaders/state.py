@@ -1,0 +1,110 @@
+"""Weights from a file, never by running what is in it: `torch.load(weights_only=True)` or safetensors."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from ...errors import BadInput
+from ...train.checkpoint import load_state
+
+# Under which the usual trainers keep a state_dict: Lightning; plain torch's tutorial; timm, torchvision and others.
+_KEYS = ("state_dict", "model_state_dict", "model", "module", "net", "ema")
+_GLOBAL = re.compile(r"(?:GLOBAL|Unsupported class|Unsupported operand) ([\w.]+)")
+_EXPECTED = "a state_dict: .pt, .pth, .ckpt, .bin or .safetensors"
+
+
+def load_weights(module: nn.Module, path: Path) -> tuple[str, ...]:
+    """Copy a file's weights into a module; returns what there is to say of it.
+
+    Raises:
+        BadInput: it cannot be read safely, or its weights do not fit: names up to ten.
+    """
+    state, notes = fitted(read_state(path), module)
+    load_state(module, state, path)
+    return tuple(notes)
+
+
+def read_state(path: Path) -> dict[str, torch.Tensor]:
+    """Names → tensors.
+
+    Raises:
+        BadInput: no such file, cut off, TorchScript, a pickle that needs more than tensors, or no state_dict in it.
+    """
+    if not path.is_file():
+        raise BadInput(f"{path}: no such file", _EXPECTED)
+    if path.suffix == ".safetensors":
+        try:
+            return dict(load_file(path))
+        except (SafetensorError, OSError) as error:
+            raise BadInput(f"{path}: cannot be read ({error})", "a whole .safetensors file", "copy it again") from error
+    if is_torchscript(path):
+        raise BadInput(f"{path}: a TorchScript program, no state_dict", _EXPECTED, f"`tiffin export {path}`")
+    return _state_in(_unpickled(path), path)
+
+
+def is_torchscript(path: Path) -> bool:
+    """True for an archive with a program's code in it."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") or "/code/" in name for name in archive.namelist())
+
+
+def _unpickled(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        found = _GLOBAL.search(str(error))
+        needs = f"it needs {found[1]}" if found else str(error).splitlines()[0]
+        raise BadInput(
+            f"{path}: refused, because unpickling it could run code: {needs}",
+            "tensors alone",
+            "where you trust it, save its weights alone: torch.save(network.state_dict(), FILE), or safetensors",
+        ) from error
+    except Exception as error:  # torch has no error of its own for a damaged file
+        raise BadInput(f"{path}: cannot be read ({error})", f"{_EXPECTED}, whole", "copy it again") from error
+
+
+def _state_in(loaded: Any, path: Path) -> dict[str, torch.Tensor]:
+    """The state_dict itself, or the one that a trainer keeps beside its own state."""
+    inner = [loaded[key] for key in _KEYS if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping)]
+    for each in (*inner, loaded):
+        tensors = {name: value for name, value in each.items() if torch.is_tensor(value)} if isinstance(
+            each, Mapping
+        ) else {}  # fmt: skip
+        if tensors:
+            return tensors
+    held = ", ".join(map(str, list(loaded)[:10])) if isinstance(loaded, Mapping) else type(loaded).__name__
+    raise BadInput(f"{path}: no weights in it ({held})", "a state_dict, or a checkpoint with one under state_dict")
+
+
+def fitted(state: dict[str, torch.Tensor], module: nn.Module) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """Without the prefix under which a trainer held the network, and what else it held.
+
+    A batch norm's count of batches, which old files lack and evaluation does not read, is the module's own.
+    """
+    wanted, notes = module.state_dict(), list[str]()
+    prefix = _prefix(state, list(wanted))
+    if prefix:
+        other = sorted(name for name in state if not name.startswith(prefix))
+        state = {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
+        notes.append(f"weights are those under {prefix!r}" + (f"; left: {', '.join(other[:5])}" if other else ""))
+    counts = {name: value for name, value in wanted.items() if name.endswith("num_batches_tracked")}
+    return {**counts, **state}, notes
+
+
+def _prefix(state: Mapping[str, Any], wanted: list[str]) -> str:
+    """The one under which most of the wanted weights are; none where they are there as they are."""
+    ends = {name[: -len(key)] for key in wanted[:3] for name in state if name.endswith(key)}
+    ways = sorted((end for end in ends if end == "" or end.endswith(".")), key=len)
+    return max(ways, key=lambda way: sum(way + key in state for key in wanted), default="")

@@ -1,0 +1,79 @@
+"""`FILE.pt`, TorchScript: traced again into ONNX, and from then on like an .onnx file."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+
+from ...artifact.files import sha256_file
+from ...errors import BadInput
+from ..quiet import quiet
+from .classifier import example
+from .source import Source
+from .state import is_torchscript
+from .told import Told
+
+KIND = "TorchScript"
+_ENDINGS = (".pt", ".pth", ".ckpt", ".bin", ".torchscript")
+_LOST = "TorchScript becomes ONNX: no .pt2, no torch backend and no training with it; branches are those of one image"
+
+
+def claims(text: str) -> bool:
+    """By its ending; what is no TorchScript is refused with the way there."""
+    return text.endswith(_ENDINGS)
+
+
+def load(text: str, told: Told) -> Source:
+    """Raises BadInput for weights alone, what cannot be converted, or what `adopt` refuses."""
+    from ..adopt import Foreign, adopt
+
+    path = Path(text)
+    if not path.is_file():
+        raise BadInput(f"{text}: no such file", "a TorchScript file")
+    if not is_torchscript(path):
+        raise BadInput(f"{text}: weights without a network", "a TorchScript program, or weights and the code for them",
+                       f"name the code too: package.module:factory --weights {text}")  # fmt: skip
+    host = told.host({}, text)
+    network = _network(path)
+    model = _converted(network, text, example(host))
+
+    def answers(images: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return torch.cat([network(torch.from_numpy(image[None])) for image in images]).numpy()
+
+    foreign = Foreign(model, text, KIND, path.stem, sha256_file(path), answers, (_LOST,))
+    return adopt(foreign, told)
+
+
+def _network(path: Path) -> torch.jit.ScriptModule:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.jit.load(path, map_location="cpu").float().eval()
+    except Exception as error:  # of C++
+        what = f"{path}: no TorchScript that this torch reads ({str(error).splitlines()[0]})"
+        raise BadInput(what, "a whole file of torch.jit.save", "save it again, or as .onnx") from error
+
+
+def _converted(network: torch.jit.ScriptModule, text: str, images: torch.Tensor) -> onnx.ModelProto:
+    """For one image, by torch's older exporter: the newer one traces no TorchScript. `adopt` frees the batch."""
+    from ..to_onnx import OPSET
+
+    file = io.BytesIO()
+    try:
+        with quiet("torch.onnx"), warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                network, (images,), file, dynamo=False, opset_version=OPSET, input_names=["images"],
+                output_names=["logits"],
+            )  # fmt: skip
+    except Exception as error:  # torch.onnx has many
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise BadInput(f"{text}: cannot be converted to ONNX: {lines[0]}", "a network of plain layers",
+                       "export it to .onnx or .pt2 where its code is") from error  # fmt: skip
+    return onnx.load_model_from_string(file.getvalue())

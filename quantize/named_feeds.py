@@ -1,0 +1,101 @@
+"""A calibration set of a network that takes no photos: arrays by input name, handed out row by row."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..artifact.manifest import Manifest
+from ..errors import BadInput
+from .calibration import FEW, FEWEST
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class CalibrationFeeds:
+    """What `CalibrationSet` is of photos.
+
+    Args:
+        arrays: input name → `(N, …)`, with one N for all.
+        source: where they came from, for the manifest.
+        hashes: none: no photo that could be scored.
+        taken: rows that a quantizer has really seen.
+    """
+
+    arrays: Mapping[str, np.ndarray]
+    source: str
+    hashes: tuple[str, ...] = ()
+    taken: int = field(default=0)
+
+    def __post_init__(self) -> None:
+        rows = {len(array) if array.ndim else 0 for array in self.arrays.values()}
+        if len(rows) != 1 or not max(rows):
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in self.arrays.items()) or "none"
+            raise BadInput(f"{self.source}: arrays {shapes}", "some, with one number of rows in their first axis")
+
+    @classmethod
+    def read(cls, path: Path) -> CalibrationFeeds:
+        """From a file that `np.savez` wrote, an array an input.
+
+        Raises:
+            BadInput: no such file, or one of objects.
+        """
+        try:
+            with np.load(path) as file:
+                return cls({name: file[name] for name in file.files}, path.name)
+        except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+            expected = "an .npz of plain arrays, one an input, by its name"
+            raise BadInput(f"{path}: cannot be read as feeds ({error})", expected, "write it: np.savez(path, **feeds)"
+                           ) from error  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(next(iter(self.arrays.values())))
+
+    def feeds(self, name: str, start: int = 0, stop: int | None = None) -> Iterator[dict[str, np.ndarray]]:
+        """One feed a row, batch 1, by the arrays' own names; `name` is for sets of photos, which have none."""
+        for row in range(*slice(start, stop).indices(len(self))):
+            self.taken += 1
+            yield {input_: array[row : row + 1] for input_, array in self.arrays.items()}
+
+    def digest(self) -> str:
+        """sha256 of all values, by name."""
+        found = hashlib.sha256()
+        for name, array in sorted(self.arrays.items()):
+            found.update(f"{name} {array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+        return found.hexdigest()
+
+    def some(self, most: int) -> dict[str, np.ndarray]:
+        """Up to `most` rows, evenly spread over the set, counted as taken."""
+        rows = np.unique(np.linspace(0, len(self) - 1, min(most, len(self))).round().astype(int))
+        self.taken += len(rows)
+        return {name: np.ascontiguousarray(array[rows]) for name, array in self.arrays.items()}
+
+    def usable(self, manifest: Manifest) -> CalibrationFeeds:
+        """The set itself, checked; one that is thin is told in a line of the log.
+
+        Raises:
+            BadInput: names, types or shapes are not the manifest's, a value is not finite, or fewer than `FEWEST` rows.
+        """
+        wanted = {spec.name: (spec.dtype, spec.shape[1:]) for spec in manifest.inputs}
+        found = {name: (str(array.dtype), array.shape[1:]) for name, array in self.arrays.items()}
+        if found != wanted:
+            raise BadInput(f"{self.source}: {_words(found)}", _words(wanted))
+        odd = [name for name, array in self.arrays.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
+        if odd:
+            raise BadInput(f"{self.source}: {odd[0]} holds NaN or infinite values", "numbers")
+        if len(self) < FEWEST:
+            raise BadInput(f"{self.source}: {len(self)} rows", f"some hundred, at least {FEWEST}, of what it will meet")
+        if len(self) < FEW:
+            log.warning("calibration: %d rows are few, ranges follow them; some hundred are usual", len(self))
+        return self
+
+
+def _words(rows: Mapping[str, tuple[str, tuple[int | None, ...]]]) -> str:
+    return ", ".join(f"{name} {dtype}(N, {', '.join(map(str, shape))})" for name, (dtype, shape) in rows.items())

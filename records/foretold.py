@@ -1,0 +1,114 @@
+"""What is foretold of a float graph in int8: noise at each layer, how it reaches the answers, what it means there.
+
+`quantize.forecast` makes it, and says of what model of rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import erf, sqrt
+
+import numpy as np
+
+from ..artifact.scheme import Scheme
+from .closeness import decibels
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """One layer, over some photos; powers are sums over all output values.
+
+    Args:
+        node, op: as in the graph; `--float-node` takes these names.
+        signal: of its output.
+        inputs: grid of its inputs → noise by rounding them.
+        weights: bits of its weights ("7", "8", "8u") → noise by rounding them; empty where they are no constants.
+        depthwise: each output channel sees one input channel.
+        spread: largest span of a channel of its input by the median span; 1 where all are alike.
+        outlier: the input's span by that of its middle 99.998 %.
+        source: operator that makes its input, where that is an unbounded activation, or an addition.
+    """
+
+    node: str
+    op: str
+    signal: float
+    inputs: Mapping[str, float]
+    weights: Mapping[str, float] = field(default_factory=dict)
+    depthwise: bool = False
+    spread: float = 1.0
+    outlier: float = 1.0
+    source: str = ""
+
+    def noise(self, scheme: Scheme, ranges: str = "minmax") -> tuple[float, float]:
+        """By rounding its inputs, and by rounding its weights."""
+        return self.inputs[_grid(scheme, ranges)], self.weights.get(_bits(scheme), 0.0)
+
+    def sqnr_db(self, scheme: Scheme, ranges: str = "minmax") -> float:
+        """Foretold signal to noise at its output, its own rounding alone; as `sensitivity` measures it."""
+        return decibels(self.signal, sum(self.noise(scheme, ranges)))
+
+
+def _grid(scheme: Scheme, ranges: str) -> str:
+    if scheme.symmetric_activations:
+        return "int8"
+    return "percentile" if ranges == "percentile" else "uint8"
+
+
+def _bits(scheme: Scheme) -> str:
+    return "8u" if scheme.weights == "uint8" else str(scheme.weight_bits)
+
+
+@dataclass(frozen=True)
+class Foretold:
+    """All layers, and how their noise reaches the answers.
+
+    Args:
+        layers: in the graph's order.
+        logits: float answers `(N, classes)`.
+        flow: tensor's node → what it does with noise: (kind, sources, signal), in the graph's order.
+        photos: how many it stands on.
+    """
+
+    layers: tuple[Forecast, ...]
+    logits: np.ndarray
+    flow: tuple[tuple[str, str, tuple[str, ...], float], ...]
+    photos: int
+
+    def ratio(self, scheme: Scheme, ranges: str = "minmax", floats: tuple[str, ...] = ()) -> float:
+        """Noise-to-signal ratio of the answers where all layers but `floats` round."""
+        own = {each.node: sum(each.noise(scheme, ranges)) for each in self.layers if each.node not in floats}
+        power: dict[str, float] = {}
+        signals = {out: signal for out, _, _, signal in self.flow}
+        last = 0.0
+        for out, node, sources, signal in self.flow:
+            known = [name for name in sources if name in signals]
+            adds = node.startswith("+")
+            came = [power[name] if adds else signal * _share(power[name], signals[name]) for name in known]
+            power[out] = sum(came) + own.get(node.lstrip("+"), 0.0)
+            last = _share(power[out], signal)
+        return last
+
+    def sqnr_db(self, scheme: Scheme, ranges: str = "minmax", floats: tuple[str, ...] = ()) -> float:
+        """Foretold signal to noise of the answers, dB."""
+        return decibels(1.0, self.ratio(scheme, ranges, floats))
+
+    def kl(self, ratio: float) -> float:
+        """Foretold mean divergence of the answers, nats: half the noise's variance under the softmax, the second-order
+        term of KL(p ‖ p + noise).
+        """
+        sigma2 = ratio * float(np.mean(self.logits.astype(np.float64) ** 2))
+        shifted = np.exp(self.logits - self.logits.max(1, keepdims=True))
+        p = shifted / shifted.sum(1, keepdims=True)
+        return 0.5 * sigma2 * float(np.mean(1 - (p**2).sum(1)))
+
+    def flips(self, ratio: float) -> float:
+        """Foretold share of photos whose top-1 changes: normal noise against the gap to the second."""
+        sigma = sqrt(ratio * float(np.mean(self.logits.astype(np.float64) ** 2)))
+        top = np.sort(self.logits, 1)
+        gaps = top[:, -1] - top[:, -2]
+        return float(np.mean([0.5 * (1 - erf(gap / (2 * sigma))) for gap in gaps])) if sigma > 0 else 0.0
+
+
+def _share(noise: float, signal: float) -> float:
+    return noise / signal if signal > 0 else 0.0

@@ -1,0 +1,430 @@
+"""Networks that are no classifiers: exported, quantized, compiled and run, near to fp32 in PSNR or IoU."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from torch import nn
+from typer.testing import CliRunner, Result
+
+import tiffin
+from tiffin.artifact import Artifact, RunConfig
+from tiffin.artifact.claims import read_claim
+from tiffin.cli.app import app
+from tiffin.errors import BadInput, ParityFailed
+from tiffin.export import module as exporting
+from tiffin.export.module import export_module
+from tiffin.export.to_openvino import to_openvino
+from tiffin.export.to_tensorrt import to_tensorrt
+from tiffin.quantize.calibration import CalibrationSet
+from tiffin.quantize.named_feeds import CalibrationFeeds
+from tiffin.quantize.options import PtqOptions
+from tiffin.quantize.quantize import quantize_half, quantize_int8
+from tiffin.records.fidelity import iou, psnr
+from tiffin.runtime import Classifier, Session
+from tiffin.tests.graph_networks import CLASSES, HOST, KINDS, codes, exported, scenes, trained, unit
+
+Build = Callable[[str, str], Artifact]
+ROOT = Path(tiffin.__file__).parent
+needs_rtx = pytest.mark.skipif(
+    not importlib.util.find_spec("tensorrt_rtx_bindings"), reason="TensorRT-RTX has no wheel for this platform"
+)
+# What a graph without saturation costs at most: (mean PSNR in dB, mean IoU), both against fp32 in torch.
+LEAST = {"fp32": (100, 1.0), "fp16": (55, 0.995), "bf16": (40, 0.97), "int8": (30, 0.93)}
+
+
+@pytest.fixture(scope="module")
+def network() -> Callable[[str], nn.Module]:
+    return functools.cache(trained)
+
+
+@pytest.fixture(scope="module")
+def build(network: Callable[[str], nn.Module], tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """(network, precision or scheme/quantizer) → artifact, each made once."""
+    root = tmp_path_factory.mktemp("graphs")
+
+    @functools.cache
+    def made(name: str, how: str) -> Artifact:
+        out = root / name / how.replace("/", "-")
+        if how == "fp32":
+            return exported(name, network(name), out)
+        if how in ("fp16", "bf16"):
+            return quantize_half(made(name, "fp32"), how, out)
+        options = PtqOptions(*how.split("/"))
+        return quantize_int8(made(name, "fp32"), options, CalibrationFeeds(KINDS[name].feeds(3), "drawn"), out)
+
+    return made
+
+
+def answers(artifact: Artifact, run: RunConfig, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    with Session(artifact, run) as session:
+        return session.run(feeds)
+
+
+def require_near(name: str, found: np.ndarray, wanted: np.ndarray, precision: str) -> None:
+    """Pictures by their mean PSNR, maps of classes by mean IoU."""
+    decibels, overlap = LEAST[precision]
+    assert found.dtype == np.float32 and found.shape == wanted.shape
+    if KINDS[name].peak:
+        assert psnr(found, wanted, KINDS[name].peak).mean() > decibels
+    else:
+        assert np.nanmean(iou(found.argmax(1), wanted.argmax(1), CLASSES)) >= overlap
+
+
+def torch_answer(name: str, network: nn.Module, feeds: dict[str, np.ndarray]) -> np.ndarray:
+    [array] = feeds.values()
+    images = torch.from_numpy(array)
+    images = (images.float().permute(0, 3, 1, 2) - 127.5) / 127.5 if KINDS[name].photos else images
+    with torch.inference_mode():
+        given = network(images)
+    return (given[KINDS[name].output] if isinstance(given, dict) else given).numpy()
+
+
+RUNS = [
+    ("fp32", "onnxruntime"),
+    ("fp32", "openvino"),
+    ("fp16", "onnxruntime"),
+    ("fp16", "openvino"),
+    ("bf16", "openvino"),  # ONNX Runtime has no bf16 convolution for CPUs
+    ("cpu/ort", "onnxruntime"),
+    ("cpu/ort", "openvino"),
+    ("cpu/nncf", "onnxruntime"),  # without VNNI, OpenVINO loses answers behind a concatenation (docs/graphs.md)
+    ("tensorrt/ort", "simulated"),
+]
+
+
+@pytest.mark.parametrize(("how", "backend"), RUNS)
+@pytest.mark.parametrize("name", KINDS)
+def test_every_precision_answers_as_torch_does(
+    name: str, how: str, backend: str, build: Build, network: Callable[[str], nn.Module]
+) -> None:
+    feeds = dict(KINDS[name].feeds(2))
+    # TensorRT's full-range int8 saturates in kernels of CPUs without VNNI: run unfused, in float.
+    run = RunConfig("onnxruntime", graph_level="none") if backend == "simulated" else RunConfig(backend)
+    found = answers(build(name, how), run, feeds)[KINDS[name].output]
+    require_near(name, found, torch_answer(name, network(name), feeds), how if how in LEAST else "int8")
+
+
+@pytest.mark.parametrize("how", ["fp32", "cpu/ort"])
+@pytest.mark.parametrize("name", KINDS)
+def test_openvinos_ir_answers_as_the_onnx_it_was_compiled_from(
+    name: str, how: str, build: Build, tmp_path: Path
+) -> None:
+    source = build(name, how)
+    compiled = to_openvino(source, tmp_path / "ir")
+    assert compiled.manifest.task == KINDS[name].task
+    feeds = dict(KINDS[name].feeds(2))
+    found, wanted = (answers(each, RunConfig("openvino"), feeds) for each in (compiled, source))
+    assert found.keys() == wanted.keys()
+    for output in wanted:
+        np.testing.assert_allclose(found[output], wanted[output], atol=1e-4)
+
+
+@needs_rtx
+@pytest.mark.parametrize(("name", "how"), [("unet", "fp16"), *((name, "tensorrt/ort") for name in KINDS)])
+def test_tensorrt_rtx_builds_an_engine_of_each(name: str, how: str, build: Build, tmp_path: Path) -> None:
+    engine = to_tensorrt(build(name, how), tmp_path / "engine")
+    assert engine.manifest.task == KINDS[name].task and (engine.folder / "model.engine").stat().st_size > 0
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_networks_have_learnt_what_they_are_measured_on(name: str, network: Callable[[str], nn.Module]) -> None:
+    """An untrained one would agree with itself in any precision."""
+    found = torch_answer(name, network(name), dict(KINDS[name].feeds(2)))
+    if KINDS[name].task == "segmentation":
+        assert np.nanmean(iou(found.argmax(1), scenes(64, 2)[1], CLASSES)) > 0.6
+    elif KINDS[name].task == "autoencoder":
+        grey = np.full_like(found, 0.5)
+        assert psnr(found, unit(scenes(64, 2)[0]), 1).mean() > psnr(grey, unit(scenes(64, 2)[0]), 1).mean() + 1
+    else:
+        assert found.std() > 0.1 and found.std(axis=0).mean() > 0.05
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_the_batch_is_free(rows: int, build: Build) -> None:
+    feeds = {"latent": codes(rows, 5)}
+    for how in ("fp32", "fp16", "cpu/ort"):
+        assert answers(build("dcgan", how), RunConfig("onnxruntime"), feeds)["picture"].shape == (rows, 3, 32, 32)
+
+
+def test_photos_may_calibrate_what_takes_photos(build: Build, tmp_path: Path) -> None:
+    made = quantize_int8(
+        build("unet", "fp32"), PtqOptions(), CalibrationSet(scenes(16, 3)[0], "drawn"), tmp_path / "int8"
+    )
+    assert made.manifest.producer.options["calibration_photos"] == 16 and made.manifest.task == "segmentation"
+
+
+def test_each_row_calibrates_and_the_manifest_says_so(build: Build) -> None:
+    options = build("vae", "cpu/ort").manifest.producer.options
+    assert options["calibration_source"] == "drawn" and options["photos_taken"] >= 64
+
+
+def test_exports_are_the_same_bytes_each_time(
+    network: Callable[[str], nn.Module], build: Build, tmp_path: Path
+) -> None:
+    assert exported("vae", network("vae"), tmp_path / "again").digest == build("vae", "fp32").digest
+
+
+def test_parity_lies_beside_the_artifact(build: Build) -> None:
+    claim = read_claim(build("vae", "fp32"), "parity")
+    assert claim["rows"] == 64 and max(claim["max_relative"].values()) <= claim["tolerance"]
+    assert set(claim["max_relative"]) == {"reconstruction", "mean", "log_variance"}
+
+
+def test_a_float16_graph_keeps_what_onnx_wants_in_float32(build: Build) -> None:
+    model = onnx.load(build("fcn", "fp16").model_path)
+    scales = {name for node in model.graph.node if node.op_type == "Resize" for name in node.input[1:] if name}
+    held = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    assert all(held.get(name) != onnx.TensorProto.FLOAT16 for name in scales)
+
+
+class TwoInputs(nn.Module):
+    """Two inputs of different types, of which one is passed through to an output that another one is made of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.mix = nn.Embedding(10, 8), nn.Conv1d(8, 4, 1)
+
+    def forward(self, values: torch.Tensor, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        known = self.table(places) * (values > 0).float()
+        mixed = self.mix(known.transpose(1, 2))
+        return mixed, torch.relu(mixed).mean(2)
+
+
+def two(rows: int, seed: int = 0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    values = rng.standard_normal((rows, 5, 8)).astype(np.float32)
+    return {"values": values, "places": rng.integers(0, 10, (rows, 5))}
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_several_inputs_and_outputs_keep_their_names_and_types(precision: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    source, _ = export_module(TwoInputs(), two(8), tmp_path / "fp32", outputs=["mixed", "pooled"])
+    if precision == "fp16":
+        made = quantize_half(source, "fp16", tmp_path / "made")
+    else:
+        made = quantize_int8(source, PtqOptions(), CalibrationFeeds(two(32, 1), "drawn"), tmp_path / "made")
+    feeds = {name: array[:3] for name, array in two(32, 1).items()}  # within the ranges seen
+    wanted, found = (answers(each, RunConfig("onnxruntime"), feeds) for each in (source, made))
+    assert list(found) == ["mixed", "pooled"]
+    for name in wanted:
+        assert found[name].dtype == np.float32
+        np.testing.assert_allclose(found[name], wanted[name], atol=0.1)
+
+
+# What is refused
+
+
+class Drawing(nn.Module):
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image + torch.randn_like(image)
+
+
+class Branching(nn.Module):
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image * 2 if image.sum() > 0 else image
+
+
+class Failing(nn.Module):
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("shelf 7")
+
+
+class Worded(nn.Module):
+    def forward(self, image: torch.Tensor) -> str:
+        return "kiwi"
+
+
+class Fixed(nn.Module):
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image.reshape(4, -1)
+
+
+class Broken(nn.Module):
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image / 0
+
+
+IMAGE = np.linspace(0.1, 1, 4 * 12, dtype=np.float32).reshape(4, 3, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("network", "asked", "said"),
+    [
+        (Drawing(), {}, "draws nothing in eval mode"),
+        (Branching(), {}, "cannot be traced"),
+        (Failing(), {}, "shelf 7"),
+        (Worded(), {}, "gives str"),
+        (Fixed(), {}, "cannot be traced"),
+        (Broken(), {}, "NaN or infinite"),
+        (nn.Identity, {}, "no network"),
+        (nn.ReLU(), {"task": "classification"}, "`tiffin export`"),
+        (nn.ReLU(), {"outputs": ["a", "b"]}, "a name for each"),
+        (nn.ReLU(), {"outputs": ["image"]}, "no input's"),
+        (nn.ReLU(), {"preprocess": HOST}, "one input of uint8"),
+    ],
+)  # fmt: skip
+def test_a_network_that_cannot_be_used_is_one_clear_error(
+    network: nn.Module, asked: dict[str, object], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(BadInput) as refused:
+        export_module(network, {"image": IMAGE}, tmp_path / "out", **asked)
+    assert said in str(refused.value) and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("inputs", [{}, {"a": IMAGE[:1]}, {"a": IMAGE, "b": IMAGE[:2]}, {"a": np.float32(1)}])
+def test_inputs_need_one_number_of_rows(inputs: dict[str, np.ndarray], tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="one number of rows"):
+        export_module(nn.ReLU(), inputs, tmp_path / "out")
+
+
+def test_outputs_that_differ_from_torchs_are_not_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "TOLERANCE", -1.0)
+    with pytest.raises(ParityFailed, match="output by"):
+        export_module(nn.ReLU(), {"image": IMAGE}, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"noise": codes(16, 0)}, "latent float32"),
+        ({"latent": codes(16, 0).astype(np.float64)}, "latent float32"),
+        ({"latent": codes(16, 0)[:, :4]}, "(N, 16)"),
+        ({"latent": np.full((16, 16), np.nan, np.float32)}, "NaN"),
+        ({"latent": codes(3, 0)}, "at least 8"),
+    ],
+)
+def test_feeds_that_do_not_fit_are_refused(arrays: dict[str, np.ndarray], said: str, build: Build) -> None:
+    with pytest.raises(BadInput) as refused:
+        CalibrationFeeds(arrays, "drawn").usable(build("dcgan", "fp32").manifest)
+    assert said in str(refused.value)
+
+
+# On the command line
+
+
+def cli(*words: object) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def refusal(*words: object) -> str:
+    error = cli(*words).exception
+    assert isinstance(error, BadInput), error
+    return str(error)
+
+
+@pytest.fixture(scope="module")
+def feeds_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("feeds") / "feeds.npz"
+    np.savez(path, latent=codes(32, 3))
+    return path
+
+
+def test_feeds_calibrate_on_the_command_line(build: Build, feeds_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "int8"
+    done = cli("quantize", build("dcgan", "fp32").folder, "--feeds", feeds_file, "--out", out)
+    assert done.exit_code == 0, done.exception
+    assert "confidence" not in done.output and Artifact.load(out).manifest.precision == "int8"
+    assert (
+        cli("quantize", build("dcgan", "fp32").folder, "--precision", "fp16", "--out", tmp_path / "fp16").exit_code == 0
+    )
+    compiled = cli("compile", out, "--backend", "openvino", "--out", tmp_path / "ir")
+    assert (
+        compiled.exit_code == 0 and tiffin.load(tmp_path / "ir").run({"latent": codes(1, 4)})["picture"].shape[0] == 1
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "pass --feeds"),
+        (["--feeds", "nowhere.npz"], "nowhere.npz"),
+        (["--feeds", "pyproject.toml"], "cannot be read as feeds"),
+        (["--feeds", "{feeds}", "--method", "qat"], "--method qat"),
+        (["--feeds", "{feeds}", "--calibrate", "data-free"], "data-free"),
+        (["--feeds", "{feeds}", "--precision", "fp16"], "--precision fp16"),
+    ],
+)
+def test_feeds_and_what_wants_photos_are_told_apart(
+    words: list[str], said: str, build: Build, feeds_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    words = [word.replace("{feeds}", str(feeds_file)) for word in words]
+    assert said in refusal("quantize", build("dcgan", "fp32").folder, *words)
+
+
+def test_predict_says_that_it_is_no_classifier(build: Build, tmp_path: Path) -> None:
+    for name in ("dcgan", "unet"):
+        said = refusal("predict", build(name, "fp32").folder, ROOT / "docs" / "photo.jpg")
+        assert f"task {KINDS[name].task}, no classifier" in said and "tiffin.load(folder).run(feeds)" in said
+    with Session(build("unet", "fp32"), RunConfig("onnxruntime")) as session, pytest.raises(BadInput):
+        Classifier(session)
+
+
+def test_score_refuses_it_and_bench_times_it(build: Build, tmp_path: Path) -> None:
+    folder = build("dcgan", "fp32").folder
+    assert "no classifier" in refusal("score", folder) and "PSNR or IoU" in refusal("score", folder)
+    quick = ["--launches", 1, "--blocks", 1, "--block-s", 0.01, "--time-limit-s", 1, "--out", tmp_path / "bench.json"]
+    done = cli("bench", folder, build("dcgan", "fp16").folder, *quick)
+    assert done.exit_code == 0, done.exception
+    assert set(json.loads((tmp_path / "bench.json").read_text())["rounds"]) == {"fp32@onnxruntime", "fp16@onnxruntime"}
+
+
+def test_the_example_of_the_docs_runs(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "docs" / "examples" / "segmentation.py"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "mean IoU" in done.stdout
+
+
+# The measures
+
+pictures = hnp.arrays(np.float32, (3, 2, 4, 4), elements=st.floats(0, 1, width=32))
+maps = hnp.arrays(np.int64, (2, 5, 5), elements=st.integers(0, 3))
+
+
+@given(pictures, st.floats(0.015625, 0.5, width=32))
+def test_psnr_of_an_even_shift_is_known(picture: np.ndarray, shift: float) -> None:
+    found = psnr(picture.astype(np.float64) + shift, picture, 1)
+    np.testing.assert_allclose(found, -20 * np.log10(shift), rtol=1e-6)
+    assert np.isinf(psnr(picture, picture, 1)).all()
+
+
+@given(maps, maps)
+def test_iou_is_symmetric_and_between_0_and_1(one: np.ndarray, other: np.ndarray) -> None:
+    found, turned = iou(one, other, 4), iou(other, one, 4)
+    np.testing.assert_array_equal(found, turned)
+    for label in range(4):
+        both, either = ((one == label) & (other == label)).sum(), ((one == label) | (other == label)).sum()
+        assert np.isnan(found[label]) if not either else found[label] == both / either
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda: psnr(np.zeros((1, 2)), np.zeros((1, 3)), 1),
+        lambda: psnr(np.zeros((0, 2)), np.zeros((0, 2)), 1),
+        lambda: psnr(np.zeros((1, 2)), np.zeros((1, 2)), 0),
+        lambda: iou(np.array([[0, 3]]), np.array([[0, 1]]), 3),
+        lambda: iou(np.array([[0.5]]), np.array([[0.5]]), 3),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(measure: Callable[[], object]) -> None:
+    with pytest.raises(BadInput):
+        measure()

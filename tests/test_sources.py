@@ -1,0 +1,1010 @@
+"""export/loaders/: a user's module, transformers, .pt2, TorchScript and foreign ONNX, and what each refuses."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+from safetensors.torch import save_file
+from torch import nn
+
+import tiffin
+from tiffin.artifact import Artifact, Preprocess, RunConfig
+from tiffin.artifact.manifest import parse_manifest
+from tiffin.benchmarks.options import RoundOptions
+from tiffin.data import open_dataset
+from tiffin.data.classes import read_as
+from tiffin.data.dataset import Dataset, Photo
+from tiffin.errors import BadDataset, BadInput, EngineMissing, TiffinError
+from tiffin.export import onnx_source
+from tiffin.export.from_source import export_source, program_of
+from tiffin.export.graph.canonical import PROLOGUE
+from tiffin.export.loaders import OnnxClassifier, Told, huggingface, open_source, timm, torchvision
+from tiffin.export.loaders.told import read_labels
+from tiffin.optimize.budget import Budget, SearchOptions
+from tiffin.optimize.optimize import optimize, roles, short_name
+from tiffin.runtime.preprocess import fit, golden_hashes, patterns
+
+LABELS = ("apple", "leek", "milk", "pear")
+HALF = (0.5, 0.5, 0.5)
+PHOTOS = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
+WIDE = np.random.default_rng(0).integers(0, 256, (20, 24, 40, 3), dtype=np.uint8)
+
+
+def network() -> nn.Module:
+    """Seeded, untrained; any size of input."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        layers = [nn.Conv2d(3, 8, 3, 2), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 16, 3, 2), nn.ReLU()]
+        return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 4)).eval()
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> Told:
+    (tmp_path / "labels.txt").write_text("\n".join(LABELS) + "\n")
+    return Told(labels=tmp_path / "labels.txt", size=(32, 32), mean=HALF, std=HALF)
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Write the user's own module in the current directory; its name changes, so that no import is remembered."""
+    monkeypatch.chdir(tmp_path)
+    count = iter(range(99))
+
+    def write(code: str) -> str:
+        name = f"mine_{tmp_path.name.replace('-', '_')}_{next(count)}"
+        (tmp_path / f"{name}.py").write_text("import torch\nfrom torch import nn\n\n" + code)
+        return f"{name}:make"
+
+    yield write
+    for name in [name for name in sys.modules if name.startswith("mine_")]:
+        del sys.modules[name]
+
+
+MAKE = """
+def make():
+    layers = [nn.Conv2d(3, 8, 3, 2), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 16, 3, 2), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 4))
+"""
+
+
+def with_weights(told: Told, path: Path, content: object) -> Told:
+    torch.save(content, path)
+    return dataclasses.replace(told, weights=path)
+
+
+def wanted(module: nn.Module, photos: np.ndarray, mean: float = 127.5, std: float = 127.5) -> np.ndarray:
+    images = (torch.from_numpy(photos).float() - mean) / std
+    with torch.inference_mode():
+        return module(images.permute(0, 3, 1, 2)).numpy()
+
+
+def answers(artifact: Artifact, photos: np.ndarray) -> np.ndarray:
+    with tiffin.load(artifact, RunConfig("onnxruntime")) as session:
+        return session.run({"photos": photos})["logits"]
+
+
+def require_same(found: np.ndarray, expected: np.ndarray) -> None:
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
+# The user's own code
+
+
+FILES = {
+    "state_dict": lambda state: state,
+    "lightning": lambda state: {
+        "state_dict": {"loss.weight": torch.ones(2), **{f"model.{name}": value for name, value in state.items()}},
+        "epoch": 3,
+        "hyper_parameters": {"lr": 0.1},
+    },
+    "data parallel": lambda state: {f"module.{name}": value for name, value in state.items()},
+    "compiled": lambda state: {"model": {f"_orig_mod.{name}": value for name, value in state.items()}},
+    "without counts": lambda state: {name: value for name, value in state.items() if "num_batches" not in name},
+    "half": lambda state: {name: value.half() if value.is_floating_point() else value for name, value in state.items()},
+}
+
+
+@pytest.mark.parametrize("form", FILES)
+def test_a_factory_takes_weights_as_trainers_save_them(mine, told: Told, tmp_path: Path, form: str) -> None:
+    source = open_source(mine(MAKE), with_weights(told, tmp_path / "w.pt", FILES[form](network().state_dict())))
+    near = 1e-2 if form == "half" else 1e-5
+    found = wanted(source.model.module, PHOTOS)
+    np.testing.assert_allclose(found, wanted(network(), PHOTOS), atol=near)
+    assert source.model.labels == LABELS and source.model.preprocess.mean == (127.5,) * 3
+    assert any("model." in note and "loss.weight" in note for note in source.notes) == (form == "lightning")
+
+
+def test_a_factory_with_safetensors_is_exported_and_answers_alike(mine, told: Told, tmp_path: Path) -> None:
+    save_file(network().state_dict(), tmp_path / "w.safetensors")
+    source = open_source(mine(MAKE), dataclasses.replace(told, weights=tmp_path / "w.safetensors"))
+    artifact, parity = export_source(source, tmp_path / "out", PHOTOS)
+    require_same(answers(artifact, PHOTOS), wanted(network(), PHOTOS))
+    assert parity.photos == len(PHOTOS) and artifact.manifest.checkpoint == source.model.sha256
+    assert golden_hashes(artifact.preprocess) == dict(artifact.preprocess.golden)
+    shown = "\n".join(source.lines())
+    assert "labels 4: apple, leek, milk" in shown and "32×32" in shown and "mean 0.5, 0.5, 0.5" in shown
+
+
+def test_a_factory_that_asks_for_classes_gets_the_number_of_labels(mine, told: Told, tmp_path: Path) -> None:
+    code = MAKE.replace("make()", "make(num_classes=1000)").replace("16, 4))", "16, num_classes))")
+    source = open_source(mine(code), with_weights(told, tmp_path / "w.pt", network().state_dict()))
+    assert source.model.labels == LABELS
+
+
+class Evil:
+    def __reduce__(self):
+        return (os.mkdir, ("ran",))
+
+
+def poisoned(state: dict) -> dict:
+    return {"state_dict": state, "extra": Evil()}
+
+
+def test_a_pickle_that_needs_more_than_tensors_is_refused_and_never_run(mine, told: Told, tmp_path: Path) -> None:
+    told = with_weights(told, tmp_path / "w.pt", poisoned(network().state_dict()))
+    with pytest.raises(
+        BadInput, match="refused, because unpickling it could run code: it needs (posix|nt).mkdir"
+    ) as caught:
+        open_source(mine(MAKE), told)
+    assert "state_dict(), FILE" in caught.value.fix and not Path("ran").exists()
+    told = with_weights(told, tmp_path / "whole.pt", network())
+    with pytest.raises(BadInput, match=r"it needs torch\.nn\.modules"):
+        open_source(mine(MAKE), told)
+
+
+def without_head(state: dict) -> dict:
+    return {name: value for name, value in state.items() if not name.startswith("7.")}
+
+
+STATES = {
+    "missing": (without_head, r"missing or extra weights: 2 missing: 7\.bias, 7\.weight"),
+    "extra": (lambda state: {**state, **{f"aux{n}": torch.ones(1) for n in range(12)}}, "12 extra: aux0, aux1, aux10"),
+    "another shape": (
+        lambda state: {**state, "7.weight": torch.ones(9, 16)},
+        r"1 weights of another shape: 7.weight \(9",
+    ),
+    "NaN": (lambda state: {**state, "7.bias": torch.full((4,), torch.nan)}, "NaN or infinity"),
+    "nothing": (lambda state: {"epoch": 3}, "no weights in it"),
+}
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_weights_that_do_not_fit_are_named(mine, told: Told, tmp_path: Path, name: str) -> None:
+    spoil, said = STATES[name]
+    with pytest.raises(BadInput, match=said) as caught:
+        open_source(mine(MAKE), with_weights(told, tmp_path / "w.pt", spoil(network().state_dict())))
+    assert "aux3" in caught.value.what or "aux9" not in caught.value.what  # ten at most
+
+
+def test_damaged_and_missing_weights_are_one_error(mine, told: Told, tmp_path: Path) -> None:
+    text = mine(MAKE)
+    for content in (b"", b"no pickle at all", b"PK\x03\x04 cut off"):
+        (tmp_path / "w.pt").write_bytes(content)
+        with pytest.raises(BadInput, match=r"w\.pt"):
+            open_source(text, dataclasses.replace(told, weights=tmp_path / "w.pt"))
+    with pytest.raises(BadInput, match="no such file"):
+        open_source(text, dataclasses.replace(told, weights=tmp_path / "absent.pt"))
+    with pytest.raises(BadInput, match="code alone"):
+        open_source(text, told)
+
+
+FACTORIES = {
+    "raises": ("def make():\n    raise ValueError('no data today')\n", "raised ValueError: no data today"),
+    "needs more": ("def make(depth):\n    return nn.Flatten()\n", "raised TypeError"),
+    "returns no module": ("def make():\n    return {'net': 1}\n", "returned dict"),
+    "is not there": ("def build():\n    pass\n", "has no make"),
+    "does not import": ("import no_such_package\n", "cannot be imported: ModuleNotFoundError"),
+}
+
+
+@pytest.mark.parametrize("name", FACTORIES)
+def test_a_factory_that_makes_no_network_is_one_error(mine, told: Told, tmp_path: Path, name: str) -> None:
+    code, said = FACTORIES[name]
+    with pytest.raises(BadInput, match=said):
+        open_source(mine(code), with_weights(told, tmp_path / "w.pt", network().state_dict()))
+
+
+def head(forward: str, before: str = "") -> str:
+    """A module of one linear layer on 3·8·8 pixels."""
+    return (
+        "class Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        f"        self.head = nn.Linear(192, 4)\n{before}"
+        f"    def forward(self, x):\n{forward}\ndef make():\n    return Net()\n"
+    )
+
+
+def opened_head(mine, told: Told, tmp_path: Path, forward: str):
+    torch.manual_seed(0)
+    state = {f"head.{name}": value for name, value in nn.Linear(192, 4).state_dict().items()}
+    told = dataclasses.replace(told, size=(8, 8))
+    return open_source(mine(head(forward)), with_weights(told, tmp_path / "w.pt", state))
+
+
+ANSWERS = {
+    "probabilities": ("        return self.head(x.flatten(1)).softmax(1)\n", "a softmax is its last layer"),
+    "pictures": ("        return x\n", r"answers an image with torch.float32 \(1, 3, 8, 8\)"),
+    "words": ("        return 'apple'\n", "answers an image with str"),
+    "NaN": ("        return self.head(x.flatten(1)) * float('nan')\n", "NaN or infinity"),
+    "an error": ("        return self.head(x)\n", r"fails on an image of \(1, 3, 8, 8\)"),
+    "more classes": ("        return self.head(x.flatten(1)).repeat(1, 2)\n", "8 classes, there are 4 labels"),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_a_network_that_is_no_classifier_is_refused(mine, told: Told, tmp_path: Path, name: str) -> None:
+    forward, said = ANSWERS[name]
+    with pytest.raises(BadInput, match=said):
+        opened_head(mine, told, tmp_path, forward)
+
+
+def test_a_network_without_labels_or_preprocessing_says_what_to_give(mine, told: Told, tmp_path: Path) -> None:
+    text, weights = mine(MAKE), with_weights(told, tmp_path / "w.pt", network().state_dict())
+    with pytest.raises(BadInput, match="names none of its 4 classes") as caught:
+        open_source(text, dataclasses.replace(weights, labels=None))
+    assert "--labels" in caught.value.fix
+    with pytest.raises(BadInput, match="--mean, --size, --std unknown"):
+        open_source(text, dataclasses.replace(weights, size=None, mean=None, std=None))
+
+
+@pytest.mark.parametrize("answer", ["{'logits': y, 'features': x}", "(y, x)", "types.SimpleNamespace(logits=y)"])
+def test_logits_are_found_in_an_answer_of_several(mine, told: Told, tmp_path: Path, answer: str) -> None:
+    source = opened_head(
+        mine, told, tmp_path, f"        import types\n        y = self.head(x.flatten(1))\n        return {answer}\n"
+    )
+    assert any("more than one tensor" in note for note in source.notes)
+    export_source(source, tmp_path / "out", PHOTOS[:4, :8, :8])
+
+
+# What cannot be traced, and what takes one photo at a time
+
+
+BRANCHES = {
+    "if": ("        if x.mean() > 5:\n            x = x * 2\n        return self.head(x.flatten(1))\n",
+           "if x.mean() > 5:", "torch.where"),
+    "item": ("        count = int(x.max().item())\n        return self.head(x.flatten(1)) * torch.ones(count + 9)[0]\n",
+             "count = int", "taken out of a tensor"),
+    "numpy": ("        return self.head(torch.from_numpy(x.detach().numpy()).flatten(1))\n", "numpy", "numpy cannot"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BRANCHES)
+def test_control_flow_is_told_by_its_line_and_what_to_change(mine, told: Told, tmp_path: Path, name: str) -> None:
+    forward, line, advice = BRANCHES[name]
+    source = opened_head(mine, told, tmp_path, forward)
+    with pytest.raises(BadInput, match="cannot be traced") as caught:
+        export_source(source, tmp_path / "out", PHOTOS[:4, :8, :8])
+    assert re.search(r"mine_\w+\.py:\d+ in forward", caught.value.what) and line in caught.value.what
+    assert advice in caught.value.fix and not (tmp_path / "out").exists()
+
+
+def test_a_network_of_one_photo_at_a_time_is_exported_so_and_still_answers_batches(mine, told, tmp_path: Path) -> None:
+    source = opened_head(mine, told, tmp_path, "        return self.head(x.view(1, 192))\n")
+    photos = np.ascontiguousarray(PHOTOS[:, :8, :8])
+    artifact, parity = export_source(source, tmp_path / "out", photos)
+    assert artifact.manifest.inputs[0].shape == (1, 8, 8, 3) and parity.top1_agreement == 1
+    assert "two photos" in artifact.manifest.producer.options["fixed_batch"]
+    assert answers(artifact, photos).shape == (20, 4)
+    again = program_of(source, tmp_path / "pt2")
+    with tiffin.load(again, RunConfig("torch")) as session:
+        require_same(session.run({"photos": photos})["logits"], answers(artifact, photos))
+
+
+def test_a_network_above_two_gigabytes_is_refused(mine, told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = open_source(mine(MAKE), with_weights(told, tmp_path / "w.pt", network().state_dict()))
+    monkeypatch.setattr(onnx_source, "_LIMIT_BYTES", 1000)
+    with pytest.raises(BadInput, match="less than 2 GB|GB"):
+        export_source(source, tmp_path / "out", PHOTOS)
+    assert not (tmp_path / "out").exists()
+
+
+# Channels, sizes, squeezing
+
+
+def test_bgr_networks_see_what_they_were_trained_on(mine, told: Told, tmp_path: Path) -> None:
+    told = dataclasses.replace(told, channels="BGR", mean=(0.4, 0.5, 0.6))
+    source = open_source(mine(MAKE), with_weights(told, tmp_path / "w.pt", network().state_dict()))
+    artifact, _ = export_source(source, tmp_path / "out", PHOTOS)
+    images = (torch.from_numpy(PHOTOS[..., ::-1].copy()).float() / 255 - torch.tensor((0.4, 0.5, 0.6))) / 0.5
+    with torch.inference_mode():
+        require_same(answers(artifact, PHOTOS), network()(images.permute(0, 3, 1, 2)).numpy())
+
+
+def test_a_squeezed_photo_is_seen_whole_and_older_digests_hold() -> None:
+    crop, squeeze = Preprocess(20, 30, 0.8), Preprocess(20, 30, 0.8, fit="squeeze")
+    assert "fit" not in crop.plain() and squeeze.plain()["fit"] == "squeeze" and crop.digest() != squeeze.digest()
+    assert Preprocess(224, 224, 0.875).digest() == "d3acb3f5e84ce889a4687f60a4180faa24746a18ce40a2e298c271efba9f7051"
+    image = patterns()["rgb"]
+    whole = image.resize((38, image.height), Image.Resampling.BICUBIC).resize((38, 25), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(fit(image, squeeze), np.asarray(whole)[2:22, 4:34])
+    with pytest.raises(BadInput, match="fit 'pad'"):
+        Preprocess(20, 30, fit="pad")
+
+
+@given(st.integers(20, 90), st.integers(20, 90), st.integers(8, 40), st.integers(8, 40), st.floats(0.5, 1.0))
+@settings(max_examples=40, deadline=None)
+def test_squeezing_gives_the_size_asked_of_any_photo(
+    high: int, wide: int, height: int, width: int, crop: float
+) -> None:
+    image = Image.fromarray(np.random.default_rng(high).integers(0, 256, (high, wide, 3), dtype=np.uint8))
+    assert fit(image, Preprocess(height, width, crop, fit="squeeze")).shape == (height, width, 3)
+
+
+def test_a_squeezing_manifest_is_read_again(mine, told: Told, tmp_path: Path) -> None:
+    told = dataclasses.replace(told, size=(24, 40), fit="squeeze", interpolation="bilinear")
+    source = open_source(mine(MAKE), with_weights(told, tmp_path / "w.pt", network().state_dict()))
+    artifact, _ = export_source(source, tmp_path / "out", WIDE)
+    assert Artifact.load(artifact.folder).preprocess == source.model.preprocess
+    assert parse_manifest(artifact.manifest.to_json(), "x").digest() == artifact.digest
+    require_same(answers(artifact, WIDE), wanted(network(), WIDE))
+
+
+TELLING = {
+    "labels twice": ({"labels": "apple\napple\n"}, "'apple' is there twice"),
+    "no labels": ({"labels": "\n"}, "no label"),
+    "unknown field": ({"preprocess": '{"heigth": 3}'}, "unknown field 'heigth'"),
+    "no JSON": ({"preprocess": "{"}, "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("name", TELLING)
+def test_what_is_told_must_be_readable(tmp_path: Path, name: str) -> None:
+    files, said = TELLING[name]
+    paths = {}
+    for field, content in files.items():
+        paths[field] = tmp_path / f"{field}.{'txt' if field == 'labels' else 'json'}"
+        paths[field].write_text(content)
+    with pytest.raises(BadInput, match=said):
+        given = Told(**paths)
+        given.label_names(), given.fields()
+
+
+@pytest.mark.parametrize(
+    "raw", [list(LABELS), {"labels": list(LABELS)}, dict(enumerate(LABELS)), {"id2label": dict(enumerate(LABELS))}]
+)
+def test_labels_come_as_lists_or_maps(tmp_path: Path, raw: object) -> None:
+    (tmp_path / "labels.json").write_text(json.dumps(raw))
+    assert read_labels(tmp_path / "labels.json") == LABELS
+
+
+def test_mean_and_std_are_of_zero_to_one_or_of_levels() -> None:
+    assert Told(mean=HALF, std=(0.25,) * 3).fields() == {"mean": (127.5,) * 3, "std": (63.75,) * 3}
+    assert Told(mean=(127.0,) * 3, std=(1.0,) * 3).fields() == {"mean": (127.0,) * 3, "std": (1.0,) * 3}
+
+
+# transformers
+
+
+NORMAL = {"do_resize": True, "image_mean": list(HALF), "image_std": list(HALF)}
+IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+FOLDERS = {
+    "vit": ({"size": {"height": 32, "width": 32}, "resample": 2, **NORMAL}, ("squeeze", 1.0, "bilinear")),
+    "resnet": ({"size": {"shortest_edge": 32}, "crop_pct": 0.875, "resample": 3, **NORMAL},
+               ("crop", 32 / 36, "bicubic")),
+    "convnext": ({"size": {"shortest_edge": 32}, "crop_pct": 0.875, "resample": 3, **NORMAL},
+                 ("crop", 32 / 36, "bicubic")),
+    "mobilenet_v2": ({"size": {"shortest_edge": 36}, "crop_size": {"height": 32, "width": 32}, "do_center_crop": True,
+                      "resample": 2, **NORMAL}, ("crop", 32 / 36, "bilinear")),
+}  # fmt: skip
+
+
+def save_transformers(kind: str, folder: Path) -> nn.Module:
+    """A tiny random classifier as `save_pretrained` leaves it."""
+    transformers = pytest.importorskip("transformers")
+    labels = dict(enumerate(LABELS))
+    options = {
+        "vit": {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64,
+                "image_size": 32, "patch_size": 8},
+        "resnet": {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"},
+        "convnext": {"hidden_sizes": [8, 16], "depths": [1, 1], "num_stages": 2},
+        "mobilenet_v2": {"depth_multiplier": 0.1, "image_size": 32},
+    }[kind]  # fmt: skip
+    torch.manual_seed(0)
+    config = transformers.AutoConfig.for_model(kind, id2label=labels, **options)
+    model = transformers.AutoModelForImageClassification.from_config(config).eval()
+    model.save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(FOLDERS[kind][0]))
+    return model
+
+
+@pytest.mark.parametrize("kind", FOLDERS)
+def test_a_folder_of_transformers_brings_labels_and_preprocessing(tmp_path: Path, kind: str) -> None:
+    model = save_transformers(kind, tmp_path / "model")
+    source = open_source(f"hf:{tmp_path / 'model'}")
+    host = source.model.preprocess
+    assert (host.fit, host.crop_fraction, host.interpolation) == FOLDERS[kind][1] and host.mean == (127.5,) * 3
+    assert source.model.labels == LABELS and source.model.architecture == kind
+    require_same(wanted(source.model.module, PHOTOS), wanted(lambda images: model(images).logits, PHOTOS))
+
+
+@pytest.mark.parametrize("kind", ["vit", "convnext", pytest.param("mobilenet_v2", marks=pytest.mark.slow)])
+def test_transformers_is_exported_and_answers_alike(tmp_path: Path, kind: str) -> None:
+    """ResNet goes the whole way, below."""
+    model = save_transformers(kind, tmp_path / "model")
+    artifact, _ = export_source(open_source(f"hf:{tmp_path / 'model'}"), tmp_path / "out", PHOTOS)
+    require_same(answers(artifact, PHOTOS), wanted(lambda images: model(images).logits, PHOTOS))
+
+
+HOSTS = {
+    "levels": ({**NORMAL, "size": {"height": 8, "width": 8}, "do_rescale": False, "image_mean": 127, "image_std": 128},
+               {"mean": (127.0,) * 3, "std": (128.0,) * 3}),
+    "offset": ({"size": {"height": 8, "width": 8}, "rescale_factor": 1 / 127.5, "rescale_offset": True,
+                "do_normalize": False}, {"mean": (127.5,) * 3, "std": (127.5,) * 3}),
+    "large convnext": ({**NORMAL, "size": {"shortest_edge": 384}, "crop_pct": 0.9}, {"fit": "squeeze", "height": 384}),
+    "one number, square": ({**NORMAL, "size": 224, "feature_extractor_type": "ViTFeatureExtractor"},
+                           {"fit": "squeeze"}),
+    "larger than its crop": ({**NORMAL, "size": {"height": 256, "width": 256}, "do_center_crop": True,
+                              "crop_size": {"height": 224, "width": 224}},
+                             {"fit": "squeeze", "crop_fraction": 0.875}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_preprocessor_configs_become_preprocess(name: str) -> None:
+    config, expected = HOSTS[name]
+    found = huggingface.host_fields(config)
+    Preprocess(**found)
+    assert {key: pytest.approx(found[key]) if key != "fit" else found[key] for key in expected} == expected
+
+
+REFUSED = {
+    "nearest": ({**NORMAL, "size": {"height": 8, "width": 8}, "resample": 0}, "interpolation 'nearest'"),
+    "box": ({**NORMAL, "size": {"height": 8, "width": 8}, "resample": 4}, "interpolation 'box'"),
+    "padded": ({**NORMAL, "size": {"height": 8, "width": 8}, "do_pad": True}, "do_pad"),
+    "not resized": ({"do_resize": False}, "do_resize false"),
+    "one number": ({**NORMAL, "size": 224}, "size 224"),
+    "crop larger": ({**NORMAL, "size": {"shortest_edge": 8}, "do_center_crop": True,
+                     "crop_size": {"height": 9, "width": 9}}, "9×9 cut from 8×8"),
+    "two channels": ({**NORMAL, "size": {"height": 8, "width": 8}, "image_mean": [0.5, 0.5]}, "2 channels"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_preprocessing_that_no_device_repeats_is_refused(name: str) -> None:
+    config, said = REFUSED[name]
+    with pytest.raises(BadInput, match=said):
+        Preprocess(**huggingface.host_fields(config))
+
+
+def test_what_is_told_wins_over_transformers_own(tmp_path: Path) -> None:
+    save_transformers("resnet", tmp_path / "model")
+    path = tmp_path / "model" / "preprocessor_config.json"
+    path.write_text(json.dumps({**NORMAL, "size": {"height": 32, "width": 32}, "resample": 0}))
+    (tmp_path / "names.json").write_text(json.dumps(["a", "b", "c", "d"]))
+    text = f"hf:{tmp_path / 'model'}"
+    with pytest.raises(BadInput, match="nearest"):
+        open_source(text)
+    source = open_source(text, Told(interpolation="lanczos", size=(40, 32), labels=tmp_path / "names.json"))
+    host = source.model.preprocess
+    assert (host.interpolation, host.height, host.width, source.model.labels) == (
+        "lanczos",
+        40,
+        32,
+        ("a", "b", "c", "d"),
+    )
+
+
+def test_a_folder_that_is_none_of_transformers_is_one_error(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    with pytest.raises(BadInput, match="no such folder"):
+        open_source("hf:./absent")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(BadInput, match="cannot be loaded"):
+        open_source(f"hf:{tmp_path}")
+    with pytest.raises(BadInput, match="a folder of transformers") as caught:
+        open_source(str(tmp_path))
+    assert f"tiffin export hf:{tmp_path}" in caught.value.fix
+
+
+# timm and torchvision: their configurations, written here
+
+
+def test_a_pretrained_cfg_becomes_preprocess() -> None:
+    config = {"input_size": (3, 224, 224), "crop_pct": 0.9, "interpolation": "bicubic", "mean": HALF, "std": HALF}
+    found = Preprocess(**timm.host_fields(config))
+    assert found.resized == (248, 248) and found.fit == "crop"  # timm cuts 248.9 off
+    assert Preprocess(**timm.host_fields({**config, "crop_mode": "squash", "crop_pct": 1.0})).fit == "squeeze"
+    for harm, said in (
+        ({"crop_mode": "border"}, "border"),
+        ({"interpolation": "nearest"}, "nearest"),
+        ({"input_size": (1, 8, 8)}, "1 chan"),
+    ):
+        with pytest.raises(BadInput, match=said):
+            timm.host_fields({**config, **harm})
+
+
+def test_torchvisions_transforms_become_preprocess() -> None:
+    preset = SimpleNamespace(resize_size=[232], crop_size=[224], interpolation=SimpleNamespace(value="bilinear"),
+                             mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])  # fmt: skip
+    found = Preprocess(**torchvision.host_fields(preset))
+    assert found.resized == (232, 232) and (found.height, found.interpolation) == (224, "bilinear")
+    assert found.mean == pytest.approx((123.675, 116.28, 103.53))
+    preset.interpolation = "nearest"
+    with pytest.raises(BadInput, match="nearest"):
+        torchvision.host_fields(preset)
+    assert torchvision.host_fields(preset, "bicubic")["interpolation"] == "bicubic"
+
+
+@pytest.mark.parametrize("name", ["timm", "torchvision"])
+def test_a_library_that_cannot_be_imported_is_one_error(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(EngineMissing, match=f"{name} cannot be imported") as caught:
+        open_source(f"{name}:resnet18")
+    assert ".onnx" in caught.value.fix
+
+
+# .pt2 and TorchScript
+
+
+def save_pt2(path: Path, rows: int = 2, free: bool = True, size: tuple[int, int] = (32, 32)) -> Path:
+    shapes = ({0: torch.export.Dim("batch")},) if free else None
+    torch.export.save(torch.export.export(network(), (torch.zeros(rows, 3, *size),), dynamic_shapes=shapes), path)
+    return path
+
+
+def test_a_torch_program_brings_its_size(told: Told, tmp_path: Path) -> None:
+    text = str(save_pt2(tmp_path / "net.pt2", size=(24, 40)))
+    source = open_source(text, dataclasses.replace(told, size=None))
+    assert (source.model.preprocess.height, source.model.preprocess.width) == (24, 40)
+    artifact, _ = export_source(source, tmp_path / "out", WIDE)
+    require_same(answers(artifact, WIDE), wanted(network(), WIDE))
+    with tiffin.load(program_of(source, tmp_path / "pt2"), RunConfig("torch")) as session:
+        require_same(session.run({"photos": WIDE})["logits"], wanted(network(), WIDE))
+
+
+def test_a_torch_program_of_one_image_is_exported_so_and_of_eight_refused(told: Told, tmp_path: Path) -> None:
+    source = open_source(str(save_pt2(tmp_path / "one.pt2", 1, free=False)), told)
+    artifact, _ = export_source(source, tmp_path / "out", PHOTOS)
+    assert artifact.manifest.inputs[0].shape[0] == 1
+    require_same(answers(artifact, PHOTOS), wanted(network(), PHOTOS))
+    with pytest.raises(BadInput, match="for 8 images at a time"):
+        open_source(str(save_pt2(tmp_path / "eight.pt2", 8, free=False)), told)
+
+
+def test_what_is_no_program_is_one_error(told: Told, pt2_artifact: Artifact, tmp_path: Path) -> None:
+    (tmp_path / "cut.pt2").write_bytes(b"PK")
+    with pytest.raises(BadInput, match="no torch.export program"):
+        open_source(str(tmp_path / "cut.pt2"), told)
+    with pytest.raises(BadInput, match="takes torch.uint8") as caught:
+        open_source(str(pt2_artifact.model_path), told)
+    assert "artifact already" in caught.value.fix
+
+
+def test_torchscript_becomes_onnx_and_says_what_is_lost(told: Told, tmp_path: Path) -> None:
+    torch.jit.trace(network(), torch.zeros(1, 3, 32, 32)).save(tmp_path / "net.pt")
+    source = open_source(str(tmp_path / "net.pt"), told)
+    assert isinstance(source.model, OnnxClassifier) and source.model.batch is None
+    assert "no .pt2" in source.notes[0]
+    artifact, _ = export_source(source, tmp_path / "out", PHOTOS)
+    require_same(answers(artifact, PHOTOS), wanted(network(), PHOTOS))
+    with pytest.raises(BadInput, match="no torch program"):
+        program_of(source, tmp_path / "pt2")
+
+
+def test_weights_alone_are_told_that_code_is_missing(told: Told, tmp_path: Path) -> None:
+    torch.save(network().state_dict(), tmp_path / "w.pt")
+    with pytest.raises(BadInput, match="weights without a network") as caught:
+        open_source(str(tmp_path / "w.pt"), told)
+    assert "--weights" in caught.value.fix
+    torch.jit.trace(network(), torch.zeros(1, 3, 32, 32)).save(tmp_path / "net.pt")
+    with pytest.raises(BadInput, match="a TorchScript program, no state_dict"):
+        open_source("torch.nn:Flatten", dataclasses.replace(told, weights=tmp_path / "net.pt"))
+
+
+# Foreign ONNX
+
+
+WEIGHTS = {name: value.numpy() for name, value in network().state_dict().items()}
+NORMALIZED = (PHOTOS.astype(np.float32) / 127.5 - 1).transpose(0, 3, 1, 2)
+
+
+def foreign(
+    before: list | None = None, after: list | None = None, layout: str = "NCHW", dtype: int = TensorProto.FLOAT,
+    batch: object = "N", opset: int = 17, output: str = "y", shape: list | None = None, constants: dict | None = None,
+    size: tuple[object, object] = (32, 32), flatten: list | None = None,
+) -> onnx.ModelProto:  # fmt: skip
+    """A graph as another exporter writes it: Conv, Relu, mean, Gemm; input `x`, first layer reads `images`."""
+    drawn = np.random.default_rng(1)
+    held = {"w": drawn.normal(0, 0.3, (8, 3, 3, 3)), "v": drawn.normal(0, 0.5, (4, 8)), "b": drawn.normal(0, 0.1, 4),
+            **(constants or {})}  # fmt: skip
+    nodes = list(before or [helper.make_node("Identity", ["x"], ["images"])])
+    nodes += [
+        helper.make_node("Conv", ["images", "w"], ["c"], kernel_shape=[3, 3], strides=[2, 2]),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("GlobalAveragePool", ["r"], ["p"]),
+        *(flatten or [helper.make_node("Flatten", ["p"], ["f"])]),
+        helper.make_node("Gemm", ["f", "v", "b"], ["y"], transB=1),
+        *(after or []),
+    ]
+    sizes = [batch, 3, *size] if layout == "NCHW" else [batch, *size, 3]
+    graph = helper.make_graph(
+        nodes, "theirs", [helper.make_tensor_value_info("x", dtype, shape or sizes)],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(value, np.float32 if np.asarray(value).dtype.kind == "f" else None), name)
+         for name, value in held.items()],
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def run_plainly(model: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return np.concatenate([session.run(None, {"x": image[None]})[0] for image in images])
+
+
+def adopted(model: onnx.ModelProto, told: Told, tmp_path: Path):
+    onnx.save(model, tmp_path / "theirs.onnx")
+    return open_source(str(tmp_path / "theirs.onnx"), told)
+
+
+def arithmetic(*steps: tuple[str, str]) -> list:
+    """Nodes from `x` to `images`."""
+    words = ["x", *(f"s{place}" for place in range(len(steps) - 1)), "images"]
+    return [helper.make_node(kind, [words[place], *([name] if name else [])], [words[place + 1]])
+            for place, (kind, name) in enumerate(steps)]  # fmt: skip
+
+
+def cast() -> onnx.NodeProto:
+    return helper.make_node("Cast", ["x"], ["s0"], to=TensorProto.FLOAT)
+
+
+MEAN = np.array([0.485, 0.456, 0.406], np.float32).reshape(1, 3, 1, 1)
+STD = np.array([0.229, 0.224, 0.225], np.float32).reshape(1, 3, 1, 1)
+TO_NCHW = helper.make_node("Transpose", ["s0"], ["images"], perm=[0, 3, 1, 2])
+UNIT = (PHOTOS.astype(np.float32) / 255).transpose(0, 3, 1, 2)
+LEVELS = PHOTOS.astype(np.float32).transpose(0, 3, 1, 2)
+# name: graph, what its own input is of PHOTOS, what is told beside labels, what the notes say, mean and std of it all
+GRAPHS = {
+    "normalized outside": (foreign(), NORMALIZED, {}, "NCHW, float32", (127.5, 127.5)),
+    "imagenet inside": (
+        foreign(arithmetic(("Sub", "m"), ("Div", "s")), constants={"m": MEAN, "s": STD}), UNIT,
+        {"mean": None, "std": None}, "taken as 0 to 1", (255 * 0.485, 255 * 0.229)),
+    "levels inside": (
+        foreign(arithmetic(("Mul", "m"), ("Add", "s")), constants={"m": np.float32(1 / 127.5), "s": np.float32(-1)}),
+        LEVELS, {"mean": None, "std": None}, "taken as 0 to 255", (127.5, 127.5)),
+    "uint8 NHWC": (
+        foreign([cast(), helper.make_node("Div", ["s0", "d"], ["s1"]),
+                 helper.make_node("Transpose", ["s1"], ["images"], perm=[0, 3, 1, 2])],
+                layout="NHWC", dtype=TensorProto.UINT8, constants={"d": np.float32(255)}),
+        PHOTOS, {"mean": None, "std": None}, "NHWC, uint8", (0.0, 255.0)),
+    "float NHWC": (
+        foreign([helper.make_node("Transpose", ["x"], ["images"], perm=[0, 3, 1, 2])], layout="NHWC"),
+        NORMALIZED.transpose(0, 2, 3, 1), {}, "NHWC, float32", (127.5, 127.5)),
+    "opset 9": (foreign(opset=9), NORMALIZED, {}, "opset 9 converted to 20", (127.5, 127.5)),
+    "opset 22": (foreign(opset=22), NORMALIZED, {}, "opset 22 converted to 20", (127.5, 127.5)),
+    "fixed batch": (foreign(batch=1), NORMALIZED, {}, "is free now", (127.5, 127.5)),
+    "reshaped by a constant": (
+        foreign(batch=1, flatten=[helper.make_node("Reshape", ["p", "to"], ["f"])],
+                constants={"to": np.array([1, -1])}),
+        NORMALIZED, {}, "is free now", (127.5, 127.5)),
+    "any size": (foreign(size=("H", "W")), NORMALIZED, {}, "NCHW", (127.5, 127.5)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_a_foreign_graph_answers_photos_as_it_did(told: Told, tmp_path: Path, name: str) -> None:
+    model, images, extra, note, (mean, std) = GRAPHS[name]
+    source = adopted(model, dataclasses.replace(told, **extra), tmp_path)
+    assert any(note in said for said in source.notes), source.notes
+    host = source.model.preprocess
+    assert (host.mean[0], host.std[0]) == pytest.approx((mean, std), abs=1e-4)
+    artifact, parity = export_source(source, tmp_path / "out", PHOTOS)
+    require_same(answers(artifact, PHOTOS), run_plainly(model, images))
+    assert parity.max_relative < 1e-5 and artifact.manifest.inputs[0].shape == (None, 32, 32, 3)
+    made = onnx.load(artifact.model_path)
+    assert [node.name for node in made.graph.node][:4] == list(PROLOGUE)
+    assert {each.version for each in made.opset_import} == {20}
+
+
+def test_a_softmax_at_the_end_is_left_out_and_parity_is_of_probabilities(told: Told, tmp_path: Path) -> None:
+    model = foreign(after=[helper.make_node("Softmax", ["y"], ["z"], axis=1)], output="z")
+    source = adopted(model, told, tmp_path)
+    artifact, _ = export_source(source, tmp_path / "out", PHOTOS)
+    powers = np.exp(answers(artifact, PHOTOS))
+    np.testing.assert_allclose(powers / powers.sum(1, keepdims=True), run_plainly(model, NORMALIZED), atol=1e-5)
+    assert any("softmax" in note for note in source.notes)
+    assert "Softmax" not in {node.op_type for node in onnx.load(artifact.model_path).graph.node}
+
+
+def test_a_bgr_graph_is_turned_in_its_first_layer(told: Told, tmp_path: Path) -> None:
+    model = foreign()
+    source = adopted(model, dataclasses.replace(told, channels="BGR"), tmp_path)
+    artifact, _ = export_source(source, tmp_path / "out", PHOTOS)
+    require_same(answers(artifact, PHOTOS), run_plainly(model, NORMALIZED[:, ::-1]))
+
+
+def test_a_batch_that_the_graph_fixes_stays_and_sessions_split(told: Told, tmp_path: Path) -> None:
+    """Multiplied by a constant of one row a photo: another batch has no meaning."""
+    rows = np.array([[1.0], [2.0]], np.float32)
+    model = foreign(
+        batch=2, after=[helper.make_node("Mul", ["y", "rows"], ["z"])], output="z", constants={"rows": rows}
+    )
+    source = adopted(model, told, tmp_path)
+    assert source.model.batch == 2 and any("fixed at 2 by the graph" in note for note in source.notes)
+    artifact, _ = export_source(source, tmp_path / "out", PHOTOS)
+    assert artifact.manifest.inputs[0].shape[0] == 2 and answers(artifact, PHOTOS[:5]).shape == (5, 4)
+
+
+def test_weights_beside_a_graph_are_kept_inside_or_missed(told: Told, tmp_path: Path, monkeypatch) -> None:
+    onnx.save(foreign(), tmp_path / "theirs.onnx", save_as_external_data=True, location="theirs.data", size_threshold=0)
+    source = open_source(str(tmp_path / "theirs.onnx"), told)
+    artifact, _ = export_source(source, tmp_path / "out", PHOTOS)
+    require_same(answers(artifact, PHOTOS), run_plainly(foreign(), NORMALIZED))
+    assert [file.name for file in artifact.manifest.files] == ["model.onnx"] and "theirs.data" in source.notes[0]
+    monkeypatch.setattr(onnx_source, "_LIMIT_BYTES", (tmp_path / "theirs.onnx").stat().st_size + 100)
+    with pytest.raises(BadInput, match="limit of an ONNX file"):
+        open_source(str(tmp_path / "theirs.onnx"), told)
+    (tmp_path / "theirs.data").unlink()
+    with pytest.raises(BadInput, match="its weights are in theirs.data, which is not beside it"):
+        open_source(str(tmp_path / "theirs.onnx"), told)
+
+
+def test_our_own_export_is_read_by_its_metadata(onnx_artifact: Artifact, photos: np.ndarray, tmp_path: Path) -> None:
+    path = tmp_path / "ours.onnx"
+    path.write_bytes(onnx_artifact.model_path.read_bytes())
+    source = open_source(str(path))
+    assert source.model.labels == onnx_artifact.manifest.labels
+    again, _ = export_source(source, tmp_path / "out", photos)
+    assert again.preprocess.digest() == onnx_artifact.preprocess.digest()
+    assert again.preprocess.mean == pytest.approx(onnx_artifact.preprocess.mean)
+    require_same(answers(again, photos), answers(onnx_artifact, photos))
+
+
+def quantized() -> onnx.ModelProto:
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "q"], ["u"]),
+        helper.make_node("DequantizeLinear", ["u", "q"], ["images"]),
+    ]
+    return foreign(nodes, constants={"q": np.float32(0.1)})
+
+
+def half_weights() -> onnx.ModelProto:
+    model = foreign([helper.make_node("Mul", ["x", "one"], ["images"])])
+    model.graph.initializer.append(numpy_helper.from_array(np.ones(1, np.float16), "one"))
+    return model
+
+
+RESIZE = [helper.make_node("Resize", ["x", "", "by"], ["images"], name="grow")]
+CUSTOM = helper.make_node("Deform", ["x"], ["images"], name="odd", domain="acme.ops")
+SICK = {
+    "custom operator": (foreign([CUSTOM]), r"1 operators that are no standard ONNX: odd \(acme.ops.Deform\)"),
+    "quantized": (quantized(), "quantized already"),
+    "16 bits": (half_weights(), "weights in 16 bits"),
+    "NaN": (foreign(constants={"b": np.full(4, np.nan)}), "NaN or infinity: b"),
+    "resizes": (foreign(RESIZE, constants={"by": np.array([1, 1, 2, 2], np.float32)}), "resizes the photo .*grow"),
+    "opset too old": (foreign(opset=5), "opset 5"),
+    "opset too new": (foreign(opset=99), "opset 99"),
+    "grey": (foreign(shape=["N", 1, 32, 32]), "one channel"),
+    "flat": (foreign(shape=["N", 3072]), "its input has 2 axes"),
+    "doubles": (foreign(dtype=TensorProto.DOUBLE), "input of double"),
+    "pictures out": (foreign(output="c"), "outputs c float32"),
+    "labels": (foreign(constants={"v": np.ones((7, 8)), "b": np.zeros(7)}), "7 classes, there are 4 labels"),
+    "no graph": (onnx.ModelProto(), "holds no graph"),
+}
+
+
+@pytest.mark.parametrize("name", SICK)
+def test_a_graph_that_cannot_be_taken_says_why(told: Told, tmp_path: Path, name: str) -> None:
+    model, said = SICK[name]
+    with pytest.raises(BadInput, match=said) as caught:
+        adopted(model, told, tmp_path)
+    assert caught.value.expected
+
+
+def test_a_graph_of_two_inputs_and_one_of_another_size_are_refused(told: Told, tmp_path: Path) -> None:
+    model = foreign()
+    model.graph.input.append(copy.deepcopy(model.graph.input[0]))
+    model.graph.input[1].name = "mask"
+    with pytest.raises(BadInput, match="inputs x, mask"):
+        adopted(model, told, tmp_path)
+    with pytest.raises(BadInput, match="the graph's own 32x32|--size 40x32"):
+        adopted(foreign(), dataclasses.replace(told, size=(40, 32)), tmp_path)
+    with pytest.raises(BadInput, match="--mean, --std unknown"):
+        adopted(foreign(), dataclasses.replace(told, mean=None, std=None), tmp_path)
+
+
+@given(
+    scale=st.lists(st.floats(0.125, 8, width=32), min_size=3, max_size=3),
+    shift=st.lists(st.floats(-4, 4, width=32), min_size=3, max_size=3),
+    kinds=st.lists(st.sampled_from(["Add", "Sub", "Mul", "Div"]), min_size=1, max_size=4),
+)
+@settings(max_examples=25, deadline=None)
+def test_arithmetic_before_the_first_layer_is_one_mean_and_std(tmp_path_factory, scale, shift, kinds) -> None:
+    folder = tmp_path_factory.mktemp("law")
+    (folder / "labels.txt").write_text("\n".join(LABELS))
+    held = {"m": np.float32(scale).reshape(1, 3, 1, 1), "a": np.float32(shift).reshape(3, 1, 1)}
+    steps = [(kind, "a" if kind in ("Add", "Sub") else "m") for kind in kinds]
+    model = foreign(arithmetic(*steps), constants=held)
+    source = adopted(model, Told(labels=folder / "labels.txt", mean=HALF, std=HALF), folder)
+    artifact, _ = export_source(source, folder / "out", PHOTOS)
+    require_same(answers(artifact, PHOTOS), run_plainly(model, NORMALIZED))
+
+
+# Which loader, and its name
+
+
+def test_every_string_finds_its_loader_or_an_error_that_lists_them(tmp_path: Path, checkpoint_file: Path) -> None:
+    source = open_source(str(checkpoint_file))
+    assert source.kind == "checkpoint" and source.model.labels == LABELS
+    for text in ("nothing at all", str(tmp_path / "absent.zip"), str(tmp_path)):
+        with pytest.raises(BadInput, match="no source|no such file") as caught:
+            open_source(text)
+        assert "hf:FOLDER" in caught.value.expected
+    for name in ("net.keras", "net.h5", "net.tflite"):
+        with pytest.raises(BadInput, match="TensorFlow") as caught:
+            open_source(name)
+        assert "model.onnx" in caught.value.fix
+    with pytest.raises(BadInput, match="with --weights"):
+        open_source(str(checkpoint_file), Told(weights=checkpoint_file))
+
+
+def test_what_is_told_of_a_checkpoint_wins(checkpoint_file: Path) -> None:
+    told = open_source(str(checkpoint_file), Told(fit="squeeze", crop_fraction=1.0)).model.preprocess
+    assert (told.fit, told.crop_fraction, told.height) == ("squeeze", 1.0, 32)
+    assert dict(told.golden) == golden_hashes(told)
+    assert told.golden != open_source(str(checkpoint_file)).model.preprocess.golden
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("timm:resnet50", "resnet50"),
+        ("hf:me/net.v2", "net.v2"),
+        ("a.b:make", "make"),
+        ("x/net.onnx", "net"),
+        ("hf:/", "model"),
+    ],
+)
+def test_sources_have_short_names(text: str, name: str) -> None:
+    assert short_name(text) == name
+
+
+def test_code_that_changed_beside_the_same_weights_is_another_source(mine, told: Told, tmp_path: Path) -> None:
+    told = with_weights(told, tmp_path / "w.pt", network().state_dict())
+    one, same, other = (
+        open_source(mine(code), told) for code in (MAKE, MAKE, MAKE.replace("nn.ReLU()]", "nn.ReLU6()]"))
+    )
+    relabelled = dataclasses.replace(one.model, labels=LABELS[::-1])
+    assert one.key == same.key != dataclasses.replace(one, model=relabelled).key
+    assert other.key == one.key or not np.array_equal(
+        wanted(other.model.module, PHOTOS), wanted(one.model.module, PHOTOS)
+    )
+
+
+# A dataset's classes and a model's labels
+
+
+def classes(*labels: str) -> Dataset:
+    photos = tuple(Photo(Path(f"{label}.jpg"), index) for index, label in enumerate(labels))
+    return Dataset("set", Path(), labels, {"confirm": photos}, coarse=tuple(f"some {label}" for label in labels))
+
+
+def test_classes_are_found_by_name_among_more_labels_in_another_order() -> None:
+    found, note = read_as(classes("pear", "apple"), LABELS, "the model")
+    assert [photo.label for photo in found.role("confirm")] == [3, 0] and "by name" in note
+    assert found.labels == LABELS and found.coarse == ("some apple", "leek", "milk", "some pear")
+    same = classes(*LABELS)
+    assert read_as(same, LABELS, "the model") == (same, "")
+
+
+def test_classes_without_a_name_in_common_are_taken_by_position_and_said() -> None:
+    found, note = read_as(classes("Apfel", "Lauch", "Milch", "Birne"), LABELS, "the model")
+    assert found.labels == LABELS and note.startswith("WARNING") and "'Apfel' as 'apple'" in note
+
+
+@pytest.mark.parametrize("labels", [("apple", "kiwi"), ("apple", "leek", "milk", "kiwi")])
+def test_classes_that_a_model_does_not_know_are_refused(labels: tuple[str, ...]) -> None:
+    with pytest.raises(BadDataset, match=r"1 of \d classes of set are no labels of net: kiwi"):
+        read_as(classes(*labels), LABELS, "net")
+
+
+# The whole way
+
+
+QUICK = RoundOptions(launches=2, max_launches=2, blocks=2, block_s=0.01, warmup_s=0.01, target=None)
+
+
+class Silent:
+    def say(self, line: str) -> None: ...
+
+    def bar(self, name: str, total: int):
+        return lambda done: None
+
+    def timing(self, status) -> None: ...
+
+    def timed(self) -> None: ...
+
+
+def trained_module(checkpoint, mine, told: Told, tmp_path: Path):
+    code = "from tiffin.train.network import build_network\n\ndef make():\n    return build_network('tinynet', 4)\n"
+    state = {"state_dict": {f"model.{name}": value for name, value in checkpoint.module.state_dict().items()}}
+    told = dataclasses.replace(told, mean=(127.0,) * 3, std=(128.0,) * 3, crop_fraction=0.875)
+    return open_source(mine(code), with_weights(told, tmp_path / "w.ckpt", state))
+
+
+def from_transformers(checkpoint, mine, told: Told, tmp_path: Path):
+    save_transformers("resnet", tmp_path / "model")
+    return open_source(f"hf:{tmp_path / 'model'}")
+
+
+def from_onnx(checkpoint, mine, told: Told, tmp_path: Path):
+    told = dataclasses.replace(told, mean=(127.0,) * 3, std=(128.0,) * 3, fit="squeeze")
+    module = nn.Sequential(copy.deepcopy(checkpoint.module), nn.Softmax(1)).eval()
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(module, (torch.zeros(1, 3, 32, 32),), tmp_path / "net.onnx", dynamo=False, opset_version=13)
+    return open_source(str(tmp_path / "net.onnx"), told)
+
+
+@pytest.mark.parametrize("make", [trained_module, from_transformers, from_onnx])
+def test_a_source_goes_through_optimize(make, checkpoint, mine, told, photo_folder: Path, tmp_path: Path) -> None:
+    source = make(checkpoint, mine, told, tmp_path)
+    dataset = open_dataset(photo_folder)
+    train = sorted(dataset.role("train"), key=lambda photo: photo.path.name)
+    dataset = dataclasses.replace(
+        dataset, roles={**dataset.roles, "calibrate": tuple(train[:16]), "select": tuple(train[16:])}
+    )
+    out = tmp_path / "search"
+    options = SearchOptions(out, 120.0, ("onnxruntime",), (1,), QUICK)
+    answer = optimize([source], roles(dataset, 4, 0, out / "cache"), Budget(max_drop=0.5), options, Silent())
+    assert answer.artifact is not None and answer.artifact.manifest.labels == LABELS
+    assert answer.artifact.preprocess == source.model.preprocess
+    int8 = [row for row in answer.choice.rows if "int8" in row.name and row.flips is not None]
+    assert int8 and all(row.cost is not None or row.refused for row in answer.choice.rows)
+
+
+def run_command(*words: object) -> tuple[int, str]:
+    from typer.testing import CliRunner
+
+    from tiffin.cli.app import app
+
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    if isinstance(done.exception, TiffinError):
+        return done.exception.exit_code, str(done.exception)
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, done.output
+
+
+def test_the_command_shows_a_source_before_it_uses_it(told: Told, photo_folder: Path, tmp_path: Path) -> None:
+    onnx.save(foreign(size=(24, 40)), tmp_path / "theirs.onnx")
+    words = ["export", tmp_path / "theirs.onnx", "--labels", told.labels, "--mean", "0.5", "--std", "0.5,0.5,0.5"]
+    code, said = run_command(
+        *words, "--size", "24x40", "--fit", "squeeze", "--data", photo_folder, "--out", tmp_path / "out"
+    )
+    assert code == 0 and said.index("labels 4: apple, leek, milk, …") < said.index("parity on")
+    assert "preprocess: squeezed to 24×40" in said and "top-1 agreement 100.00%" in said
+    assert Artifact.load(tmp_path / "out").preprocess.fit == "squeeze"
+    for option, value in (("--size", "24by40"), ("--mean", "a,b,c"), ("--std", "1,2"), ("--channels", "GBR")):
+        code, said = run_command(*words, option, value, "--data", photo_folder, "--out", tmp_path / "out")
+        assert code == 2 and value in said
+
+
+def test_photos_of_other_classes_are_refused_before_anything_is_scored(onnx_artifact: Artifact, tmp_path: Path) -> None:
+    for name in (*LABELS[:3], "kiwi"):
+        for split in ("train", "test"):
+            (tmp_path / split / name).mkdir(parents=True)
+            Image.fromarray(PHOTOS[len(name)]).save(tmp_path / split / name / "0.png")
+    for command in ("score", "certify", "robustness"):
+        code, said = run_command(command, onnx_artifact.folder, "--data", tmp_path, "--out", tmp_path / "record.json")
+        assert code == 2 and "1 of 4 classes of" in said and "kiwi" in said, said
+    code, said = run_command("optimize", onnx_artifact.folder, "--fit", "squeeze", "--data", tmp_path)
+    assert code == 2 and "is an artifact" in said
