@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..errors import BadInput
-from . import certificates, changes, explain, load, options, output, render, selftest
+from . import certificates, changes, explain, load, options, output, parting, render, selftest
 
 
 def register(app: typer.Typer) -> None:
@@ -35,6 +35,9 @@ def show(
         return
     if loaded.kind == "explain":
         explain.show_result(loaded, as_json, markdown)
+        return
+    if loaded.kind == "debug":
+        parting.show_result(loaded, as_json, markdown)
         return
     if loaded.kind == "certify":
         render.show(certificates.as_json(loaded) if as_json else certificates.as_text(loaded, markdown))

@@ -1,4 +1,7 @@
-"""The command that looks at an ONNX artifact before TensorRT's builder does, and rewrites what can be rewritten."""
+"""The command that looks at an ONNX artifact before TensorRT's builder does, and rewrites what can be rewritten.
+
+With `--for int8` it foretells what quantization will cost (`forecast`).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import typer
 
 from ..artifact import Artifact
 from ..errors import BadInput, EngineFailed, EngineMissing
-from . import options, render
+from . import forecast, options, render
 from .build import beside, done, need_build
 from .notes import counted
 
@@ -34,7 +37,20 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(
-    artifact: Annotated[Path, typer.Argument(help="An ONNX artifact, or an engine, of which its source is looked at.")],
+    artifact: Annotated[
+        Path,
+        typer.Argument(
+            help="An ONNX artifact, or an engine, of which its source is looked at; --for: a checkpoint too."
+        ),
+    ],
+    for_: Annotated[
+        str | None, typer.Option("--for", help="int8: will it quantize? Foretells each layer's loss.")
+    ] = None,
+    scheme: Annotated[str, typer.Option(help="Of --for int8: cpu, cpu-vnni, cpu-u8 or tensorrt.")] = "cpu",
+    data: options.Data = None,
+    photos: Annotated[int, typer.Option(min=2, help="Of --for int8: calibration photos to look at.")] = 16,
+    rows: Annotated[int, typer.Option(min=1, help="Of --for int8: layers to print.")] = 12,
+    seed: options.Seed = 0,
     backend: Annotated[str, typer.Option(help="tensorrt or tensorrt_rtx.")] = "tensorrt_rtx",
     capability: Annotated[
         list[str] | None, typer.Option(help="Compute capability such as 8.9, may repeat: what that GPU lacks.")
@@ -43,7 +59,13 @@ def doctor(
     out: Annotated[Path | None, typer.Option(help="With --fix: folder to write to. Default: beside it.")] = None,
     json: options.Json = False,
 ) -> None:
-    """What TensorRT would refuse, read wrongly or run slowly in an ONNX artifact, node by node."""
+    """What TensorRT would refuse, read wrongly or run slowly in an ONNX artifact, node by node; with --for int8, which
+    layers quantization will hurt, how much, and what helps.
+    """
+    if for_ is not None:
+        _foretell(for_, {"--capability": capability, "--fix": fix, "--out": out},
+                  forecast.Asked(str(artifact), scheme, data, photos, rows, seed), json)  # fmt: skip
+        return
     need_build(("onnx",))
     from ..export.graph.preflight import Target
     from ..export.onnx_source import read_onnx
@@ -69,6 +91,12 @@ def doctor(
 
         render.show(as_json(told))
     raise typer.Exit(1 if _errors(found) else 0)
+
+
+def _foretell(word: str, given: dict[str, Any], asked: forecast.Asked, json: bool) -> None:
+    forecast.require_known(word, given)
+    need_build(("onnx", "onnxruntime"))
+    forecast.tell(asked, json)
 
 
 def _source(artifact: Artifact) -> Artifact:

@@ -1,0 +1,196 @@
+"""Architecture × precision × backend: what is exported, how near to torch fp32 it answers, how fast it is, or why not.
+
+    python benchmarks/studies/matrix.py DATA RECORD.json [--architecture NAME]... [--photos 300] [--per-class 1]
+    python benchmarks/studies/matrix.py --table docs/zoo.md RECORD.json
+
+Each network is trained first (`matrix_training`); then each cell is measured in a process of its own with a time limit
+(`matrix_cell`). What is known is kept in the work folder at once and RECORD.json is written anew after each cell: an
+interrupted run goes on where it was, `--again` also tries cells that did not end in time. One thread throughout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tiffin import machine
+from tiffin.benchmarks.options import RoundOptions
+from tiffin.benchmarks.studies.matrix_cell import THREADS, Cell, Materials, cells, measure_cell, refused
+from tiffin.benchmarks.studies.matrix_table import tables
+from tiffin.benchmarks.studies.matrix_training import LESSONS, taught, trained
+from tiffin.benchmarks.studies.page import fill
+from tiffin.data import Dataset, balanced, find_dataset, sample
+from tiffin.data.overlap import prove_disjoint
+from tiffin.data.prepared import prepare_photos
+from tiffin.records import Record, Subject
+from tiffin.records.record import load_record
+from tiffin.train import load_checkpoint
+
+TIMING = RoundOptions(launches=4, blocks=5, block_s=0.1, warmup_s=0.2, target=None, time_limit_s=120)
+SECONDS_TO_STOP = 30.0
+
+
+def materials(name: str, dataset: Dataset, work: Path, photos: int, per_class: int, timed: bool = True) -> Materials:
+    """A trained network, photos to answer and others to calibrate with, proven to be others."""
+    folder, dataset = work / name, taught(name, dataset)
+    checkpoint = load_checkpoint(trained(name, dataset, folder))
+    drawn = balanced(dataset.role("calibrate"), per_class, 0)
+    confirm = sample(dataset.role("confirm"), photos, 0)
+    prove_disjoint(drawn, confirm, ("calibrate", "confirm"), work / "pixel-hashes.json")
+    host, cache = checkpoint.preprocess, work / "cache"
+    shown, calibration = (prepare_photos(part, host, cache, dataset.kind) for part in (confirm, drawn))
+    return Materials(checkpoint, shown, calibration, folder / checkpoint.sha256[:12], TIMING if timed else None)
+
+
+def run_one(words: list[str], limit_s: float) -> str:
+    """One step in a process of its own; why it did not end well, or an empty string.
+
+    It is interrupted before it is killed: so it stops the workers that it started.
+    """
+    with subprocess.Popen([sys.executable, __file__, *words], stderr=subprocess.PIPE, text=True) as started:
+        try:
+            _, said = started.communicate(timeout=limit_s)
+        except subprocess.TimeoutExpired:
+            started.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                started.communicate(timeout=SECONDS_TO_STOP)
+            started.kill()
+            return f"not done in {limit_s:.0f} s"
+    return _why(said) or f"exit {started.returncode}" if started.returncode else ""
+
+
+def _why(said: str) -> str:
+    """The first line of the error that a traceback ends with."""
+    lines = [line for line in said.splitlines() if line.strip() and not line[0].isspace()]
+    return lines[-1].removeprefix("tiffin.errors.") if lines else ""
+
+
+def one(asked: argparse.Namespace, dataset: Dataset) -> None:
+    """The step that `--one` names: an architecture alone is trained, with precision and backend it is a cell."""
+    import torch
+
+    torch.set_num_threads(THREADS)
+    name, *rest = asked.one
+    if not rest:
+        trained(name, taught(name, dataset), asked.work / name)
+        return
+    cell = Cell(name, *rest)
+    given = materials(name, dataset, asked.work, asked.photos, asked.per_class, not asked.untimed)
+    measure_cell(cell, given).save(_file(asked.work, cell))
+
+
+def run_all(asked: argparse.Namespace, dataset: Dataset) -> None:
+    """All steps that are not done yet, cheapest architecture first."""
+    shared = [*map(str, asked.paths), "--work", str(asked.work), "--photos", str(asked.photos),
+              "--per-class", str(asked.per_class), *(["--untimed"] if asked.untimed else [])]  # fmt: skip
+    for name in asked.architecture or LESSONS:
+        say(f"{name}: training")
+        failed = run_one([*shared, "--one", name], asked.train_limit_s)
+        if failed:  # no result: the next run trains on
+            say(f"  {failed}")
+            continue
+        for cell in cells(name):
+            done = _file(asked.work, cell)
+            if not done.exists() or (asked.again and load_record(done).options.get("failed")):
+                say(cell.name)
+                _run_cell(cell, done, shared, asked.cell_limit_s)
+                gather(asked, dataset).save(asked.paths[1])
+
+
+def _run_cell(cell: Cell, done: Path, shared: list[str], limit_s: float) -> None:
+    """Its process writes what it found; where it did not come to that, the reason is the result."""
+    if refused(cell):
+        without_answers(cell, refused(cell)).save(done)
+        return
+    failed = run_one([*shared, "--one", cell.architecture, cell.precision, cell.backend], limit_s)
+    if failed:
+        say(f"  {failed}")
+        without_answers(cell, failed, failed=True).save(done)
+
+
+def _file(work: Path, cell: Cell) -> Path:
+    return work / "cells" / f"{cell.architecture}-{cell.precision}-{cell.backend}.json"
+
+
+def without_answers(cell: Cell, reason: str, failed: bool = False) -> Record:
+    """A record of a cell that has a reason in place of answers; `failed` where another try may help."""
+    subject = Subject(cell.name, reason=reason)
+    return Record("study", machine.environment(), (subject,), {"failed": failed, cell.name: {}},
+                  created=machine.utc_now())  # fmt: skip
+
+
+def gather(asked: argparse.Namespace, dataset: Dataset) -> Record:
+    """One record of every cell that is known."""
+    files = [_file(asked.work, cell) for name in LESSONS for cell in cells(name)]
+    known = [load_record(path) for path in files if path.exists()]
+    names = [name for name in LESSONS if any(part.subjects[0].name.startswith(f"{name} ") for part in known)]
+    drawn = {"photos": asked.photos, "per_class": asked.per_class}
+    data = {"name": dataset.name, "kind": dataset.kind, "role": "confirm", "count": asked.photos,
+            "labels": dataset.labels}  # fmt: skip
+    return gathered(known, {name: len(taught(name, dataset).labels) for name in names}, drawn, data)
+
+
+def gathered(
+    known: Sequence[Record], classes: Mapping[str, int], drawn: Mapping[str, int], data: Mapping[str, Any]
+) -> Record:
+    """Records of cells as one.
+
+    Args:
+        classes: network → how many it tells apart.
+        drawn: how many photos are answered, and how many a class calibrate.
+    """
+    options = {
+        **drawn,
+        "threads": THREADS,
+        "timing": dataclasses.asdict(TIMING),
+        "vnni": machine.has_vnni(),
+        "lessons": {name: {**dataclasses.asdict(LESSONS[name]), "classes": count} for name, count in classes.items()},
+        "cells": {key: about for part in known for key, about in part.options.items() if isinstance(about, dict)},
+    }
+    return Record(
+        "study", machine.environment(), tuple(subject for part in known for subject in part.subjects), options, data,
+        {name: rounds for part in known for name, rounds in part.rounds.items()},
+        {name: found for part in known for name, found in part.predictions.items()},
+        complete=len(known) == len(LESSONS) * len(cells("")), created=machine.utc_now(),
+    )  # fmt: skip
+
+
+def say(line: str) -> None:
+    """To stderr."""
+    print(line, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def main() -> None:
+    """Run what is missing, or write the table into a page."""
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("paths", nargs=2, type=Path)
+    words.add_argument("--work", type=Path, default=Path("out/matrix"))
+    words.add_argument("--architecture", action="append", choices=list(LESSONS), metavar="NAME")
+    words.add_argument("--photos", type=int, default=300, help="test photos that are answered")
+    words.add_argument("--per-class", type=int, default=1, help="calibration photos of each class")
+    words.add_argument("--train-limit-s", type=float, default=3600.0)
+    words.add_argument("--cell-limit-s", type=float, default=1200.0)
+    words.add_argument("--untimed", action="store_true", help="answers alone")
+    words.add_argument("--again", action="store_true", help="also cells that failed or did not end in time")
+    words.add_argument("--one", nargs="+", help=argparse.SUPPRESS)
+    words.add_argument("--table", action="store_true")
+    asked = words.parse_args()
+    if asked.table:
+        fill(asked.paths[0], "matrix", tables(load_record(asked.paths[1])))
+        return
+    dataset = find_dataset(asked.paths[0])
+    if asked.one:
+        one(asked, dataset)
+    else:
+        run_all(asked, dataset)
+
+
+if __name__ == "__main__":
+    main()

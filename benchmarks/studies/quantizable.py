@@ -1,0 +1,154 @@
+"""Does the forecast hold? What `tiffin doctor --for int8` foretells of each layer, against what is then measured.
+
+    python benchmarks/studies/quantizable.py DATA RECORD.json FP32_ARTIFACT... [--work out/quantizable] [--photos 16]
+    python benchmarks/studies/quantizable.py --table docs/debug.md RECORD.json
+
+Each float artifact is foretold once, on calibration photos; then quantized in each scheme without compensation, whose
+corrected biases are no rounding, and each layer measured as `tiffin sensitivity` does, on photos of the select role.
+Artifacts are kept in the work folder: an interrupted run goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from tiffin import machine
+from tiffin.artifact import Artifact, RunConfig
+from tiffin.artifact.scheme import scheme_named
+from tiffin.benchmarks.studies.page import fill
+from tiffin.cli.render import Table
+from tiffin.data import Dataset, balanced, find_dataset, sample
+from tiffin.data.prepared import prepare_photos
+from tiffin.quantize.calibration import CalibrationSet
+from tiffin.quantize.forecast import forecast
+from tiffin.quantize.options import PtqOptions
+from tiffin.quantize.quantize import quantize_int8
+from tiffin.quantize.sensitivity import divergence, sensitivity
+from tiffin.records.closeness import closeness
+from tiffin.records.foretold import Foretold
+from tiffin.runtime import load
+
+SCHEMES = ("cpu", "cpu-vnni", "tensorrt")
+PER_CLASS = 3
+
+
+class Study:
+    """One dataset's photos, prepared for one artifact after the other."""
+
+    def __init__(self, dataset: Dataset, work: Path, photos: int) -> None:
+        self._dataset, self._work, self._photos = dataset, work, photos
+
+    def rows(self, artifact: Artifact) -> Iterator[dict[str, Any]]:
+        """A row for each scheme."""
+        calibration = self._calibration(artifact)
+        say(f"{artifact.folder.name}: foretelling on {self._photos} photos")
+        foretold = forecast(onnx.load(artifact.model_path), calibration.some(self._photos))
+        for scheme in SCHEMES:
+            yield self._row(artifact, foretold, scheme, calibration)
+
+    def _calibration(self, artifact: Artifact) -> CalibrationSet:
+        drawn = balanced(self._dataset.role("calibrate"), PER_CLASS, 0)
+        prepared = prepare_photos(drawn, artifact.preprocess, self._work / "cache")
+        return CalibrationSet.of(prepared, self._dataset.name)
+
+    def _row(self, artifact: Artifact, foretold: Foretold, word: str, calibration: CalibrationSet) -> dict[str, Any]:
+        scheme = scheme_named(word)
+        made = self._quantized(artifact, word, calibration)
+        drawn = sample(self._dataset.role("select"), self._photos, 0)
+        shown = np.asarray(prepare_photos(drawn, artifact.preprocess, self._work / "cache").array())
+        say(f"{artifact.folder.name}: measuring {word}")
+        measured = {row.node: row for row in sensitivity(artifact, made, shown)}
+        layers = [
+            {"node": each.node, "op": each.op, "foretold_db": each.sqnr_db(scheme),
+             "measured_db": measured[each.node].sqnr_db}
+            for each in foretold.layers if each.node in measured
+        ]  # fmt: skip
+        ratio = foretold.ratio(scheme)
+        whole = {"foretold_db": foretold.sqnr_db(scheme), "measured_db": _whole_db(artifact, made, shown),
+                 "foretold_kl": foretold.kl(ratio), "measured_kl": divergence(artifact, made, shown)}  # fmt: skip
+        return {"artifact": artifact.folder.name, "digest": artifact.digest, "scheme": word, "layers": layers,
+                "whole": whole}  # fmt: skip
+
+    def _quantized(self, artifact: Artifact, word: str, calibration: CalibrationSet) -> Artifact:
+        out = self._work / f"{artifact.folder.name}-{word}"
+        if (out / "manifest.json").is_file():
+            return Artifact.load(out)
+        return quantize_int8(artifact, PtqOptions(word, "ort", compensate=False), calibration, out)
+
+
+def _whole_db(one: Artifact, other: Artifact, shown: np.ndarray) -> float:
+    """Of the logits, both graphs as ONNX defines them."""
+    found = []
+    for artifact in (one, other):
+        with load(artifact, RunConfig("onnxruntime", graph_level="none"), allow_uncertified=True) as session:
+            found.append(session.run({artifact.manifest.inputs[0].name: shown})["logits"])
+    return closeness(*found).sqnr_db
+
+
+def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """Spearman's; no two values are alike here."""
+    first, second = (np.argsort(np.argsort(values)).astype(np.float64) for values in (one, other))
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+def page(record: dict[str, Any]) -> str:
+    """The table and its notes, in Markdown."""
+    head = ("artifact", "scheme", "layers", "rank correlation", "mean error dB", "worst three found",
+            "answers dB: foretold", "measured", "KL mnat: foretold", "measured")  # fmt: skip
+    rows = []
+    for row in record["rows"]:
+        told, found = (np.array([each[name] for each in row["layers"]]) for name in ("foretold_db", "measured_db"))
+        hit = len(set(np.argsort(told)[:6]) & set(np.argsort(found)[:3]))
+        whole = row["whole"]
+        rows.append([
+            row["artifact"], row["scheme"], str(len(told)), f"{rank_correlation(told, found):.2f}",
+            f"{np.abs(told - found).mean():.1f}", f"{hit} of 3", f"{whole['foretold_db']:.1f}",
+            f"{whole['measured_db']:.1f}", f"{whole['foretold_kl'] * 1e3:.2f}", f"{whole['measured_kl'] * 1e3:.2f}",
+        ])  # fmt: skip
+    said = (
+        f"foretold on {record['photos']} calibration photos, measured on as many of the select role; "
+        "rounding alone: no compensation",
+        "worst three found: how many of the three layers that were measured to lose most are among the six foretold to",
+    )
+    return Table(head, rows, left=2).markdown() + "\n\n" + "\n".join(f"- {line}" for line in said)
+
+
+def say(line: str) -> None:
+    """To stderr."""
+    print(line, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def main() -> None:
+    """Foretell, quantize, measure; or write the table."""
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("data", type=Path, help="the dataset's folder; with --table the page")
+    words.add_argument("record", type=Path)
+    words.add_argument("artifacts", type=Path, nargs="*")
+    words.add_argument("--table", action="store_true")
+    words.add_argument("--work", type=Path, default=Path("out/quantizable"))
+    words.add_argument("--photos", type=int, default=16)
+    asked = words.parse_args()
+    if asked.table:
+        fill(asked.data, "quantizable", page(json.loads(asked.record.read_text())))
+        return
+    study = Study(find_dataset(asked.data), asked.work, asked.photos)
+    rows: list[dict[str, Any]] = []
+    record = {"kind": "quantizable", "version": 1, "created": machine.utc_now(),
+              "environment": machine.environment(), "photos": asked.photos, "rows": rows}  # fmt: skip
+    for folder in asked.artifacts:
+        for row in study.rows(Artifact.load(folder)):
+            rows.append(row)
+            asked.record.write_text(json.dumps(record, indent=1) + "\n")
+    say(page(record))
+
+
+if __name__ == "__main__":
+    main()

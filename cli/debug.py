@@ -1,0 +1,141 @@
+"""The command that finds the first layer at which two artifacts part: debug."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import BadInput
+from . import options, output, parting, render
+
+if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
+    import numpy as np
+
+    from ..artifact import Artifact
+    from ..benchmarks.candidate import Candidate
+
+_PLAIN, _PRECISIONS = "plain", ("fp32", "fp16", "bf16")
+_Word = Annotated[str, typer.Argument(help="FOLDER, FOLDER@BACKEND or FOLDER@BACKEND:plain (nothing fused), :bf16.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's command."""
+    app.command()(debug)
+
+
+def debug(
+    one: _Word,
+    other: _Word,
+    photos: Annotated[str, typer.Option(help="How many of --role, or a folder of photos.")] = "16",
+    data: options.Data = None,
+    role: Annotated[
+        str | None, typer.Option(help="Role of the photos. Default: select; calibrate, where there are none.")
+    ] = None,
+    feeds: Annotated[Path | None, typer.Option(help="An .npz of inputs by name, in place of photos.")] = None,
+    floor: Annotated[
+        float | None, typer.Option(help="Signal to noise, dB, below which a layer has parted. Default: by precision.")
+    ] = None,
+    whole: Annotated[bool, typer.Option("--all", help="Look at every tensor; default: bisect.")] = False,
+    reduce: Annotated[
+        Path | None, typer.Option(help="Write the smallest .onnx that shows it, its inputs beside it as .npz.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Picture of the difference by depth to write, .svg.")] = None,
+    threads: options.Threads = None,
+    seed: options.Seed = 0,
+    out: Annotated[Path, typer.Option(help="Record to write.")] = Path("out/debug.json"),
+    as_json: options.Json = False,
+) -> None:
+    """The first layer at which two artifacts part, and the likeliest cause. ONE is trusted. See docs/debug.md."""
+    from .build import need_build
+
+    need_build(("onnx", "onnxruntime"))
+    from ..benchmarks.debug.measure import Asked
+    from ..benchmarks.debug.measure import debug as find
+
+    if reduce is not None and reduce.suffix != ".onnx":
+        raise BadInput(f"--reduce {reduce}", "a file that ends in .onnx")
+    pair = _named_apart(_candidate(one, threads), _candidate(other, threads), (one, other))
+    for path in (out, plot, reduce):
+        if path is not None:
+            output.make_parent(path)
+    fed, about = _fed(pair, feeds) if feeds else _photos(pair, photos, data, role, seed, out.parent / "cache")
+    render.echo_options(one=pair[0].name, other=pair[1].name, data=about["name"], photos=about["count"], seed=seed,
+                        out=out)  # fmt: skip
+    record = find(Asked(*pair, fed, about, floor, whole, reduce), (lambda line: None) if as_json else render.say)
+    output.save(record, out)
+    parting.show_result(record, as_json)
+    if plot:
+        output.save_text(parting.depth_chart(record), plot)
+    render.say(f"record: {out} (print it again: tiffin show {out})" + (f", picture: {plot}" if plot else ""))
+
+
+def _candidate(word: str, threads: int | None) -> Candidate:
+    """`FOLDER@BACKEND:HOW`, in which all but the folder may be left out."""
+    folder, at, rest = word.rpartition("@") if "@" in word else (word, "", "")
+    backend, _, how = rest.partition(":")
+    if how and how not in (_PLAIN, *_PRECISIONS):
+        raise BadInput(f"{word}: how it runs is {how!r}", f"one of {', '.join((_PLAIN, *_PRECISIONS))}")
+    (found,) = options.candidates([f"{folder}{at}{backend}"], None, threads, None, only_scored=True)
+    assert found.run is not None
+    changes: dict[str, Any] = {"graph_level": "none"} if how == _PLAIN else {"execution_precision": how} if how else {}
+    name = found.name + (f":{how}" if how else "")
+    return replace(found, name=name, run=replace(found.run, **changes))
+
+
+def _named_apart(one: Candidate, other: Candidate, words: tuple[str, str]) -> tuple[Candidate, Candidate]:
+    """By their folders' names, where these differ; else as they were written."""
+    if one.name != other.name:
+        return one, other
+    return replace(one, name=words[0]), replace(other, name=words[1] if words[0] != words[1] else f"{words[1]} again")
+
+
+def _photos(
+    pair: tuple[Candidate, Candidate], word: str, data: Path | None, role: str | None, seed: int, cache: Path
+) -> tuple[tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]], dict[str, Any]]:
+    """Both artifacts' inputs, each prepared as its own manifest says, and what they are of."""
+    if word.isdecimal() and int(word) > 0:
+        from ..data import find_dataset, sample
+
+        dataset = find_dataset(data, progress=sys.stderr.isatty())
+        role = role or ("select" if dataset.roles.get("select") else "calibrate")
+        drawn = sample(dataset.role(role), int(word), seed)
+        paths, about = [photo.path for photo in drawn], dataset.about(role, drawn)
+    else:
+        from ..runtime.sources.files import found
+
+        paths = [Path(path) for path in found(word)]
+        about = {"name": Path(word).name, "kind": "photos", "count": len(paths), "files": [p.name for p in paths]}
+    one, other = (_prepared(candidate.artifact, paths) for candidate in pair)
+    return (one, other), about
+
+
+def _prepared(artifact: Artifact | None, paths: list[Path]) -> dict[str, np.ndarray]:
+    from ..runtime.preprocess import prepare_batch
+
+    assert artifact is not None
+    if artifact.manifest.preprocess is None or len(artifact.manifest.inputs) != 1:
+        raise BadInput(f"{artifact.folder}: takes no photos", "an .npz of its inputs", "name one with --feeds")
+    return {artifact.manifest.inputs[0].name: prepare_batch(paths, artifact.preprocess)}
+
+
+def _fed(
+    pair: tuple[Candidate, Candidate], path: Path
+) -> tuple[tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]], dict[str, Any]]:
+    """Arrays by the names that each artifact gives its inputs."""
+    from ..quantize.named_feeds import CalibrationFeeds
+
+    held = CalibrationFeeds.read(path).arrays
+    found = []
+    for candidate in pair:
+        assert candidate.artifact is not None
+        names = [spec.name for spec in candidate.artifact.manifest.inputs]
+        if missing := [name for name in names if name not in held]:
+            raise BadInput(f"{path} lacks input {missing[0]!r}", f"arrays {', '.join(names)}")
+        found.append({name: held[name] for name in names})
+    count = min(len(array) for fed in found for array in fed.values())
+    return (found[0], found[1]), {"name": path.name, "kind": "feeds", "count": count}

@@ -1,0 +1,218 @@
+"""What `tiffin doctor --for int8` tells: which layers int8 will hurt, how much, and the option that helps."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import BadInput
+from . import render
+
+if TYPE_CHECKING:  # onnx and numpy, which `tiffin --help` does without
+    import numpy as np
+    import onnx
+
+    from ..artifact.scheme import Scheme
+    from ..records.foretold import Forecast, Foretold
+
+_CHANNELS, _OUTLIER, _HELPS_DB = 4.0, 1.5, 1.0  # a channel's span by the median; a range by its middle; worth telling
+_SCHEMES = ("cpu", "cpu-vnni", "cpu-u8", "tensorrt")
+_FLOATS = 3  # layers left in float, of which it is told what that brings
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be foretold: a source of a trained classifier or an artifact, a scheme, photos, rows to print."""
+
+    source: str
+    scheme: str = "cpu"
+    data: Path | None = None
+    photos: int = 16
+    rows: int = 12
+    seed: int = 0
+
+
+def tell(asked: Asked, as_json: bool) -> None:
+    """Look at every layer and print what int8 will do to it."""
+    from ..artifact.scheme import scheme_named
+    from ..quantize.forecast import forecast
+
+    scheme = scheme_named(asked.scheme)
+    with tempfile.TemporaryDirectory(prefix="tiffin-doctor-") as scratch:
+        model, shown, about = _opened(asked, Path(scratch))
+    render.echo_options(source=asked.source, scheme=scheme.name, **about, seed=asked.seed)
+    step = (lambda done, total: None) if as_json else render.TerminalProgress().counted("layers")
+    found = forecast(model, shown, step)
+    if not found.layers:
+        raise BadInput(f"{asked.source}: no layer that int8 would round", "convolutions or matrix products")
+    if as_json:
+        from .plain import as_json as text
+
+        render.show(text({"source": asked.source, **about, **forecast_json(found, scheme)}))
+        return
+    render.show(f"\n{forecast_text(found, scheme, asked.rows)}")
+    _next(asked, found, scheme)
+
+
+def _opened(asked: Asked, work: Path) -> tuple[onnx.ModelProto, np.ndarray, dict[str, Any]]:
+    """The float graph and photos as it takes them."""
+    from ..data import balanced, find_dataset
+    from ..data.prepared import prepare_photos
+
+    dataset = find_dataset(asked.data, progress=sys.stderr.isatty())
+    pool = dataset.role("calibrate")
+    drawn = balanced(pool, max(1, -(-asked.photos // len(dataset.labels))), asked.seed)
+    spread = drawn[:: max(1, len(drawn) // asked.photos)][: asked.photos]
+    host, graph_of = _source(asked.source, work)
+    shown = prepare_photos(spread, host, work, dataset.kind).array().copy()
+    return graph_of(shown), shown, {"data": dataset.name, "role": "calibrate", "photos": len(shown)}
+
+
+def _source(text: str, work: Path) -> tuple[Any, Any]:
+    """How its photos are prepared, and what makes the float ONNX graph of it."""
+    if (Path(text) / "manifest.json").is_file():
+        from ..artifact import Artifact
+        from ..export.onnx_source import read_onnx
+
+        artifact = Artifact.load(text)
+        _require_float(artifact)
+        return artifact.preprocess, lambda shown: read_onnx(artifact.model_path)
+    from ..export.loaders import OnnxClassifier, open_source
+
+    model = open_source(text).model
+    if isinstance(model, OnnxClassifier):
+        return model.preprocess, lambda shown: model.model
+    from ..export.onnx_source import read_onnx
+    from ..export.to_onnx import to_onnx
+
+    return model.preprocess, lambda shown: read_onnx(to_onnx(model, work / "onnx", shown)[0].model_path)
+
+
+def _require_float(artifact: Any) -> None:
+    manifest = artifact.manifest
+    if manifest.format != "onnx" or manifest.precision != "fp32":
+        raise BadInput(
+            f"{artifact.folder}: {manifest.format}, {manifest.precision}",
+            "the fp32 ONNX artifact that would be quantized, or a checkpoint",
+            "name what `tiffin export` wrote; of what is quantized, `tiffin sensitivity` measures the layers",
+        )
+
+
+def forecast_json(found: Foretold, scheme: Scheme) -> dict[str, Any]:
+    """All that the tables say and are derived from."""
+    ratio = found.ratio(scheme)
+    layers = [
+        {"node": each.node, "op": each.op, "sqnr_db": each.sqnr_db(scheme), "of_noise": _share(each, found, scheme),
+         "by_inputs": _by_inputs(each, scheme), "why": reasons(each, scheme), "remedy": remedy(each, scheme)}
+        for each in worst(found, scheme)
+    ]  # fmt: skip
+    return {"scheme": scheme.name, "answers_db": found.sqnr_db(scheme), "kl": found.kl(ratio),
+            "flips": found.flips(ratio), "layers": layers,
+            "otherwise": {words: found.sqnr_db(*how) for words, how in _otherwise(found, scheme).items()}}  # fmt: skip
+
+
+def worst(found: Foretold, scheme: Scheme) -> list[Forecast]:
+    """Layers, those first whose own rounding adds most noise to their signal."""
+    return sorted(found.layers, key=lambda each: each.sqnr_db(scheme))
+
+
+def _share(layer: Forecast, found: Foretold, scheme: Scheme) -> float:
+    """Of the sum of all layers' noise-to-signal ratios."""
+    ratios = {each.node: sum(each.noise(scheme)) / each.signal for each in found.layers if each.signal > 0}
+    return ratios.get(layer.node, 0.0) / (sum(ratios.values()) or 1.0)
+
+
+def _by_inputs(layer: Forecast, scheme: Scheme) -> float:
+    """Share of its noise that comes of rounding its inputs; the rest comes of its weights."""
+    by_inputs, by_weights = layer.noise(scheme)
+    return by_inputs / ((by_inputs + by_weights) or 1.0)
+
+
+def reasons(layer: Forecast, scheme: Scheme) -> list[str]:
+    """What makes it hurt, in words."""
+    weights = _by_inputs(layer, scheme) < 0.5
+    known = {
+        f"weights of {scheme.weight_bits} bits" if weights else "input rounds": True,
+        "depthwise": layer.depthwise,
+        f"a few values widen its range ×{layer.outlier:.1f}": layer.outlier > _OUTLIER,
+        f"channels differ ×{layer.spread:.0f}": layer.spread > _CHANNELS,
+        f"behind {layer.source}, unbounded": bool(layer.source) and layer.source != "Add",
+        "behind a residual add": layer.source == "Add",
+    }
+    return [words for words, holds in known.items() if holds]
+
+
+def remedy(layer: Forecast, scheme: Scheme) -> str:
+    """The option that is foretold to win most at this layer, and how much; leaving it in float where none wins."""
+    from ..artifact.scheme import scheme_named
+
+    now = layer.sqnr_db(scheme)
+    gains = {"--ranges percentile": layer.sqnr_db(scheme, "percentile") - now}
+    if "onnxruntime" in scheme.engines:
+        gains |= {f"--scheme {word}": layer.sqnr_db(scheme_named(word)) - now for word in ("cpu-vnni", "cpu-u8")}
+    best = max(gains, key=lambda option: gains[option])
+    if gains[best] >= _HELPS_DB:
+        return f"{best} (+{gains[best]:.1f} dB)"
+    if layer.spread > _CHANNELS and layer.op in ("Gemm", "MatMul"):
+        return "--smooth --quantizer nncf"
+    return "--float-node"
+
+
+def forecast_text(found: Foretold, scheme: Scheme, rows: int) -> str:
+    """The layers that hurt most, what the answers are foretold to lose, and what else could be done: 80 columns."""
+    listed = worst(found, scheme)[:rows]
+    cells = [
+        [each.node, each.op, f"{each.sqnr_db(scheme):.1f}", f"{_share(each, found, scheme):.0%}", remedy(each, scheme)]
+        for each in listed
+    ]
+    table = render.Table(("layer", "op", "SQNR dB", "of noise", "what helps it most"), cells, left=2)
+    whys = [f"{each.node}: {', '.join(reasons(each, scheme))}" for each in listed[:5]]
+    ratio, looked = found.ratio(scheme), f"{found.photos} photos looked at"
+    head = (
+        f"int8, scheme {scheme.name}, is foretold to leave the answers {found.sqnr_db(scheme):.1f} dB above its noise: "
+        f"KL {found.kl(ratio) * 1e3:.2f} mnat, {found.flips(ratio):.2%} of photos flip ({looked})"
+    )
+    others = [f"{words}: {found.sqnr_db(*how):.1f} dB" for words, how in _otherwise(found, scheme).items()]
+    notes = [
+        *whys,
+        f"the answers otherwise: {'; '.join(others)}",
+        "a model of rounding (step²/12), no measurement: kernels that saturate, and what --compensate wins back, are "
+        "not in it; `tiffin sensitivity` measures a quantized artifact",
+    ]
+    return f"{render.wrapped([head])}\n\n{table.text()}\n\n{render.wrapped(notes)}"
+
+
+def _otherwise(found: Foretold, scheme: Scheme) -> dict[str, tuple[Any, ...]]:
+    """Options → arguments of `Foretold.sqnr_db`."""
+    from ..artifact.scheme import scheme_named
+
+    told: dict[str, tuple[Any, ...]] = {
+        f"--scheme {word}": (scheme_named(word),) for word in _SCHEMES if word != scheme.name
+    }
+    if not scheme.symmetric_activations:
+        told["--ranges percentile"] = (scheme, "percentile")
+    floats = tuple(each.node for each in worst(found, scheme)[:_FLOATS])
+    told[f"the first {_FLOATS} as --float-node"] = (scheme, "minmax", floats)
+    return told
+
+
+def _next(asked: Asked, found: Foretold, scheme: Scheme) -> None:
+    """Quantize as asked, where the source is an artifact; export it first, where it is not."""
+    place = shlex.quote(asked.source)
+    if (Path(asked.source) / "manifest.json").is_file():
+        render.next_command(f"tiffin quantize {place} --scheme {scheme.name}")
+    else:
+        render.next_command(f"tiffin export {place}")
+
+
+def require_known(word: str, given: Mapping[str, Any]) -> None:
+    """Raises BadInput where `--for` names nothing that is foretold, or stands beside options of TensorRT's rules."""
+    if word != "int8":
+        raise BadInput(f"--for {word}", "int8")
+    if others := [name for name, value in given.items() if value]:
+        raise BadInput(f"{others[0]} with --for int8", "options of the forecast alone", "leave one of them out")

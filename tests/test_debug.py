@@ -1,0 +1,478 @@
+"""`tiffin debug`: each way in which two artifacts part is found at its node and named; innocent ones are not."""
+
+from __future__ import annotations
+
+import json
+import sys
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from tiffin.artifact import Artifact, Producer, RunConfig, TensorSpec
+from tiffin.artifact.manifest import Manifest
+from tiffin.artifact.store import save
+from tiffin.benchmarks.candidate import Candidate
+from tiffin.benchmarks.debug.align import aligned
+from tiffin.benchmarks.debug.causes import causes
+from tiffin.benchmarks.debug.measure import Asked, debug
+from tiffin.benchmarks.debug.point import Point
+from tiffin.benchmarks.debug.reduce import WANTED
+from tiffin.benchmarks.debug.scene import Part, Scene, run_plain
+from tiffin.benchmarks.debug.side import Side
+from tiffin.cli.app import main
+from tiffin.cli.parting import cause_lines, debug_text, parting_of
+from tiffin.errors import BadInput
+from tiffin.export.graph.precision import to_half
+from tiffin.export.to_openvino import to_openvino
+from tiffin.quantize.calibration import CalibrationSet
+from tiffin.quantize.options import PtqOptions
+from tiffin.quantize.quantize import quantize_int8
+from tiffin.records import Record
+from tiffin.records.closeness import Closeness, closeness
+from tiffin.records.parting import Parting, Tried, ordered
+
+ORT, PLAIN, OPENVINO, TORCH = (
+    RunConfig("onnxruntime"), RunConfig("onnxruntime", graph_level="none"), RunConfig("openvino"), RunConfig("torch"),
+)  # fmt: skip
+SIDE = 24
+
+
+# The comparator.
+
+arrays = st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=30).map(lambda held: np.array(held, np.float32))
+
+
+@given(arrays, st.integers(0, 2**32 - 1), st.integers(0, 30))
+@settings(max_examples=150, deadline=None)
+def test_parts_add_up_to_the_whole(wanted: np.ndarray, seed: int, cut: int) -> None:
+    found = wanted + np.random.default_rng(seed).normal(0, 1, wanted.shape)
+    whole = closeness(wanted, found)
+    parts = closeness(wanted[:cut], found[:cut]) + closeness(wanted[cut:], found[cut:])
+    assert parts.n == whole.n and parts.largest == whole.largest and parts.low == whole.low
+    assert parts.noise == pytest.approx(whole.noise) and parts.signal == pytest.approx(whole.signal)
+    assert closeness(wanted, wanted).exact and closeness(wanted, wanted).sqnr_db == np.inf
+    assert -1 - 1e-9 <= whole.cosine <= 1 + 1e-9
+
+
+@pytest.mark.parametrize("scale, decibels", [(0.1, 20.0), (0.01, 40.0)])
+def test_signal_to_noise_is_a_ratio_of_powers(scale: float, decibels: float) -> None:
+    wanted = np.array([3.0, -4.0])
+    found = closeness(wanted, wanted * (1 + scale))
+    assert found.sqnr_db == pytest.approx(decibels) and found.relative == pytest.approx(4 * scale / 7)
+    assert found.cosine == pytest.approx(1)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_alone_is_no_number_has_parted(value: float) -> None:
+    wanted = np.array([1.0, 2.0])
+    found = closeness(wanted, np.array([1.0, value]))
+    assert found.odd == 1 and found.sqnr_db == -np.inf and found.relative == np.inf and not found.exact
+    alike = closeness(np.array([1.0, value]), np.array([1.0, value]))
+    assert alike.exact and alike.sqnr_db == np.inf
+
+
+# A small graph, and ways to break it.
+
+
+def network(antialias: int = 1) -> onnx.ModelProto:
+    """uint8 photos → scale → Conv (pads 0, 1), Relu → depthwise, Clip → Add → Resize → Conv, Relu → logits."""
+    rng = np.random.default_rng(0)
+
+    def weights(name: str, *shape: int) -> onnx.TensorProto:
+        return numpy_helper.from_array(rng.normal(0, 1.5 / np.sqrt(np.prod(shape[1:])), shape).astype(np.float32), name)
+
+    def constant(name: str, *values: float, kind: type = np.float32) -> onnx.TensorProto:
+        return numpy_helper.from_array(np.array(values if len(values) > 1 else values[0], kind), name)
+
+    held = [
+        weights("first", 8, 3, 3, 3), weights("first_bias", 8), weights("deep", 8, 1, 3, 3), weights("deep_bias", 8),
+        weights("last", 12, 8, 3, 3), weights("last_bias", 12), weights("head", 5, 12), weights("head_bias", 5),
+        constant("scale", 1 / 64), constant("shift", -2.0, -1.9, -1.8), constant("zero", 0.0), constant("six", 6.0),
+        constant("sizes", 7, 7, kind=np.int64), constant("axes", 2, 3, kind=np.int64),
+        constant("shape", 0, -1, kind=np.int64),
+    ]  # fmt: skip
+    nodes = [
+        ("Cast", ["photos"], "cast", {"to": TensorProto.FLOAT}),
+        ("Mul", ["cast", "scale"], "scaled", {}),
+        ("Add", ["scaled", "shift"], "normal", {}),
+        ("Transpose", ["normal"], "planes", {"perm": [0, 3, 1, 2]}),
+        ("Conv", ["planes", "first", "first_bias"], "a", {"pads": [0, 0, 1, 1], "strides": [2, 2]}),
+        ("Relu", ["a"], "b", {}),
+        ("Conv", ["b", "deep", "deep_bias"], "c", {"pads": [1, 1, 1, 1], "group": 8}),
+        ("Clip", ["c", "zero", "six"], "d", {}),
+        ("Add", ["b", "d"], "e", {}),
+        ("Resize", ["e", "", "", "sizes"], "f", {"axes": [2, 3], "mode": "linear", "antialias": antialias}),
+        ("Conv", ["f", "last", "last_bias"], "g", {"pads": [1, 1, 1, 1]}),
+        ("Relu", ["g"], "h", {}),
+        ("ReduceMean", ["h", "axes"], "i", {"keepdims": 1}),
+        ("Reshape", ["i", "shape"], "j", {}),
+        ("Gemm", ["j", "head", "head_bias"], "logits", {"transB": 1}),
+    ]
+    made = [helper.make_node(op, inputs, [out], name=f"{op}_{out}", **more) for op, inputs, out, more in nodes]
+    photos = helper.make_tensor_value_info("photos", TensorProto.UINT8, [None, SIDE, SIDE, 3])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, [None, 5])
+    graph = helper.make_graph(made, "small", [photos], [logits], held)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def saved(model: onnx.ModelProto, out: Path, precision: str = "fp32") -> Artifact:
+    manifest = Manifest(
+        "regression", "onnx", precision, (TensorSpec("photos", "uint8", (None, SIDE, SIDE, 3)),),
+        (TensorSpec("logits", "float32", (None, 5)),), (), Producer("test"),
+    )  # fmt: skip
+    return save(out, manifest, {"model.onnx": model.SerializeToString()})
+
+
+def shown(count: int = 8) -> dict[str, np.ndarray]:
+    """Photos with edges: what a border or an antialias does, shows."""
+    rng = np.random.default_rng(1)
+    blocks = rng.integers(0, 256, (count, SIDE // 3, SIDE // 3, 3)).repeat(3, 1).repeat(3, 2)
+    return {"photos": np.clip(blocks + rng.normal(0, 20, blocks.shape), 0, 255).astype(np.uint8)}
+
+
+def compare(
+    one: Artifact, other: Artifact, runs: tuple[RunConfig, RunConfig] = (ORT, ORT), **more: object
+) -> tuple[Record, Parting]:
+    fed = shown()
+    pair = (Candidate("one", one, runs[0]), Candidate("other", other, runs[1]))
+    record = debug(Asked(*pair, (fed, fed), {"name": "drawn", "count": 8}, **more))  # type: ignore[arg-type]
+    return record, parting_of(record)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    return saved(network(), tmp_path_factory.mktemp("whole") / "one")
+
+
+Change = Callable[[onnx.ModelProto], None]
+
+
+def attribute(node: str, **values: object) -> Change:
+    def change(model: onnx.ModelProto) -> None:
+        held = named(model, node)
+        kept = [each for each in held.attribute if each.name not in values]
+        del held.attribute[:]
+        held.attribute.extend([*kept, *(helper.make_attribute(name, value) for name, value in values.items())])
+
+    return change
+
+
+def without(node: str) -> Change:
+    """The node is left out of the graph, as an exporter loses it."""
+
+    def change(model: onnx.ModelProto) -> None:
+        lost = named(model, node)
+        before, after = lost.input[0], lost.output[0]
+        model.graph.node.remove(lost)
+        maker = next(each for each in model.graph.node if before in each.output)
+        for each in model.graph.node:
+            each.input[:] = [after if name == before else name for name in each.input]
+        maker.output[0] = after
+
+    return change
+
+
+def constant(name: str, make: Callable[[np.ndarray], np.ndarray]) -> Change:
+    def change(model: onnx.ModelProto) -> None:
+        held = next(each for each in model.graph.initializer if each.name == name)
+        held.CopyFrom(numpy_helper.from_array(make(numpy_helper.to_array(held)).astype(np.float32), name))
+
+    return change
+
+
+def cut_weights(model: onnx.ModelProto) -> None:
+    """int8 weights whose scale is four times too small: they saturate at ±127."""
+    held = next(each for each in model.graph.initializer if each.name == "last")
+    values = numpy_helper.to_array(held)
+    scale = np.abs(values).max((1, 2, 3)) / 127 / 4
+    whole_ = np.clip(np.round(values / scale[:, None, None, None]), -127, 127).astype(np.int8)
+    model.graph.initializer.remove(held)
+    named_ = {"last_q": whole_, "last_scale": scale.astype(np.float32), "last_zero": np.zeros(12, np.int8)}
+    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in named_.items())
+    model.graph.node.insert(0, helper.make_node("DequantizeLinear", list(named_), ["last"], "restored", axis=0))
+
+
+def named(model: onnx.ModelProto, node: str) -> onnx.NodeProto:
+    return next(each for each in model.graph.node if each.name == node)
+
+
+WAYS = {
+    "padding at the other side": (attribute("Conv_a", pads=[1, 1, 0, 0]), "a", "Conv_a", "padding"),
+    "activation dropped": (without("Clip_d"), "d", "Clip_d", "activation"),
+    "resize without antialias": (attribute("Resize_f", antialias=0), "f", "Resize_f", "antialias"),
+    "resize by corners": (
+        attribute("Resize_f", coordinate_transformation_mode="align_corners"), "f", "Resize_f", "resize",
+    ),
+    "blue first": (constant("shift", lambda shift: shift[::-1] + [3, 0, -3]), "normal", "Add_normal", "normalization"),
+    "bias lost": (constant("deep_bias", np.zeros_like), "c", "Conv_c", "bias"),
+    "saturating int8 weights": (cut_weights, "g", "Conv_g", "saturation"),
+    "other weights": (constant("last", lambda held: held[:, ::-1]), "g", "Conv_g", "weights"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way, run", [(way, ORT) for way in WAYS] + [(way, OPENVINO) for way in list(WAYS)[3:]])
+def test_each_way_to_break_a_graph_is_found_and_named(way: str, run: RunConfig, tmp_path: Path) -> None:
+    change, tensor, node, kind = WAYS[way]
+    smooth = int(run is ORT)  # OpenVINO ignores it, as the next test finds
+    trusted, model = saved(network(smooth), tmp_path / "one"), network(smooth)
+    change(model)
+    precision = "int8" if "int8" in way else "fp32"
+    broken = saved(model, tmp_path / "broken", precision)
+    record, found = compare(trusted, broken, (ORT, run), reduce=tmp_path / "small.onnx")
+    assert found.first is not None and (found.first.name, found.first.node) == (tensor, node)
+    assert found.causes and found.causes[0].kind == kind, cause_lines(found)
+    assert record.options["reduced"]["nodes"] <= 4 and "nan" not in debug_text(record)
+    reproduces(tmp_path / "small.onnx", found.floor_db)
+
+
+def reproduces(path: Path, floor_db: float) -> None:
+    """The reduced model, alone, from its own inputs, by ONNX Runtime: still not what is wanted."""
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    with np.load(path.with_suffix(".npz")) as held:
+        (answer,) = session.run(None, {each.name: held[each.name] for each in session.get_inputs()})
+        assert closeness(held[WANTED], answer).sqnr_db < floor_db
+
+
+def test_an_engine_that_ignores_antialias_is_found(whole: Artifact) -> None:
+    """One file on two engines: OpenVINO 2026.4.1 reads `antialias` of a linear Resize and does without."""
+    record, found = compare(whole, whole, (ORT, OPENVINO))
+    assert found.first is None or (found.first.node, found.causes[0].kind) == ("Resize_f", "antialias")
+
+
+@pytest.mark.parametrize("size", [3e4, 3e6])
+def test_an_overflow_of_fp16_is_named(size: float, whole: Artifact, tmp_path: Path) -> None:
+    """Weights so large that the layer leaves fp16; the relu behind it hides no infinity."""
+    model = network()
+    constant("last", lambda held: held * size)(model)
+    constant("head", lambda held: held / size)(model)
+    trusted = saved(model, tmp_path / "one")
+    half = to_half(model, "fp16")
+    record, found = compare(trusted, saved(half, tmp_path / "half", "fp16"))
+    assert found.first is not None and found.first.name == "g"
+    assert found.causes[0].kind == "fp16 overflow" and "65504" in found.causes[0].words
+    assert "no number" in debug_text(record)
+
+
+@pytest.mark.parametrize("runs", [(ORT, ORT), (PLAIN, ORT), (ORT, OPENVINO)], ids=["same", "plain", "openvino"])
+def test_artifacts_that_agree_are_not_accused(runs: tuple[RunConfig, RunConfig], tmp_path: Path) -> None:
+    artifact = saved(network(0), tmp_path / "one")
+    record, found = compare(artifact, artifact, runs, whole=True)
+    assert found.first is None and not found.tried and "no layer parts" in debug_text(record)
+    assert len(found.points) == found.pairs == 15
+    if runs == (ORT, ORT):
+        assert found.exact and "the same to the last bit" in debug_text(record)
+
+
+# Across engines and precisions, on a trained classifier.
+
+
+def classified(
+    one: Artifact, other: Artifact, runs: tuple[RunConfig, RunConfig], photos: np.ndarray
+) -> tuple[Record, Parting]:
+    fed = ({one.manifest.inputs[0].name: photos[:12]}, {other.manifest.inputs[0].name: photos[:12]})
+    record = debug(Asked(Candidate("one", one, runs[0]), Candidate("other", other, runs[1]), fed, {"count": 12}))
+    return record, parting_of(record)
+
+
+@pytest.fixture(scope="module")
+def int8_artifact(onnx_artifact: Artifact, photos: np.ndarray) -> Artifact:
+    """Beside the fp32 one, so that its ancestors are found."""
+    out = onnx_artifact.folder.parent / "int8"
+    return quantize_int8(
+        onnx_artifact, PtqOptions("cpu", "ort", compensate=False), CalibrationSet(photos, "drawn"), out
+    )
+
+
+@pytest.mark.parametrize("pair", ["torch-onnx", "onnx-ir", "torch-ir", "torch-int8", "int8-ir"])
+def test_forms_of_one_checkpoint_do_not_part(
+    pair: str, pt2_artifact: Artifact, onnx_artifact: Artifact, openvino_artifact: Artifact, int8_artifact: Artifact,
+    photos: np.ndarray, tmp_path: Path,
+) -> None:  # fmt: skip
+    sides = {"torch": (pt2_artifact, TORCH), "onnx": (onnx_artifact, ORT), "ir": (openvino_artifact, OPENVINO),
+             "int8": (int8_artifact, ORT)}  # fmt: skip
+    one, other = (sides[word] for word in pair.split("-"))
+    record, found = classified(one[0], other[0], (one[1], other[1]), photos)
+    assert found.first is None and record.options["agree"][0] >= 11
+    assert found.points[-1].name == "logits" and found.pairs >= 8
+
+
+def test_int8_in_an_ir_is_seen_behind_its_rounding(
+    int8_artifact: Artifact, onnx_artifact: Artifact, photos: np.ndarray, tmp_path: Path
+) -> None:
+    record, found = classified(onnx_artifact, to_openvino(int8_artifact, tmp_path / "ir"), (ORT, OPENVINO), photos)
+    assert found.first is None and found.pairs >= 8, debug_text(record)
+
+
+def test_a_torch_program_finds_what_its_export_lost(
+    pt2_artifact: Artifact, onnx_artifact: Artifact, photos: np.ndarray, tmp_path: Path
+) -> None:
+    model = onnx.load(onnx_artifact.model_path)
+    lost = [node.name for node in model.graph.node if node.op_type in ("Relu", "Clip")][1]
+    tensor = named(model, lost).output[0]
+    without(lost)(model)
+    broken = save(tmp_path / "broken", onnx_artifact.manifest, {"model.onnx": model.SerializeToString()})
+    record, found = classified(pt2_artifact, broken, (TORCH, ORT), photos)
+    assert found.first is not None and found.causes and found.causes[0].kind == "activation", debug_text(record)
+    assert found.first.other_node == lost or found.first.name.startswith(("relu", "hardtanh", "batch_norm", "conv"))
+    assert tensor
+
+
+def test_a_torch_program_is_what_a_reduced_graph_is_held_against(
+    pt2_artifact: Artifact, onnx_artifact: Artifact, photos: np.ndarray, tmp_path: Path
+) -> None:
+    """The broken graph is the trusted side here: it has the only ONNX graph."""
+    model = onnx.load(onnx_artifact.model_path)
+    without(next(node.name for node in model.graph.node if node.op_type in ("Relu", "Clip")))(model)
+    broken = save(tmp_path / "broken", onnx_artifact.manifest, {"model.onnx": model.SerializeToString()})
+    fed = {"photos": photos[:4]}
+    pair = Candidate("one", broken, ORT), Candidate("other", pt2_artifact, TORCH)
+    debug(Asked(*pair, (fed, fed), {"count": 4}, reduce=tmp_path / "small.onnx"))
+    reproduces(tmp_path / "small.onnx", 60)
+
+
+def test_kernels_that_saturate_are_told_from_the_graph(whole: Artifact, tmp_path: Path) -> None:
+    """An engine's answer as the pairs of a saturating kernel give it, simulated: no CPU is needed that does so."""
+    rng = np.random.default_rng(2)
+    weights, inputs = np.full((1, 8, 1, 1), 100, np.int8), rng.integers(200, 256, (4, 8, 6, 6)).astype(np.float32)
+    held = {"w_q": weights, "w_scale": np.float32(0.01), "w_zero": np.int8(0)}
+    nodes = [helper.make_node("DequantizeLinear", list(held), ["w"], "restored"),
+             helper.make_node("Conv", ["x", "w"], ["y"], "Conv_y")]  # fmt: skip
+    graph = helper.make_graph(
+        nodes, "one layer", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 8, 6, 6])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(array), name) for name, array in held.items()],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    exact = run_plain(model, {"x": inputs})
+    pairs = (inputs.reshape(4, 4, 2, 6, 6) * 100).sum(2)  # two products a sum, as vpmaddubsw adds them in int16
+    cut = np.clip(pairs, -32768, 32767).sum(1, keepdims=True) * 0.01
+    side = Side(Candidate("other", saved(network(), tmp_path / "int8", "int8"), ORT), tmp_path)
+    trusted = Side(Candidate("one", whole, ORT), tmp_path)
+    point = Point("y", "Conv_y", "Conv", "y")
+    scene = Scene(Part(trusted, point, exact), Part(side, point, cut, model, {"x": inputs}), ("x",))
+    best = causes(scene, 15.0)[0]
+    assert best.certain and best.kind == "saturation" and "int16" in best.words
+    innocent = Scene(Part(trusted, point, exact), Part(side, point, exact, model, {"x": inputs}), ("x",))
+    assert not any(each.certain for each in causes(innocent, 15.0))
+
+
+# Pairs, order, refusals.
+
+
+def test_points_of_two_programs_are_paired_in_order_by_weights_and_shape() -> None:
+    ours = [Point("a", "a", "Conv", "a", (8, 4, 4), "w1"), Point("b", "b", "Conv", "b", (8, 4, 4), "w2"),
+            Point("c", "c", "Relu", "c", (8, 4, 4))]  # fmt: skip
+    theirs = [Point("z", "z", "Conv", "z", (8, 4, 4), "w0"), Point("y", "y", "Conv", "y", (8, 4, 4), "w1"),
+              Point("x", "x", "Conv", "x", (8, 4, 4), "w2"), Point("v", "v", "Relu", "v", (9, 4, 4))]  # fmt: skip
+    assert [(one.name, other.name) for one, other in aligned(ours, theirs)] == [("a", "y"), ("b", "x")]
+
+
+def test_hypotheses_are_ordered_by_what_they_explain() -> None:
+    def at(noise: float) -> Closeness:
+        return Closeness(n=1, signal=1.0, noise=noise)
+
+    few, much, seen = (
+        Tried("a", "", at(1), at(0.5)),
+        Tried("b", "", at(1), at(1e-8)),
+        Tried("c", "", at(1), at(1), True),
+    )
+    assert [each.kind for each in ordered([few, much, seen], 60)] == ["c", "b", "a"]
+    found = Parting(60, (), 0, ordered([few, much, seen], 60))
+    assert [each.kind for each in found.causes] == ["c", "b"]
+
+
+def test_networks_without_a_common_tensor_are_refused(whole: Artifact, onnx_artifact: Artifact) -> None:
+    fed = shown(2), {"photos": np.zeros((2, 32, 32, 3), np.uint8)}
+    with pytest.raises(BadInput, match="no tensor in common|tensors of"):
+        debug(Asked(Candidate("one", whole, ORT), Candidate("other", onnx_artifact, ORT), fed, {"count": 2}))
+
+
+def test_an_engine_that_shows_no_tensor_is_refused(whole: Artifact, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="shows no tensor"):
+        Side(Candidate("one", whole, RunConfig("tensorrt")), tmp_path)
+
+
+# The command.
+
+
+@pytest.fixture
+def ran(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["tiffin", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        shown_ = capsys.readouterr()
+        return int(ended.value.code or 0), shown_.out, shown_.err
+
+    return run
+
+
+def test_the_command_shows_its_record_again(
+    ran: Callable[..., tuple[int, str, str]], onnx_artifact: Artifact, photo_folder: Path, tmp_path: Path
+) -> None:
+    model = onnx.load(onnx_artifact.model_path)
+    lost = next(node.name for node in model.graph.node if node.op_type in ("Relu", "Clip"))
+    without(lost)(model)
+    save(tmp_path / "broken", onnx_artifact.manifest, {"model.onnx": model.SerializeToString()})
+    words = ("debug", onnx_artifact.folder, tmp_path / "broken", "--out", tmp_path / "d.json")
+    code, out, err = ran(*words, "--photos", 6, "--data", photo_folder, "--plot", tmp_path / "d.svg",
+                         "--reduce", tmp_path / "r.onnx")  # fmt: skip
+    assert code == 0 and "cause: activation" in out and "reduced: r.onnx" in out and "6 photos" in " ".join(out.split())
+    assert max(map(len, out.splitlines())) <= 80
+    assert ran("show", tmp_path / "d.json")[1] == out
+    told = json.loads(ran("show", tmp_path / "d.json", "--json")[1])
+    assert told["first"]["sqnr_db"] < told["floor_db"] and told["causes"][0]["kind"] == "activation"
+    assert "| tensor |" in ran("show", tmp_path / "d.json", "--markdown")[1]
+    ET.parse(tmp_path / "d.svg")
+    code, out, err = ran(*words, "--photos", photo_folder / "test" / "apple", "--json")
+    assert code == 0 and json.loads(out)["data"]["count"] == 12 and "identical" in json.loads(out)
+
+
+def test_two_ways_to_run_one_artifact_are_compared(
+    ran: Callable[..., tuple[int, str, str]], onnx_artifact: Artifact, photo_folder: Path, tmp_path: Path
+) -> None:
+    code, out, _ = ran("debug", f"{onnx_artifact.folder}@onnxruntime:plain", onnx_artifact.folder, "--photos", 4,
+                       "--data", photo_folder, "--out", tmp_path / "d.json", "--all")  # fmt: skip
+    assert code == 0 and "no layer parts" in out
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (("--photos", "nowhere"), "nowhere"),
+        (("--reduce", "small.txt"), "ends in .onnx"),
+        (("--feeds", "none.npz"), "cannot be read as feeds"),
+    ],
+)
+def test_bad_input_is_one_clear_error(
+    words: tuple[str, ...], said: str, ran: Callable[..., tuple[int, str, str]], onnx_artifact: Artifact,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    code, out, err = ran("debug", onnx_artifact.folder, onnx_artifact.folder, *words, "--out", tmp_path / "d.json")
+    assert code == 2 and said in err and out == "" and not (tmp_path / "d.json").exists()
+
+
+def test_an_unknown_way_to_run_is_refused(ran: Callable[..., tuple[int, str, str]], onnx_artifact: Artifact) -> None:
+    code, _, err = ran("debug", onnx_artifact.folder, f"{onnx_artifact.folder}@openvino:int4")
+    assert code == 2 and "plain, fp32, fp16, bf16" in err
+
+
+def test_feeds_stand_in_for_photos(ran: Callable[..., tuple[int, str, str]], whole: Artifact, tmp_path: Path) -> None:
+    model = network()
+    attribute("Resize_f", antialias=0)(model)
+    broken = saved(model, tmp_path / "broken")
+    np.savez(tmp_path / "fed.npz", **shown())
+    code, out, _ = ran("debug", whole.folder, broken.folder, "--feeds", tmp_path / "fed.npz",
+                       "--out", tmp_path / "d.json", "--json")  # fmt: skip
+    assert code == 0 and json.loads(out)["causes"][0]["kind"] == "antialias"

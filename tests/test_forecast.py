@@ -1,0 +1,176 @@
+"""`tiffin doctor --for int8`: the forecast of rounding's noise holds against rounding itself, and names what helps."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from tiffin.artifact import Artifact
+from tiffin.artifact.scheme import SCHEMES, scheme_named
+from tiffin.cli import forecast as shown
+from tiffin.cli.app import main
+from tiffin.quantize.calibration import CalibrationSet
+from tiffin.quantize.forecast import forecast
+from tiffin.quantize.options import PtqOptions
+from tiffin.quantize.quantize import quantize_int8
+from tiffin.quantize.sensitivity import sensitivity
+from tiffin.records.closeness import closeness
+from tiffin.records.foretold import Forecast, Foretold
+
+CPU = scheme_named("cpu")
+
+
+def layered(op: str, seed: int, **more: object) -> tuple[onnx.ModelProto, np.ndarray]:
+    """One layer of drawn weights between float tensors."""
+    rng = np.random.default_rng(seed)
+    shapes = {"Conv": (8, 6, 3, 3), "depthwise": (6, 1, 3, 3), "Gemm": (6, 8), "MatMul": (6, 8)}
+    weights = rng.normal(0, 1, shapes[op]).astype(np.float32)
+    inputs = rng.normal(0.3, 1, (16, 6, 12, 12) if op in ("Conv", "depthwise") else (400, 6)).astype(np.float32)
+    node = helper.make_node("Conv" if op == "depthwise" else op, ["x", "w"], ["y"], "layer", **more)
+    info = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("x", "y")]
+    tail = helper.make_node("Identity", ["y"], ["z"], "end")
+    out = helper.make_tensor_value_info("z", TensorProto.FLOAT, None)
+    graph = helper.make_graph([node, tail], "layer", info[:1], [out], [numpy_helper.from_array(weights, "w")])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9), inputs
+
+
+def rounded(values: np.ndarray, low: float, high: float, levels: int) -> np.ndarray:
+    step = (high - low) / levels
+    return (low + np.round((values - low) / step) * step).astype(np.float32)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "op, more",
+    [("Conv", {"pads": [1, 1, 1, 1]}), ("Conv", {"strides": [2, 2]}), ("depthwise", {"group": 6}), ("Gemm", {}),
+     ("MatMul", {})],
+)  # fmt: skip
+def test_a_layers_noise_is_what_rounding_it_gives(op: str, more: dict[str, object], seed: int) -> None:
+    """Within a decibel: rounding to the same grids, by hand."""
+    model, inputs = layered(op, seed, **more)
+    (found,) = forecast(model, inputs).layers
+    weights = numpy_helper.to_array(model.graph.initializer[0])
+    axis = 0 if weights.ndim == 4 else 1
+    most = np.abs(weights).max(tuple(each for each in range(weights.ndim) if each != axis), keepdims=True)
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    made.graph.initializer[0].CopyFrom(numpy_helper.from_array(
+        (np.round(weights / (most / 64)) * (most / 64)).astype(np.float32), "w"))  # fmt: skip
+    low, high = min(0.0, float(inputs.min())), max(0.0, float(inputs.max()))
+    wanted, got = run(model, inputs), run(made, rounded(inputs, low, high, 255))
+    assert found.sqnr_db(CPU) == pytest.approx(closeness(wanted, got).sqnr_db, abs=1.0)
+    assert found.depthwise == (op == "depthwise")
+
+
+def run(model: onnx.ModelProto, inputs: np.ndarray) -> np.ndarray:
+    from onnxruntime import InferenceSession
+
+    session = InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(None, {"x": inputs})[0])
+
+
+def test_a_trained_classifiers_layers_are_foretold(onnx_artifact: Artifact, photos: np.ndarray, tmp_path: Path) -> None:
+    """Against `sensitivity`, which rounds each layer alone: the mean error is a few decibels."""
+    calibration = CalibrationSet(photos, "drawn")
+    made = quantize_int8(onnx_artifact, PtqOptions("cpu", "ort", compensate=False), calibration, tmp_path / "int8")
+    found = {each.node: each for each in forecast(onnx.load(onnx_artifact.model_path), photos).layers}
+    rows = [row for row in sensitivity(onnx_artifact, made, photos) if row.node in found]
+    assert len(rows) == len(found) >= 3
+    errors = [found[row.node].sqnr_db(CPU) - row.sqnr_db for row in rows]
+    assert np.mean(np.abs(errors)) < 4, dict(zip([row.node for row in rows], errors, strict=True))
+
+
+def test_more_bits_and_float_layers_leave_less_noise(onnx_artifact: Artifact, photos: np.ndarray) -> None:
+    found = forecast(onnx.load(onnx_artifact.model_path), photos[:16])
+    ratios = {word: found.ratio(scheme_named(word)) for word in SCHEMES}
+    assert ratios["cpu-vnni"] < ratios["cpu"] and all(0 < ratio < 1 for ratio in ratios.values())
+    worst = tuple(each.node for each in shown.worst(found, CPU)[:1])
+    assert found.ratio(CPU, floats=worst) < ratios["cpu"]
+    assert found.ratio(CPU, floats=tuple(each.node for each in found.layers)) == 0
+    assert found.kl(0.0) == 0 and found.kl(ratios["cpu"]) > found.kl(ratios["cpu-vnni"]) > 0
+    assert 0 <= found.flips(ratios["cpu-vnni"]) <= found.flips(ratios["cpu"]) <= 0.5 and found.flips(0.0) == 0
+
+
+def test_an_addition_adds_powers_and_a_layer_hands_ratios_on() -> None:
+    """a → b (ratio 0.1 of its own), a + b: by hand."""
+    layers = (Forecast("b", "Conv", 50.0, {"uint8": 5.0}), Forecast("c", "Add", 100.0, {"uint8": 2.0}))
+    flow = (("a", "a", (), 40.0), ("b", "b", ("a",), 50.0), ("c", "+c", ("a", "b"), 100.0), ("d", "d", ("c",), 10.0))
+    found = Foretold(layers, np.zeros((1, 2), np.float32), flow, 1)
+    assert found.ratio(CPU) == pytest.approx((5 + 2) / 100)
+    assert found.ratio(CPU, floats=("b",)) == pytest.approx(2 / 100)
+
+
+@pytest.mark.parametrize(
+    "layer, words, option",
+    [
+        (Forecast("n", "Conv", 1e4, {"uint8": 10, "percentile": 1}, {"7": 1, "8": 1, "8u": 1}, outlier=3.0),
+         "widen its range", "--ranges percentile"),
+        (Forecast("n", "Conv", 1e4, {"uint8": 1, "percentile": 1}, {"7": 10, "8": 2.5, "8u": 3}, True),
+         "depthwise", "--scheme cpu-vnni"),
+        (Forecast("n", "Gemm", 1e4, {"uint8": 9, "percentile": 9}, {"7": 1, "8": 1, "8u": 1}, spread=20.0),
+         "channels differ", "--smooth --quantizer nncf"),
+        (Forecast("n", "Conv", 1e4, {"uint8": 9, "percentile": 9}, {"7": 1, "8": 1, "8u": 1}, source="HardSwish"),
+         "behind HardSwish", "--float-node"),
+    ],
+)  # fmt: skip
+def test_a_layers_reason_and_remedy(layer: Forecast, words: str, option: str) -> None:
+    assert words in ", ".join(shown.reasons(layer, CPU)) and shown.remedy(layer, CPU).startswith(option)
+
+
+@pytest.fixture
+def ran(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
+    def run_(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["tiffin", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    return run_
+
+
+def test_the_command_tells_of_an_artifact_and_of_its_checkpoint(
+    ran: Callable[..., tuple[int, str, str]], onnx_artifact: Artifact, checkpoint_file: Path, photo_folder: Path
+) -> None:
+    about = ("--for", "int8", "--data", photo_folder)
+    code, out, err = ran("doctor", onnx_artifact.folder, *about)
+    assert code == 0 and "is foretold to leave the answers" in out and "what helps it most" in out
+    assert max(map(len, out.splitlines())) <= 80 and "next: tiffin quantize" in err
+    told = json.loads(ran("doctor", onnx_artifact.folder, *about, "--json")[1])
+    same = json.loads(ran("doctor", checkpoint_file, *about, "--json")[1])
+    assert told["answers_db"] == pytest.approx(same["answers_db"]) and told["photos"] == 16
+    assert [each["node"] for each in told["layers"]] == [each["node"] for each in same["layers"]]
+    assert sum(each["of_noise"] for each in told["layers"]) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (("--for", "int4"), "int8"),
+        (("--for", "int8", "--fix"), "--fix with --for int8"),
+        (("--for", "int8", "--scheme", "cpu-x"), "unknown int8 scheme"),
+    ],
+)
+def test_what_cannot_be_foretold_is_one_clear_error(
+    words: tuple[str, ...], said: str, ran: Callable[..., tuple[int, str, str]], onnx_artifact: Artifact
+) -> None:
+    code, out, err = ran("doctor", onnx_artifact.folder, *words)
+    assert code == 2 and said in err and out == ""
+
+
+def test_what_is_quantized_already_is_refused(
+    ran: Callable[..., tuple[int, str, str]], onnx_artifact: Artifact, photos: np.ndarray, photo_folder: Path,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    made = quantize_int8(onnx_artifact, PtqOptions("cpu", "ort", compensate=False), CalibrationSet(photos, "drawn"),
+                         tmp_path / "int8")  # fmt: skip
+    code, _, err = ran("doctor", made.folder, "--for", "int8", "--data", photo_folder)
+    assert code == 2 and "tiffin sensitivity" in err
