@@ -6,7 +6,6 @@ A classifier comes by `tiffin export`, which knows its labels and its photos. Wh
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tempfile
 import warnings
@@ -27,6 +26,7 @@ from ..artifact.store import save
 from ..errors import BadInput, ParityFailed
 from ..machine import versions
 from ..runtime.session import Session
+from ..train.checkpoint import state_digest
 from .graph.canonical import canonical
 from .parity import TOLERANCE
 from .quiet import quiet
@@ -163,7 +163,7 @@ def _export(module: nn.Module, inputs: Arrays, outputs: list[str], preprocess: P
 
 
 def _manifest(model: onnx.ModelProto, module: nn.Module, task: str, preprocess: Preprocess | None) -> Manifest:
-    weights = _digest(module)
+    weights = state_digest(module.state_dict())
     about = {"opset": OPSET, "module": type(module).__name__}
     return Manifest(
         task=task,
@@ -184,15 +184,6 @@ def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
     sizes = tuple(axis.dim_value if axis.HasField("dim_value") else None for axis in tensor.shape.dim)
     return TensorSpec(value.name, str(dtype), sizes)
-
-
-def _digest(module: nn.Module) -> str:
-    """sha256 of the weights and buffers, by name."""
-    found = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()
 
 
 def _parity(draft: Artifact, inputs: Arrays, wanted: Arrays) -> ModuleParity:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -150,3 +150,13 @@ def load_state(module: nn.Module, state: Mapping[str, torch.Tensor], path: Path)
     if not all(bool(torch.isfinite(value).all()) for value in state.values()):
         raise BadInput(f"{path}: weights hold NaN or infinity", "finite weights")
     module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+
+
+def state_digest(state: dict[str, torch.Tensor], without: Iterable[str] = ()) -> str:
+    """sha256 of weights and buffers by name, those left out whose name begins with one of `without`."""
+    digest, left_out = hashlib.sha256(), tuple(without)
+    for name in sorted(state):
+        if not name.startswith(left_out):
+            digest.update(name.encode())
+            digest.update(state[name].detach().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -24,8 +24,8 @@ from ..data.prepared import PreparedPhotos
 from ..errors import BadInput
 from ..machine import usable_cores, versions
 from .augment import Augmentation, Batch, drawn_order, mixed, views_of
+from .checkpoint import state_digest
 from .options import FitOptions
-from .run import state_digest
 from .views import Student, draw_chances
 
 _log = logging.getLogger(__name__)

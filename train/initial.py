@@ -12,9 +12,8 @@ from ..artifact import Preprocess
 from ..errors import BadInput
 from ..runtime.preprocess import with_golden
 from .architecture import Architecture
-from .checkpoint import Checkpoint, load_checkpoint
+from .checkpoint import Checkpoint, load_checkpoint, state_digest
 from .network import architecture as architecture_named
-from .run import state_digest
 
 SCRATCH = "none"
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from torch import nn
 from ..errors import BadInput
 from ..machine import cpu_features
 from .augment import Batch
+from .checkpoint import state_digest
 from .loss import inverse_frequency, loss_of
 from .options import FitOptions
 from .schedule import groups, moving_average, open_stages, rate, stages_of
@@ -191,16 +192,6 @@ class Run:
         if state:
             self._student.module.load_state_dict(state)
         self._student.module.eval().requires_grad_(False)
-
-
-def state_digest(state: dict[str, torch.Tensor], without: Iterable[str] = ()) -> str:
-    """sha256 of weights and buffers by name, those left out whose name begins with one of `without`."""
-    digest, left_out = hashlib.sha256(), tuple(without)
-    for name in sorted(state):
-        if not name.startswith(left_out) or not left_out:
-            digest.update(name.encode())
-            digest.update(state[name].detach().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def computes_bf16() -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from torch import nn
 from ...artifact import Preprocess
 from ...errors import BadInput
 from ...train import Checkpoint
+from ...train.checkpoint import state_digest
 from .source import Source
 from .told import Told
 
@@ -110,7 +110,7 @@ def as_source(brought: Brought, told: Told) -> Source:
         notes.append("the network wants BGR: channels are turned inside the model")
     labels = told.label_names() or brought.labels
     checked = checked_labels(labels, classes, brought.text)
-    digest = brought.sha256 or weights_digest(module)
+    digest = brought.sha256 or state_digest(module.state_dict())
     checkpoint = Checkpoint(module, brought.architecture, checked, host, digest)
     return Source(brought.text, brought.kind, checkpoint, tuple(notes), answer.numpy().tobytes())
 
@@ -189,12 +189,3 @@ def checked_labels(labels: tuple[str, ...] | None, classes: int, text: str) -> t
         raise BadInput(f"{text} answers {classes} classes, there are {len(labels)} labels",
                        "one label a class", "give --labels FILE that fits, or weights for these labels")  # fmt: skip
     return labels
-
-
-def weights_digest(module: nn.Module) -> str:
-    """sha256 of weights and buffers by name."""
-    found = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()
