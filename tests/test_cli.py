@@ -230,7 +230,7 @@ def test_a_wrong_number_of_classes(refused: Run, weights: Path) -> None:
     meta = json.loads(weights.with_suffix(".json").read_text())
     weights.with_suffix(".json").write_text(json.dumps({**meta, "labels": meta["labels"][:3]}))
     ended = refused("export", weights)
-    assert "head.weight (4, 16) for (3, 16)" in ended.err and "weights for 3 classes" in ended.err
+    assert "head.weight (4, 16) for (3, 16)" in ended.err and "as many labels" in ended.err
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no photo", b"\xff\xd8\xff\xe0 half a header"])
@@ -336,7 +336,7 @@ def test_calibration_photos_are_not_scored(ok: Run, here: Path, photo_folder: Pa
 def test_a_dataset_with_more_classes_than_the_model(refused: Run, here: Path, photo_folder: Path) -> None:
     shutil.copytree(photo_folder, here / "data")
     shutil.copytree(here / "data/test/leek", here / "data/test/zucchini")
-    assert "class 4" in refused("score", "fp32", "--data", "data").err
+    assert "zucchini" in refused("score", "fp32", "--data", "data").err
 
 
 @pytest.mark.parametrize(

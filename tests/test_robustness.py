@@ -343,7 +343,7 @@ def test_the_command_measures_and_show_prints_it_again(
     [
         (("--corruption", "fog"), "corruption 'fog'"),
         (("--strength", 4), "strength 4"),
-        (("--data", ROOT / "data" / "synthesized"), "synthesized images"),
+        (("--data", ROOT / "data" / "synthesized"), "synthesized"),
     ],
 )
 def test_bad_words_are_refused_before_anything_is_measured(

@@ -1007,7 +1007,7 @@ import resource, torch
 from tiffin.train.memory import keep_memory
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(3): torch.ones(16_000_000)
+    for _ in range(3): torch.ones(4_000_000)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 before = faults()
 print(before, faults() if keep_memory() else -1, faults())
