@@ -106,8 +106,13 @@ RUNS = [
 ]
 
 
+# Concatenation and transposed convolution in each run of the tests; the others take a minute more.
+QUICK = {"unet", "dcgan"}
+SOME_QUICK = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in KINDS]
+
+
 @pytest.mark.parametrize(("how", "backend"), RUNS)
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", SOME_QUICK)
 def test_every_precision_answers_as_torch_does(
     name: str, how: str, backend: str, build: Build, network: Callable[[str], nn.Module]
 ) -> None:
@@ -119,7 +124,7 @@ def test_every_precision_answers_as_torch_does(
 
 
 @pytest.mark.parametrize("how", ["fp32", "cpu/ort"])
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", SOME_QUICK)
 def test_openvinos_ir_answers_as_the_onnx_it_was_compiled_from(
     name: str, how: str, build: Build, tmp_path: Path
 ) -> None:
