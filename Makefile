@@ -16,8 +16,11 @@ endif
 demo: $(VENV)/installed  ## checkpoint to a table of backends and precisions
 	$(BIN)/tiffin demo --out $(OUT) $(ARGS)
 
-test: $(VENV)/installed  ## the tests
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+# Neighbours stay together: a file's fixtures are built once, or twice where a worker that is done takes its last tests.
+SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist worksteal
+
+test: $(VENV)/installed  ## the tests, in a process a core
+	$(BIN)/python -m pytest -m "not slow" $(SIDE_BY_SIDE) $(ARGS)
 
 slow: $(VENV)/installed  ## tests that take minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import itertools
 import json
 import os
 import platform
@@ -44,7 +45,7 @@ from tiffin.benchmarks.workers import loadgen as worker_loadgen
 from tiffin.benchmarks.workers.client import Block, WorkerClient
 from tiffin.benchmarks.workers.loadgen import SCENARIOS, LoadOptions
 from tiffin.benchmarks.workers.place import NATIVE, WITHOUT_VNNI, Place, limited_to
-from tiffin.benchmarks.workers.timing import STAGES
+from tiffin.benchmarks.workers.timing import STAGES, prolonged
 from tiffin.data import open_dataset
 from tiffin.data.prepared import PreparedPhotos, prepare_photos
 from tiffin.errors import BadInput, EngineFailed, EngineMissing, Overlap, TiffinError, WorkerFailed
@@ -77,6 +78,24 @@ def script(path: Path, text: str, interpreter: str = "/bin/sh") -> Place:
     path.write_text(f"#!{interpreter}\n{text}\n")
     path.chmod(0o755)
     return Place("faked", python=str(path))
+
+
+def running(path: Path, body: str) -> Place:
+    """A worker whose null backend runs `body` in each call; `kept` is a list."""
+    return script(
+        path,
+        "import sys, time\n"
+        "from tiffin.benchmarks.workers import worker\n"
+        "from tiffin.runtime.backends.null import NullLane\n"
+        "plain, kept = NullLane.run, []\n"
+        "def run(lane, feeds, out=None):\n"
+        f"    {body}\n"
+        "    return plain(lane, feeds, out)\n"
+        "NullLane.run = run\n"
+        "sys.argv = [sys.argv[0], *sys.argv[3:]]\n"
+        "worker.main()",
+        sys.executable,
+    )
 
 
 def gone(pid: int) -> bool:
@@ -263,14 +282,20 @@ def test_a_worker_keeps_to_its_cores(null) -> None:
     assert allowed and all(f"Cpus_allowed_list:\t{cpu}\n" in text for text in allowed)
 
 
-def test_a_delay_prolongs_each_call_by_its_part(null) -> None:
-    feeds = random_feeds(null("a").artifact, 16, 0)
+def test_a_delay_prolongs_each_call_by_its_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = itertools.count()  # each look at the clock is a tick
+    monkeypatch.setattr("tiffin.benchmarks.workers.timing.clock", lambda: next(now))
+    call = prolonged(lambda feeds: [next(now) for _ in range(9)], 2.0)
+    assert call({}) == [1, 2, 3, 4, 5, 6, 7, 8, 9]  # between a look at 0 and one at 10
+    assert next(now) - 1 == 10 + 2 * 10
 
-    def median_ns(delay: float) -> float:
-        with WorkerClient(null("a").artifact, RunConfig("null"), Place(delay=delay), feeds) as worker:
-            return min(float(np.median(worker.time(0.05, 50).ns)) for _ in range(3))
 
-    assert 1.5 < median_ns(2.0) / median_ns(0.0) < 6
+def test_a_worker_prolongs_its_calls(null, tmp_path: Path) -> None:
+    slow = running(tmp_path / "worker", "time.sleep(0.005)")
+    artifact = null("a").artifact
+    feeds = random_feeds(artifact, 1, 0)
+    with WorkerClient(artifact, RunConfig("null"), dataclasses.replace(slow, delay=2.0), feeds) as worker:
+        assert worker.time(0.0, 5).ns.min() >= 15e6
 
 
 def test_one_core_is_enough_and_the_harness_stays_small(onnx_artifact: Artifact) -> None:
@@ -540,20 +565,7 @@ def test_a_worker_that_hangs_in_a_block_is_ended(null, watched, tmp_path: Path, 
 
 
 def test_a_worker_that_leaks_is_seen_to_grow(null, tmp_path: Path) -> None:
-    leaking = script(
-        tmp_path / "worker",
-        "import sys\n"
-        "from tiffin.benchmarks.workers import worker\n"
-        "from tiffin.runtime.backends.null import NullLane\n"
-        "plain, kept = NullLane.run, []\n"
-        "def run(lane, feeds, out=None):\n"
-        "    kept.append(b'x' * (1 << 20))\n"
-        "    return plain(lane, feeds, out)\n"
-        "NullLane.run = run\n"
-        "sys.argv = [sys.argv[0], *sys.argv[3:]]\n"
-        "worker.main()",
-        sys.executable,
-    )
+    leaking = running(tmp_path / "worker", "kept.append(b'x' * (1 << 20))")
     options = dataclasses.replace(ONCE, blocks=4, block_s=0.0, min_calls=8, warmup_s=0.0)
     (subject,), found = measure([null("leaking", leaking)], options)
     grown = np.diff(found["leaking"].sensor("pss_bytes"))

@@ -107,7 +107,7 @@ RUNS = [
 
 
 # Concatenation and transposed convolution in each run of the tests; the others take a minute more.
-QUICK = {"unet", "dcgan"}
+QUICK = ("unet", "dcgan")
 SOME_QUICK = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in KINDS]
 
 
@@ -139,7 +139,7 @@ def test_openvinos_ir_answers_as_the_onnx_it_was_compiled_from(
 
 
 @needs_rtx
-@pytest.mark.parametrize(("name", "how"), [("unet", "fp16"), *((name, "tensorrt/ort") for name in KINDS)])
+@pytest.mark.parametrize(("name", "how"), [("unet", "fp16"), *((name, "tensorrt/ort") for name in QUICK)])
 def test_tensorrt_rtx_builds_an_engine_of_each(name: str, how: str, build: Build, tmp_path: Path) -> None:
     engine = to_tensorrt(build(name, how), tmp_path / "engine")
     assert engine.manifest.task == KINDS[name].task and (engine.folder / "model.engine").stat().st_size > 0
