@@ -84,9 +84,8 @@ class Preprocess:
         return round(self.height / self.crop_fraction), round(self.width / self.crop_fraction)
 
     def plain(self) -> dict[str, Any]:
-        """As JSON has it; what came later is left out while it has its default, so that older digests hold."""
-        fields = dataclasses.asdict(self)
-        return {name: value for name, value in fields.items() if name != "fit" or value != FITS[0]}
+        """As JSON has it."""
+        return _without_later_defaults(dataclasses.asdict(self))
 
 
 @dataclass(frozen=True)
@@ -135,12 +134,17 @@ class RunConfig:
                 raise BadInput(f"cpus {self.cpus}", "numbers of cores, each once, or None")
 
     def plain(self) -> dict[str, Any]:
-        """As JSON has it; what came later is left out while it has its default, so that older digests hold."""
-        fields = dataclasses.asdict(self)
-        return {name: value for name, value in fields.items() if name not in _LATER or value != _LATER[name]}
+        """As JSON has it."""
+        return _without_later_defaults(dataclasses.asdict(self))
 
 
-_LATER = {"priority": "normal", "cpus": None}
+# Fields that came after the first artifacts, of RunConfig and of Preprocess, with their defaults.
+_LATER = {"priority": "normal", "cpus": None, "fit": FITS[0]}
+
+
+def _without_later_defaults(fields: dict[str, Any]) -> dict[str, Any]:
+    """What came later is left out while it has its default, so that older digests hold."""
+    return {name: value for name, value in fields.items() if name not in _LATER or value != _LATER[name]}
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,11 @@ CLAIMS = "claims"
 _STAMP = ".verified.json"
 
 
+def is_artifact(folder: str | Path) -> bool:
+    """True if a manifest lies in it."""
+    return (Path(folder) / MANIFEST).is_file()
+
+
 @contextlib.contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
     """A new folder beside `target` that takes its place only when the block ends well.
@@ -26,7 +31,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     Raises:
         BadInput: the parent is not writable, or `target` exists and is no artifact of ours.
     """
-    if target.exists() and not (target / MANIFEST).is_file() and (not target.is_dir() or any(target.iterdir())):
+    if target.exists() and not is_artifact(target) and (not target.is_dir() or any(target.iterdir())):
         raise BadInput(
             f"{target} exists and is no artifact", "a new folder, or an artifact to replace", "choose another --out"
         )

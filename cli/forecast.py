@@ -75,22 +75,18 @@ def _opened(asked: Asked, work: Path) -> tuple[onnx.ModelProto, np.ndarray, dict
 
 def _source(text: str, work: Path) -> tuple[Any, Any]:
     """How its photos are prepared, and what makes the float ONNX graph of it."""
-    if (Path(text) / "manifest.json").is_file():
-        from ..artifact import Artifact
-        from ..export.onnx_source import read_onnx
+    from ..artifact import Artifact
+    from ..artifact.store import is_artifact
+    from ..export.from_source import export_source
+    from ..export.loaders import open_source
+    from ..export.onnx_source import read_onnx
 
+    if is_artifact(text):
         artifact = Artifact.load(text)
         _require_float(artifact)
         return artifact.preprocess, lambda shown: read_onnx(artifact.model_path)
-    from ..export.loaders import OnnxClassifier, open_source
-
-    model = open_source(text).model
-    if isinstance(model, OnnxClassifier):
-        return model.preprocess, lambda shown: model.model
-    from ..export.onnx_source import read_onnx
-    from ..export.to_onnx import to_onnx
-
-    return model.preprocess, lambda shown: read_onnx(to_onnx(model, work / "onnx", shown)[0].model_path)
+    source = open_source(text)
+    return source.model.preprocess, lambda shown: read_onnx(export_source(source, work / "onnx", shown)[0].model_path)
 
 
 def _require_float(artifact: Any) -> None:
@@ -203,8 +199,10 @@ def _otherwise(found: Foretold, scheme: Scheme) -> dict[str, tuple[Any, ...]]:
 
 def _next(asked: Asked, found: Foretold, scheme: Scheme) -> None:
     """Quantize as asked, where the source is an artifact; export it first, where it is not."""
+    from ..artifact.store import is_artifact
+
     place = shlex.quote(asked.source)
-    if (Path(asked.source) / "manifest.json").is_file():
+    if is_artifact(asked.source):
         render.next_command(f"tiffin quantize {place} --scheme {scheme.name}")
     else:
         render.next_command(f"tiffin export {place}")

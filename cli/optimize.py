@@ -113,10 +113,9 @@ def optimize(
 def _opened(model: str | None, given: Told) -> Source | Artifact:
     """An artifact by its folder, any other source by its loader."""
     from ..artifact import Artifact
-    from ..artifact.store import MANIFEST
     from ..export.loaders import is_source
 
-    if model and ((Path(model) / MANIFEST).is_file() or not is_source(model)):
+    if model and not is_source(model):
         if given != type(given)():
             raise BadInput(f"{model} is an artifact, and more is told of it", "its own labels and preprocessing",
                            "leave these options out, or export its source with them")  # fmt: skip

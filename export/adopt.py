@@ -78,6 +78,7 @@ def adopt(foreign: Foreign, told: Told) -> Source:
     require_standard(foreign.model, text)
     model, notes = at_opset(foreign.model, OPSET, text)
     require_plain(model, text)
+    own_batch = fixed_batch(model)
     kind, shape = _input(model, text)
     layout = layout_of(model.graph, shape, text)
     start = beginning(model.graph, layout)
@@ -87,8 +88,8 @@ def adopt(foreign: Foreign, told: Told) -> Source:
     feed = _Feed(layout, _FED[kind], np.array(host.mean, np.float32), np.array(host.std, np.float32), bgr)
     _fix_size(model, layout, host)
     model, batch, said = _any_batch(model, feed, host, text)
-    original = Original(model if foreign.answers else foreign.model, text, _own_batch(foreign.model))
-    answers, output = _classifying(original, feed.images(_pictures(host, _own_batch(foreign.model) or 1)), told, text)
+    original = Original(model if foreign.answers else foreign.model, text, own_batch)
+    answers, output = _classifying(original, feed.images(_pictures(host, own_batch or 1)), told, text)
     classes = answers[output].reshape(len(answers[output]), -1).shape[1]
     labels = checked_labels(told.label_names() or _labels(metadata, text), classes, text)
     total = _total(host, start)
@@ -170,12 +171,6 @@ def _fix_size(model: onnx.ModelProto, layout: str, host: Preprocess) -> None:
     high, wide = (2, 3) if layout == NCHW else (1, 2)
     dims[high].dim_value, dims[wide].dim_value = host.height, host.width
     dims[1 if layout == NCHW else 3].dim_value = 3
-
-
-def _own_batch(model: onnx.ModelProto) -> int | None:
-    given = {each.name for each in model.graph.initializer}
-    shape = next(each for each in model.graph.input if each.name not in given).type.tensor_type.shape
-    return shape.dim[0].dim_value or None
 
 
 def _pictures(host: Preprocess, count: int) -> np.ndarray:

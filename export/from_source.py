@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
-from ..artifact import Artifact, Producer, RunConfig, TensorSpec
-from ..artifact.claims import write_claim
-from ..artifact.manifest import Manifest
-from ..artifact.store import save
+from ..artifact import Artifact, Producer, RunConfig
 from ..errors import BadInput
 from ..machine import versions
-from .confidence import HeldOut, fitted
+from ..records.divergence import log_softmax
+from .confidence import HeldOut
 from .loaders import OnnxClassifier, Source
 from .logits import engine_logits
-from .parity import Parity, compared, require_parity
-from .to_onnx import INPUT, OPSET, OUTPUT, to_onnx
+from .parity import Parity, compared
+from .to_onnx import OPSET, base_manifest, save_proven, to_onnx
 from .to_pt2 import to_pt2
 
 
@@ -56,38 +53,13 @@ def from_onnx(
     """Prove that a foreign graph with our ends answers as the file did on ONNX Runtime unoptimized; then save."""
     about = {"opset": OPSET, "architecture": classifier.architecture}
     about |= {"fixed_batch": "by the graph"} if classifier.batch else {}
-    manifest = _manifest(classifier, Producer("export", versions(("onnx", "onnxruntime")), about))
-    files: dict[str, bytes | Path] = {"model.onnx": classifier.model.SerializeToString(deterministic=True)}
-    wanted = classifier.original(photos)
-    with tempfile.TemporaryDirectory() as scratch:
-        draft = save(Path(scratch) / "draft", manifest, files)
-        run = RunConfig("onnxruntime")
-        found = engine_logits(draft, run, photos)
-        seen = _softmax(found) if classifier.probabilities else found
-        parity = require_parity(compared(seen, wanted, run.backend), "the file's own")
-        manifest = fitted(draft, held_out)
-    artifact = save(out, manifest, files)
-    write_claim(artifact, "parity", parity.to_json())
-    return artifact, parity
-
-
-def _manifest(classifier: OnnxClassifier, producer: Producer) -> Manifest:
-    host, batch = classifier.preprocess, classifier.batch
-    return Manifest(
-        task="classification",
-        format="onnx",
-        precision="fp32",
-        inputs=(TensorSpec(INPUT, "uint8", (batch, host.height, host.width, 3)),),
-        outputs=(TensorSpec(OUTPUT, "float32", (batch, len(classifier.labels))),),
-        files=(),
-        producer=producer,
-        labels=classifier.labels,
-        preprocess=host,
-        parent=classifier.sha256,
-        checkpoint=classifier.sha256,
+    manifest = base_manifest(
+        classifier, "onnx", Producer("export", versions(("onnx", "onnxruntime")), about), classifier.batch
     )
+    wanted = classifier.original(photos)
 
+    def measured(draft: Artifact) -> Parity:
+        found = engine_logits(draft, RunConfig("onnxruntime"), photos)
+        return compared(np.exp(log_softmax(found)) if classifier.probabilities else found, wanted, "onnxruntime")
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    return save_proven(out, manifest, classifier.model, measured, held_out, "the file's own")

@@ -30,7 +30,7 @@ from ..train.checkpoint import state_digest
 from .graph.canonical import canonical
 from .parity import TOLERANCE
 from .quiet import quiet
-from .to_onnx import OPSET
+from .to_onnx import OPSET, onnx_of
 from .trace import PhotoInput, cannot_be_traced
 
 TASKS = ("segmentation", "autoencoder", "generator", "other")
@@ -145,19 +145,15 @@ def _require_repeatable(first: Arrays, second: Arrays) -> None:
 def _export(module: nn.Module, inputs: Arrays, outputs: list[str], preprocess: Preprocess | None) -> onnx.ModelProto:
     batch = torch.export.Dim("batch", min=1, max=4096)
     examples = tuple(torch.from_numpy(np.ascontiguousarray(array[:2])) for array in inputs.values())
-    with quiet("torch"), quiet("torch.onnx"), warnings.catch_warnings(), torch.no_grad():
+    with quiet("torch"), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         try:
             traced = torch.export.export(module, examples, dynamic_shapes=tuple({0: batch} for _ in examples))
-            program = torch.onnx.export(
-                traced, dynamo=True, input_names=list(inputs), output_names=outputs, opset_version=OPSET, optimize=True,
-                verbose=False,
-            )  # fmt: skip
+            found = onnx_of(traced, list(inputs), outputs)
         except Exception as error:  # torch.export has no error of its own for what it cannot trace
             raise cannot_be_traced(type(getattr(module, "network", module)).__name__, error) from error
-    assert program is not None  # given a program, the exporter always returns one
     metadata = {"tiffin.preprocess": json.dumps(preprocess.plain(), sort_keys=True)} if preprocess else {}
-    model = canonical(program.model_proto, metadata, prologue=preprocess is not None)
+    model = canonical(found, metadata, prologue=preprocess is not None)
     onnx.checker.check_model(model, full_check=True)
     return model
 

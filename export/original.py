@@ -9,6 +9,14 @@ import onnxruntime as ort
 from ..errors import BadInput
 
 
+def unoptimized(model: onnx.ModelProto) -> ort.InferenceSession:
+    """A session in which each node is computed as ONNX defines it; raises what ONNX Runtime raises."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
 class Original:
     """Answers images batch by batch.
 
@@ -20,12 +28,9 @@ class Original:
     """
 
     def __init__(self, model: onnx.ModelProto, name: str, batch: int | None = None) -> None:
-        options = ort.SessionOptions()
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        options.log_severity_level = 4
         self._name, self._batch = name, batch
         try:
-            self._session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+            self._session = unoptimized(model)
         except Exception as error:  # of C++
             raise BadInput(f"{name}: ONNX Runtime cannot open it ({str(error).splitlines()[0]})",
                            "a valid ONNX model of an opset that it knows", "export it again") from error  # fmt: skip

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import tempfile
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import onnx
@@ -32,21 +34,34 @@ OPSET = 20
 INPUT, OUTPUT = "photos", "logits"
 
 
-def base_manifest(checkpoint: Checkpoint, form: str, producer: Producer, batch: int | None = None) -> Manifest:
-    """The manifest of anything exported from a checkpoint in fp32; files are filled in when saved."""
-    host = checkpoint.preprocess
+class TrainedClassifier(Protocol):
+    """What an export needs to know of a trained classifier, a torch module or a graph."""
+
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+
+    @property
+    def preprocess(self) -> Preprocess: ...
+
+    @property
+    def sha256(self) -> str: ...
+
+
+def base_manifest(trained: TrainedClassifier, form: str, producer: Producer, batch: int | None = None) -> Manifest:
+    """The manifest of anything exported from a classifier in fp32; files are filled in when saved."""
+    host = trained.preprocess
     return Manifest(
         task="classification",
         format=form,
         precision="fp32",
         inputs=(TensorSpec(INPUT, "uint8", (batch, host.height, host.width, 3)),),
-        outputs=(TensorSpec(OUTPUT, "float32", (batch, len(checkpoint.labels))),),
+        outputs=(TensorSpec(OUTPUT, "float32", (batch, len(trained.labels))),),
         files=(),
         producer=producer,
-        labels=checkpoint.labels,
+        labels=trained.labels,
         preprocess=host,
-        parent=checkpoint.sha256,
-        checkpoint=checkpoint.sha256,
+        parent=trained.sha256,
+        checkpoint=trained.sha256,
     )
 
 
@@ -70,10 +85,31 @@ def to_onnx(
     manifest = base_manifest(
         checkpoint, "onnx", Producer("export", versions(("torch", "onnx", "onnxscript")), about), traced.batch
     )
+    return save_proven(out, manifest, model, lambda draft: measure_parity(checkpoint, draft, photos), held_out)
+
+
+def save_proven(
+    out: Path,
+    manifest: Manifest,
+    model: onnx.ModelProto,
+    measured: Callable[[Artifact], Parity],
+    held_out: HeldOut | None,
+    original: str = "torch",
+) -> tuple[Artifact, Parity]:
+    """Save a model whose draft answers as what it was made from, with its temperature and the proof beside it.
+
+    Args:
+        measured: a draft → its parity with the original.
+        original: what it was made from, for the error.
+
+    Raises:
+        ParityFailed: it answers otherwise; nothing is saved.
+        BadInput: `out` cannot be written.
+    """
     files: dict[str, bytes | Path] = {"model.onnx": model.SerializeToString(deterministic=True)}
     with tempfile.TemporaryDirectory() as scratch:
         draft = save(Path(scratch) / "draft", manifest, files)
-        parity = require_parity(measure_parity(checkpoint, draft, photos))
+        parity = require_parity(measured(draft), original)
         manifest = fitted(draft, held_out)
     artifact = save(out, manifest, files)
     write_claim(artifact, "parity", parity.to_json())
@@ -95,26 +131,26 @@ def photo_metadata(digest: str, labels: tuple[str, ...], host: Preprocess) -> di
 
 
 def _export(checkpoint: Checkpoint, traced: Traced) -> onnx.ModelProto:
+    try:
+        found = onnx_of(traced.program, [INPUT], [OUTPUT])
+    except Exception as error:  # of the exporter, which has no error of its own for what ONNX lacks
+        raise _no_onnx_form(checkpoint, error) from error
+    model = canonical(found, photo_metadata(checkpoint.sha256, checkpoint.labels, checkpoint.preprocess))
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def onnx_of(program: torch.export.ExportedProgram, inputs: list[str], outputs: list[str]) -> onnx.ModelProto:
+    """The program as torch's exporter writes it, with these names; raises what the exporter raises."""
     # It warns of torchvision's absence and of its own deprecations.
     with quiet("torch.onnx"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            program = torch.onnx.export(
-                traced.program,
-                dynamo=True,
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                opset_version=OPSET,
-                optimize=True,
-                verbose=False,
-            )
-        except Exception as error:  # of the exporter, which has no error of its own for what ONNX lacks
-            raise _no_onnx_form(checkpoint, error) from error
-    assert program is not None  # given a program, the exporter always returns one
-    metadata = photo_metadata(checkpoint.sha256, checkpoint.labels, checkpoint.preprocess)
-    model = canonical(program.model_proto, metadata)
-    onnx.checker.check_model(model, full_check=True)
-    return model
+        made = torch.onnx.export(
+            program, dynamo=True, input_names=inputs, output_names=outputs, opset_version=OPSET, optimize=True,
+            verbose=False,
+        )  # fmt: skip
+    assert made is not None  # given a program, the exporter always returns one
+    return made.model_proto
 
 
 def _no_onnx_form(checkpoint: Checkpoint, error: Exception) -> BadInput:

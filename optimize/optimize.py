@@ -12,7 +12,7 @@ import numpy as np
 from .. import machine
 from ..artifact import Artifact, Preprocess
 from ..artifact.claims import write_claim
-from ..artifact.store import MANIFEST, save
+from ..artifact.store import save
 from ..benchmarks.accuracy import score
 from ..benchmarks.candidate import Candidate
 from ..data import Dataset, balanced
@@ -139,9 +139,7 @@ def _opened(given: Given) -> Source | Artifact:
     """Raises BadInput for what is neither an artifact's folder nor a source."""
     if isinstance(given, Source | Artifact):
         return given
-    if (Path(given) / MANIFEST).is_file() or not is_source(str(given)):
-        return Artifact.load(given)
-    return open_source(str(given))
+    return open_source(str(given)) if is_source(str(given)) else Artifact.load(given)
 
 
 def _short_name(given: Source | Artifact, taken: set[str]) -> str:

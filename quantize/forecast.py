@@ -23,7 +23,7 @@ import numpy as np
 import onnx
 
 from ..export.graph.canonical import PROLOGUE
-from ..records.foretold import Forecast, Foretold
+from ..records.foretold import Flow, Forecast, Foretold
 from .walk import Walk
 
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -58,8 +58,7 @@ def forecast(
         if rounds:
             ends = any(name in outputs for name in node.output)  # quantizers round the answers too
             layers.append(_look(node, walk, computed, signal, made, values if ends else None))
-        mark = "+" if node.op_type in (*_SUMS, "Concat") else ""
-        flow.append((node.output[0], mark + node.name, computed, signal))
+        flow.append(Flow(node.output[0], node.name, computed, signal, adds=node.op_type in (*_SUMS, "Concat")))
     step(total, total)
     count = len(next(iter(photos.values()))) if isinstance(photos, Mapping) else len(photos)
     return Foretold(tuple(layers), values.reshape(len(values), -1), tuple(flow), count)

@@ -81,15 +81,14 @@ class Closeness:
 
 def closeness(wanted: np.ndarray, found: np.ndarray) -> Closeness:
     """Compare two arrays of one shape, of any real type; sums are in float64."""
-    ours, theirs = (np.asarray(array, np.float64) for array in (found, wanted))
-    fine = np.isfinite(ours) & np.isfinite(theirs)
-    alike = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))
+    wanted, found = np.asarray(wanted, np.float64), np.asarray(found, np.float64)
+    fine = np.isfinite(wanted) & np.isfinite(found)
+    alike = (wanted == found) | (np.isnan(wanted) & np.isnan(found))
     odd = int(np.count_nonzero(~fine & ~alike))
-    seen, known = _range(ours), _range(theirs)
-    a, b = theirs[fine], ours[fine]
+    a, b = wanted[fine], found[fine]
     gap = b - a
-    return Closeness(ours.size, odd, _sum(a, a), _sum(b, b), _sum(a, b), _sum(gap, gap),
-                     float(np.abs(gap).max(initial=0.0)), *known, *seen)  # fmt: skip
+    return Closeness(wanted.size, odd, _sum(a, a), _sum(b, b), _sum(a, b), _sum(gap, gap),
+                     float(np.abs(gap).max(initial=0.0)), *_range(wanted), *_range(found))  # fmt: skip
 
 
 def decibels(signal: float, noise: float) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..artifact.scheme import Scheme
 from .closeness import decibels
+from .divergence import log_softmax
 
 
 @dataclass(frozen=True)
@@ -60,33 +61,48 @@ def _bits(scheme: Scheme) -> str:
 
 
 @dataclass(frozen=True)
+class Flow:
+    """What one node does with the noise of its sources: an addition sums its power, all else keeps its ratio.
+
+    Args:
+        tensor: what the node makes; sources: the computed tensors that it reads.
+        signal: power of the tensor, a sum over all values.
+    """
+
+    tensor: str
+    node: str
+    sources: tuple[str, ...]
+    signal: float
+    adds: bool = False
+
+
+@dataclass(frozen=True)
 class Foretold:
     """All layers, and how their noise reaches the answers.
 
     Args:
         layers: in the graph's order.
         logits: float answers `(N, classes)`.
-        flow: tensor's node → what it does with noise: (kind, sources, signal), in the graph's order.
+        flow: of every node, in the graph's order.
         photos: how many it stands on.
     """
 
     layers: tuple[Forecast, ...]
     logits: np.ndarray
-    flow: tuple[tuple[str, str, tuple[str, ...], float], ...]
+    flow: tuple[Flow, ...]
     photos: int
 
     def ratio(self, scheme: Scheme, ranges: str = "minmax", floats: tuple[str, ...] = ()) -> float:
         """Noise-to-signal ratio of the answers where all layers but `floats` round."""
         own = {each.node: sum(each.noise(scheme, ranges)) for each in self.layers if each.node not in floats}
         power: dict[str, float] = {}
-        signals = {out: signal for out, _, _, signal in self.flow}
+        signals = {each.tensor: each.signal for each in self.flow}
         last = 0.0
-        for out, node, sources, signal in self.flow:
-            known = [name for name in sources if name in signals]
-            adds = node.startswith("+")
-            came = [power[name] if adds else signal * _share(power[name], signals[name]) for name in known]
-            power[out] = sum(came) + own.get(node.lstrip("+"), 0.0)
-            last = _share(power[out], signal)
+        for each in self.flow:
+            known = [name for name in each.sources if name in signals]
+            came = [power[name] if each.adds else each.signal * _share(power[name], signals[name]) for name in known]
+            power[each.tensor] = sum(came) + own.get(each.node, 0.0)
+            last = _share(power[each.tensor], each.signal)
         return last
 
     def sqnr_db(self, scheme: Scheme, ranges: str = "minmax", floats: tuple[str, ...] = ()) -> float:
@@ -98,8 +114,7 @@ class Foretold:
         term of KL(p ‖ p + noise).
         """
         sigma2 = ratio * float(np.mean(self.logits.astype(np.float64) ** 2))
-        shifted = np.exp(self.logits - self.logits.max(1, keepdims=True))
-        p = shifted / shifted.sum(1, keepdims=True)
+        p = np.exp(log_softmax(self.logits))
         return 0.5 * sigma2 * float(np.mean(1 - (p**2).sum(1)))
 
     def flips(self, ratio: float) -> float:

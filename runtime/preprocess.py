@@ -64,7 +64,7 @@ def fit(image: Image.Image, preprocess: Preprocess) -> np.ndarray:
         BadInput: the photo is so narrow that its resized whole would exhaust a device's memory.
     """
     height, width = preprocess.height, preprocess.width
-    size, resampling = _resized(image.size, preprocess), FILTERS[preprocess.interpolation]
+    size, resampling = resized(image.size, preprocess), FILTERS[preprocess.interpolation]
     across = _kept(image.width, size[0], (size[0] - width) // 2, width)
     down = _kept(image.height, size[1], (size[1] - height) // 2, height)
     image = _cropped(image, (across.first, down.first, across.last, down.last))
@@ -79,8 +79,12 @@ def _cropped(image: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
     return image if box == (0, 0, *image.size) else image.crop(box)
 
 
-def _resized(size: tuple[int, int], preprocess: Preprocess) -> tuple[int, int]:
-    """Width and height of the whole photo, resized."""
+def resized(size: tuple[int, int], preprocess: Preprocess) -> tuple[int, int]:
+    """Width and height of the whole photo, resized, from its own.
+
+    Raises:
+        BadInput: it is so narrow that its resized whole would exhaust a device's memory.
+    """
     height, width = preprocess.height, preprocess.width
     full_h, full_w = preprocess.resized
     if preprocess.fit == "squeeze":

@@ -22,7 +22,7 @@ from tiffin.quantize.options import PtqOptions
 from tiffin.quantize.quantize import quantize_int8
 from tiffin.quantize.sensitivity import sensitivity
 from tiffin.records.closeness import closeness
-from tiffin.records.foretold import Forecast, Foretold
+from tiffin.records.foretold import Flow, Forecast, Foretold
 
 CPU = scheme_named("cpu")
 
@@ -101,7 +101,8 @@ def test_more_bits_and_float_layers_leave_less_noise(onnx_artifact: Artifact, ph
 def test_an_addition_adds_powers_and_a_layer_hands_ratios_on() -> None:
     """a → b (ratio 0.1 of its own), a + b: by hand."""
     layers = (Forecast("b", "Conv", 50.0, {"uint8": 5.0}), Forecast("c", "Add", 100.0, {"uint8": 2.0}))
-    flow = (("a", "a", (), 40.0), ("b", "b", ("a",), 50.0), ("c", "+c", ("a", "b"), 100.0), ("d", "d", ("c",), 10.0))
+    flow = (Flow("a", "a", (), 40.0), Flow("b", "b", ("a",), 50.0), Flow("c", "c", ("a", "b"), 100.0, adds=True),
+            Flow("d", "d", ("c",), 10.0))  # fmt: skip
     found = Foretold(layers, np.zeros((1, 2), np.float32), flow, 1)
     assert found.ratio(CPU) == pytest.approx((5 + 2) / 100)
     assert found.ratio(CPU, floats=("b",)) == pytest.approx(2 / 100)

@@ -182,7 +182,7 @@ def test_resizing_the_kept_part_alone_changes_nothing(
     rng = np.random.default_rng(height * 1000 + width)
     image = Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
     try:
-        size = preprocess._resized(image.size, host)
+        size = preprocess.resized(image.size, host)
     except BadInput:
         return
     left, top = (size[0] - side) // 2, (size[1] - side) // 2

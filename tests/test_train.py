@@ -1007,10 +1007,12 @@ import resource, torch
 from tiffin.train.memory import keep_memory
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(3): torch.ones(4_000_000)
+    for _ in range(3): torch.ones(16_000_000)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 before = faults()
-print(before, faults() if keep_memory() else -1, faults())
+told = keep_memory()
+settling = [faults() for _ in range(4)]  # where the heap borders on mapped memory it grows in pieces first
+print(before, settling[0] if told else -1, faults())
 """
     ran = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
     before, first, after = map(int, ran.stdout.split())

@@ -26,10 +26,9 @@ from ..machine import usable_cores, versions
 from .augment import Augmentation, Batch, drawn_order, mixed, views_of
 from .checkpoint import state_digest
 from .options import FitOptions
-from .views import Student, draw_chances
+from .views import FORWARD_BATCH, Student, draw_chances, pixels_of
 
 _log = logging.getLogger(__name__)
-_BATCH = 8  # more at once: as much time goes into memory that the system maps anew as into convolutions
 Counted = Callable[[int, int], None]
 
 
@@ -47,13 +46,8 @@ class FeatureViews:
     """One array of features a view, float32 `(N, …)`."""
 
     views: tuple[np.ndarray, ...]
-    labels: np.ndarray
+    truth: np.ndarray
     key: str
-
-    @property
-    def truth(self) -> np.ndarray:
-        """True labels."""
-        return self.labels
 
     def digest(self) -> str:
         """Of what the features were computed from."""
@@ -61,15 +55,12 @@ class FeatureViews:
 
     def batches(self, options: FitOptions, epoch: int, pool: Executor) -> Iterator[Batch]:
         """One epoch's: one view of each photo, mixed as pixels would be (Verma et al. 2019, arXiv 1806.05236)."""
-        seed = (options.seed, epoch)
-        for step, rows in enumerate(drawn_order(len(self.labels), options.batch, seed, self._chances(options))):
+        seed, chances = (options.seed, epoch), draw_chances(self.truth, options)
+        for step, rows in enumerate(drawn_order(len(self.truth), options.batch, seed, chances)):
             draw = np.random.default_rng([*seed, step])
             which = draw.integers(len(self.views), size=len(rows))
             shown = np.stack([self.views[view][row] for view, row in zip(which, rows, strict=True)])
-            yield mixed([torch.from_numpy(shown)], self.labels[rows], options.augmentation, draw)
-
-    def _chances(self, options: FitOptions) -> np.ndarray | None:
-        return draw_chances(self.labels, options)
+            yield mixed([torch.from_numpy(shown)], self.truth[rows], options.augmentation, draw)
 
 
 @dataclass(frozen=True)
@@ -93,12 +84,7 @@ class Backbone:
 
 def plain_features(backbone: Backbone, photos: PreparedPhotos, counted: Counted) -> np.ndarray:
     """Of photos prepared as they are scored, float32 `(N, …)`; `counted` is told photos done, and of how many."""
-    array = photos.array()
-    batches = (
-        torch.from_numpy(array[start : start + _BATCH].copy()).permute(0, 3, 1, 2).float()
-        for start in range(0, len(photos), _BATCH)
-    )
-    return _kept(backbone, photos, ["plain"], batches, counted)
+    return _kept(backbone, photos, ["plain"], pixels_of(photos), counted)
 
 
 def drawn_features(
@@ -111,7 +97,7 @@ def drawn_features(
     """Of one draw of the augmentation, mixing aside, from photos that are prepared to crop from."""
     unmixed = replace(augmentation, mixup=0.0)
     size = (backbone.host.height, backbone.host.width)
-    rows = np.array_split(np.arange(len(photos)), range(_BATCH, len(photos), _BATCH))
+    rows = np.array_split(np.arange(len(photos)), range(FORWARD_BATCH, len(photos), FORWARD_BATCH))
 
     def views() -> Iterator[torch.Tensor]:
         with ThreadPoolExecutor(usable_cores()) as pool:

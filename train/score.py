@@ -14,20 +14,14 @@ from ..data.prepared import PreparedPhotos
 from ..records import Predictions
 from ..records.classification import confusion, top_k
 from .run import Evaluate
-from .views import Student
-
-_BATCH = 8  # more at once: as much time goes into memory that the system maps anew as into convolutions
+from .views import Student, pixels_of
 
 
 def logits_of(module: nn.Module, photos: PreparedPhotos, host: Preprocess) -> torch.Tensor:
     """Of a module in eval mode, float32 `(N, classes)`; photos prepared as it is scored."""
-    student, array = Student(module, host), photos.array()
+    student = Student(module, host)
     with torch.inference_mode():
-        rows = [
-            student.logits(torch.from_numpy(array[start : start + _BATCH].copy()).permute(0, 3, 1, 2).float())
-            for start in range(0, len(photos), _BATCH)
-        ]
-    return torch.cat(rows)
+        return torch.cat([student.logits(pixels) for pixels in pixels_of(photos)])
 
 
 def evaluation(photos: PreparedPhotos, host: Preprocess) -> Evaluate:

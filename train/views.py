@@ -17,6 +17,8 @@ from .augment import Batch, batches
 from .loss import inverse_frequency
 from .options import FitOptions
 
+FORWARD_BATCH = 8  # more at once: as much time goes into memory that the system maps anew as into convolutions
+
 
 @dataclass(frozen=True)
 class Student:
@@ -33,6 +35,13 @@ class Student:
         """Of float `(N, 3, H, W)` in pixel units 0–255."""
         mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (self.host.mean, self.host.std))
         return self.module(((pixels - mean) / std).contiguous(memory_format=torch.channels_last))
+
+
+def pixels_of(photos: PreparedPhotos) -> Iterator[torch.Tensor]:
+    """Batches of photos as they are scored, float `(N, 3, H, W)`, 0–255, as `Student.logits` takes them."""
+    array = photos.array()
+    for start in range(0, len(photos), FORWARD_BATCH):
+        yield torch.from_numpy(array[start : start + FORWARD_BATCH].copy()).permute(0, 3, 1, 2).float()
 
 
 class Views(Protocol):

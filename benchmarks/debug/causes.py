@@ -138,7 +138,7 @@ def _engine(scene: Scene) -> Iterator[Tried]:
     backend, floats = side.run_config.backend, side.run_config.execution_precision
     if side.precision in _LOW:
         share = _overflowing(part)
-        lacks = "" if machine.VNNI_FEATURES & set(machine.cpu_features()) else ", and this CPU has no VNNI"
+        lacks = "" if machine.has_vnni() else ", and this CPU has no VNNI"
         words = f"{backend}'s int8 kernels give {own.sqnr_db:.0f} dB of what the same graph gives in float of the "
         words += f"same inputs; {share * 100:.2g} % of its pairs of weights can leave int16{lacks}"
         yield scene.tried("saturation", words, scene.ours.value, plain, own.sqnr_db < SAME_DB and share > 0)

@@ -128,13 +128,10 @@ def run_plain(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> np.nda
     Raises:
         EngineFailed: ONNX Runtime refuses the model.
     """
-    import onnxruntime as ort
+    from ...export.original import unoptimized
 
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
     try:
-        session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        session = unoptimized(model)
         taken = {each.name: feeds[each.name].astype(_TYPES.get(each.type, np.float32)) for each in session.get_inputs()}
         return np.asarray(session.run(None, taken)[0], np.float32)
     except Exception as error:  # a variant of a graph that makes no sense, such as a pad larger than the image

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ...artifact import Preprocess
 from ...runtime.decode import decode
-from ...runtime.preprocess import FILTERS, prepare
+from ...runtime.preprocess import FILTERS, prepare, resized
 from .hypothesis import Hypothesis, Suspect
 
 CHANNELS, RESIZE = "channel order", "resize"
@@ -68,10 +68,7 @@ def without_antialias(photo: Image.Image, host: Preprocess) -> np.ndarray:
 
     Pixel centres fall together, as in the host part: the crop's corner is (size - crop) / 2.
     """
-    height, width = host.resized
-    if host.fit == "crop":
-        scale = max(height / photo.height, width / photo.width)
-        width, height = max(host.width, round(photo.width * scale)), max(host.height, round(photo.height * scale))
+    width, height = resized(photo.size, host)
     step_x, step_y = photo.width / width, photo.height / height
     left, top = (width - host.width) // 2, (height - host.height) // 2
     matrix = (step_x, 0.0, left * step_x, 0.0, step_y, top * step_y)

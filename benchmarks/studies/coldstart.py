@@ -22,6 +22,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -38,6 +39,8 @@ from tiffin.records.record import load_record
 
 ENGINES = {"onnx": ("onnxruntime", "openvino"), "openvino": ("openvino",)}  # of a format
 PROGRAMS = ("script", "API", "CLI")
+UNCOUNTED = 2  # launches of each program, before all that count
+Program = TypeVar("Program")
 SAME = 1e-4  # of a score: an engine's sums may differ in their last bits where it fixes the shapes
 PHOTO = Path(tiffin.__file__).parent / "data" / "synthesized" / "calibrate-000.jpg"
 
@@ -178,6 +181,18 @@ def launch(words: Sequence[str], env: Mapping[str, str]) -> Launch:
     return Launch(took_s, (label, score), *(json.loads(used) if used else ()))
 
 
+def in_turn(
+    words: Mapping[Program, Sequence[str]], env: Mapping[str, str], launches: int, uncounted: int
+) -> dict[Program, list[Launch]]:
+    """Start every program so often, in seeded order; the first `uncounted` of each fill caches."""
+    chance, found = random.Random(0), {program: list[Launch]() for program in words}
+    for number in range(-uncounted, launches):
+        say(f"launch {number + 1} of {launches}" if number >= 0 else "filling the caches")
+        for program in chance.sample(list(words), len(words)):
+            found[program].append(launch(words[program], env))
+    return found
+
+
 def measure(artifact: Artifact, photo: Path, launches: int, out: Path) -> None:
     """Every program so many times, after two launches each that fill caches and are not counted."""
     threads, environment = machine.usable_cores(), machine.environment()
@@ -185,23 +200,19 @@ def measure(artifact: Artifact, photo: Path, launches: int, out: Path) -> None:
         Start(engine, program, cache)
         for engine in ENGINES[artifact.manifest.format] for cache in (False, True) for program in PROGRAMS
     ]  # fmt: skip
-    took: dict[str, list[float]] = {start.name: [] for start in starts}
-    answers: dict[str, set[tuple[str, float]]] = {start.engine: set() for start in starts}
-    chance = random.Random(0)
     with tempfile.TemporaryDirectory() as folder:
         env = environment_of(Path(folder))
         words = {start: start.words(artifact, photo, threads, Path(folder)) for start in starts}
-        for number in range(-2, launches):
-            say(f"launch {number + 1} of {launches}" if number >= 0 else "filling the caches")
-            for start in chance.sample(starts, len(starts)):
-                found = launch(words[start], env)
-                answers[start.engine].add(found.answer)
-                if number >= 0:
-                    took[start.name].append(found.seconds)
+        found = in_turn(words, env, launches, UNCOUNTED)
+    answers: dict[str, set[tuple[str, float]]] = {start.engine: set() for start in starts}
+    for start, launched in found.items():
+        answers[start.engine].update(each.answer for each in launched)
     require_same(answers)
     subjects = tuple(
-        Candidate(start.name, artifact, start.run(threads)).subject(cold_start_s=tuple(took[start.name]))
-        for start in starts
+        Candidate(start.name, artifact, start.run(threads)).subject(
+            cold_start_s=tuple(each.seconds for each in launched[UNCOUNTED:])
+        )
+        for start, launched in found.items()
     )
     about = {"launches": launches, "threads": threads, "photo": photo.name,
              "answers": {engine: sorted(found) for engine, found in answers.items()}}  # fmt: skip

@@ -26,6 +26,7 @@ from tiffin.benchmarks.studies.matrix_cell import THREADS, Cell, Materials, cell
 from tiffin.benchmarks.studies.matrix_table import tables
 from tiffin.benchmarks.studies.matrix_training import LESSONS, taught, trained
 from tiffin.benchmarks.studies.page import fill
+from tiffin.cli.render import say
 from tiffin.data import Dataset, balanced, find_dataset, sample
 from tiffin.data.overlap import prove_disjoint
 from tiffin.data.prepared import prepare_photos
@@ -160,11 +161,6 @@ def gathered(
         {name: found for part in known for name, found in part.predictions.items()},
         complete=len(known) == len(LESSONS) * len(cells("")), created=machine.utc_now(),
     )  # fmt: skip
-
-
-def say(line: str) -> None:
-    """To stderr."""
-    print(line, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def main() -> None:

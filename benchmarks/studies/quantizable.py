@@ -12,19 +12,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+from scipy.stats import spearmanr
 
 from tiffin import machine
 from tiffin.artifact import Artifact, RunConfig
 from tiffin.artifact.scheme import scheme_named
+from tiffin.artifact.store import is_artifact
 from tiffin.benchmarks.studies.page import fill
-from tiffin.cli.render import Table
+from tiffin.cli.render import Table, say
 from tiffin.data import Dataset, balanced, find_dataset, sample
 from tiffin.data.prepared import prepare_photos
 from tiffin.quantize.calibration import CalibrationSet
@@ -79,7 +80,7 @@ class Study:
 
     def _quantized(self, artifact: Artifact, word: str, calibration: CalibrationSet) -> Artifact:
         out = self._work / f"{artifact.folder.name}-{word}"
-        if (out / "manifest.json").is_file():
+        if is_artifact(out):
             return Artifact.load(out)
         return quantize_int8(artifact, PtqOptions(word, "ort", compensate=False), calibration, out)
 
@@ -93,12 +94,6 @@ def _whole_db(one: Artifact, other: Artifact, shown: np.ndarray) -> float:
     return closeness(*found).sqnr_db
 
 
-def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """Spearman's; no two values are alike here."""
-    first, second = (np.argsort(np.argsort(values)).astype(np.float64) for values in (one, other))
-    return float(np.corrcoef(first, second)[0, 1])
-
-
 def page(record: dict[str, Any]) -> str:
     """The table and its notes, in Markdown."""
     head = ("artifact", "scheme", "layers", "rank correlation", "mean error dB", "worst three found",
@@ -109,7 +104,7 @@ def page(record: dict[str, Any]) -> str:
         hit = len(set(np.argsort(told)[:6]) & set(np.argsort(found)[:3]))
         whole = row["whole"]
         rows.append([
-            row["artifact"], row["scheme"], str(len(told)), f"{rank_correlation(told, found):.2f}",
+            row["artifact"], row["scheme"], str(len(told)), f"{spearmanr(told, found).statistic:.2f}",
             f"{np.abs(told - found).mean():.1f}", f"{hit} of 3", f"{whole['foretold_db']:.1f}",
             f"{whole['measured_db']:.1f}", f"{whole['foretold_kl'] * 1e3:.2f}", f"{whole['measured_kl'] * 1e3:.2f}",
         ])  # fmt: skip
@@ -119,11 +114,6 @@ def page(record: dict[str, Any]) -> str:
         "worst three found: how many of the three layers that were measured to lose most are among the six foretold to",
     )
     return Table(head, rows, left=2).markdown() + "\n\n" + "\n".join(f"- {line}" for line in said)
-
-
-def say(line: str) -> None:
-    """To stderr."""
-    print(line, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def main() -> None:

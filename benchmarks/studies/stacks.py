@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -30,7 +29,7 @@ from tiffin import machine
 from tiffin.artifact import Artifact, RunConfig
 from tiffin.benchmarks.candidate import Candidate
 from tiffin.benchmarks.peers.peers import QUIET
-from tiffin.benchmarks.studies.coldstart import PHOTO, Launch, environment_of, facts, launch, require_same
+from tiffin.benchmarks.studies.coldstart import PHOTO, Launch, environment_of, facts, in_turn, require_same
 from tiffin.benchmarks.studies.footprint import Sizes, build_wheel, fresh, total
 from tiffin.benchmarks.studies.page import fill
 from tiffin.benchmarks.studies.stack_models import optimum_folder, ultralytics_file
@@ -108,19 +107,16 @@ def why_not(each: Installed, words: Sequence[str], env: Mapping[str, str]) -> st
 
 def measure(artifact: Artifact, photo: Path, work: Path, launches: int, out: Path) -> None:
     """Every stack that runs so many times, after two launches each that are not counted."""
-    environment, chance = machine.environment(), random.Random(0)
+    environment = machine.environment()
     with tempfile.TemporaryDirectory() as name:
         wheel, programs = build_wheel(Path(name)), Programs(artifact, photo, Path(name))
         env = environment_of(work) | QUIET | ULTRALYTICS_QUIET | {"YOLO_CONFIG_DIR": name}
         made = [install(stack, wheel, work) for stack in STACKS]
         words = {each: programs.words(each) for each in made}
         reasons = {each: why_not(each, words[each], env) for each in made}
-        found: dict[Installed, list[Launch]] = {each: [] for each in made if not reasons[each]}
-        for number in range(-1, launches):  # `why_not` was the first of the two
-            say(f"launch {number + 1} of {launches}" if number >= 0 else "filling the caches")
-            for each in chance.sample(list(found), len(found)):
-                answer = launch(words[each], env)
-                found[each] += [answer] if number >= 0 else []
+        running = {each: words[each] for each in made if not reasons[each]}
+        # `why_not` was the first of the two that are not counted
+        found = {each: launched[1:] for each, launched in in_turn(running, env, launches, 1).items()}
     require_same_answers(found)
     about = {"launches": launches, "threads": programs.threads, "photo": photo.name, **_about(made, found)}
     run = {each: RunConfig(each.stack.engine, threads=programs.threads) for each in made}

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from tiffin.benchmarks.studies.page import fill
+from tiffin.cli.render import Table
 
 _KEPT = ("architecture", "sha256", "preprocess")
-_HEADER = ("training", "photos", "epochs", "top-1 % (95 %)", "scored on", "seconds, all", "an epoch")
+_HEADER = ("training", "scored on", "photos", "epochs", "top-1 % (95 %)", "seconds, all", "an epoch")
 
 
 def record_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
@@ -32,24 +33,19 @@ def rows(record: dict[str, Any]) -> list[tuple[str, ...]]:
     training = record["training"]
     epochs = training["history"]
     seconds = sum(epoch["seconds"] for epoch in epochs) / len(epochs)
-    head = (f"{record['architecture']}, {training['method']}", str(training["photos"]), str(len(epochs)))
+    head, fitted = f"{record['architecture']}, {training['method']}", (str(training["photos"]), str(len(epochs)))
     found: list[tuple[str, ...]] = []
     for told in training["scores"]:
         value, low, high = (100 * told["top_1"][key] for key in ("value", "low", "high"))
         scored = f"{told['photos']} {told['role']} photos"
         whole = f"{training['last_run_seconds']:.0f}"
-        found.append((*head, f"{value:.2f} ({low:.1f}–{high:.1f})", scored, whole, f"{seconds:.1f}"))
+        found.append((head, scored, *fitted, f"{value:.2f} ({low:.1f}–{high:.1f})", whole, f"{seconds:.1f}"))
     return found
 
 
 def table(records: list[dict[str, Any]]) -> str:
     """For a page."""
-    lines = [
-        _HEADER,
-        ("---", "--:", "--:", "--:", "---", "--:", "--:"),
-        *(row for record in records for row in rows(record)),
-    ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return Table(_HEADER, [row for record in records for row in rows(record)], left=2).markdown()
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 
+from ...artifact.store import is_artifact
 from ...errors import BadInput
 from . import checkpoint_file, factory, huggingface, keras, onnx_file, program, timm, torchscript, torchvision
 from .source import Loader, OnnxClassifier, Source
@@ -27,8 +28,9 @@ _EXPECTED = (
 
 
 def is_source(text: str) -> bool:
-    """True if a loader knows the string, or can tell how it should be written."""
-    return any(loader.claims(text) for loader in LOADERS) or (Path(text) / "config.json").is_file()
+    """True if a loader knows the string, or can tell how it should be written; an artifact's folder is no source."""
+    known = any(loader.claims(text) for loader in LOADERS) or (Path(text) / "config.json").is_file()
+    return known and not is_artifact(text)
 
 
 def open_source(text: str, told: Told | None = None) -> Source:

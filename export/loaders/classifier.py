@@ -14,20 +14,9 @@ from ...artifact import Preprocess
 from ...errors import BadInput
 from ...train import Checkpoint
 from ...train.checkpoint import state_digest
+from ...train.zoo.layers import LogitsOf, logits_in
 from .source import Source
 from .told import Told
-
-
-class LogitsOf(nn.Module):
-    """A network that answers with more than its logits: `logits` of an object or a dict, or a tuple's first."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Normalized float `(N, 3, H, W)` → logits `(N, classes)`."""
-        return logits_in(self.network(images))
 
 
 class Contiguous(nn.Module):
@@ -52,17 +41,6 @@ class Bgr(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Normalized float RGB `(N, 3, H, W)` → logits `(N, classes)`."""
         return self.network(images.flip(1))
-
-
-def logits_in(answer: Any) -> Any:
-    """The logits of an answer, the answer itself where it has no parts."""
-    if torch.is_tensor(answer):
-        return answer
-    if isinstance(answer, Mapping) and "logits" in answer:
-        return answer["logits"]
-    if hasattr(answer, "logits"):
-        return answer.logits
-    return answer[0] if isinstance(answer, tuple | list) and answer else answer
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from typing import Any
 from torch import nn
 
 from ...errors import BadInput, EngineMissing
+from ...train.zoo.layers import LogitsOf
 from ..quiet import quiet
-from .classifier import Brought, LogitsOf, as_source
+from .classifier import Brought, as_source
 from .source import Source
 from .told import Told, ordered, read_json
 

@@ -5,24 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import torch
 from torch import nn
 
 from ...errors import BadInput
 from ..architecture import Architecture
-from .layers import GlobalMean
-
-
-class LogitsOnly(nn.Module):
-    """A network of transformers that answers with a tensor in place of a record of outputs."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Float `(N, 3, H, W)` → logits `(N, classes)`."""
-        return self.network(images).logits
+from .layers import GlobalMean, LogitsOf
 
 
 def _network(family: str, settings: dict[str, Any], classes: int) -> nn.Module:
@@ -32,7 +19,7 @@ def _network(family: str, settings: dict[str, Any], classes: int) -> nn.Module:
         raise BadInput(f"{family} is implemented by transformers, which cannot be imported ({error})",
                        "the extra zoo", 'pip install "tiffin[zoo]"') from error  # fmt: skip
     config = getattr(transformers, f"{family}Config")(**settings, num_labels=classes)
-    return LogitsOnly(_exportable(getattr(transformers, f"{family}ForImageClassification")(config)))
+    return LogitsOf(_exportable(getattr(transformers, f"{family}ForImageClassification")(config)))
 
 
 def _exportable(network: nn.Module) -> nn.Module:

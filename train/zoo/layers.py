@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,6 +20,29 @@ class GlobalMean(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """`(N, C, H, W)` → `(N, C, 1, 1)`."""
         return features.mean((2, 3), keepdim=True)
+
+
+class LogitsOf(nn.Module):
+    """A network that answers with more than its logits: `logits` of an object or a dict, or a tuple's first."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalized float `(N, 3, H, W)` → logits `(N, classes)`."""
+        return logits_in(self.network(images))
+
+
+def logits_in(answer: Any) -> Any:
+    """The logits of an answer, the answer itself where it has no parts."""
+    if torch.is_tensor(answer):
+        return answer
+    if isinstance(answer, Mapping) and "logits" in answer:
+        return answer["logits"]
+    if hasattr(answer, "logits"):
+        return answer.logits
+    return answer[0] if isinstance(answer, tuple | list) and answer else answer
 
 
 class Branches(nn.Module):
