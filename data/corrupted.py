@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,11 +13,11 @@ from PIL import Image
 
 from ..artifact import Preprocess
 from ..artifact.files import replace_files
-from ..errors import BadInput
 from ..machine import usable_cores
 from ..records.corruption import Corruption
 from ..runtime.decode import decode
 from ..runtime.preprocess import fit
+from .array_file import new_array
 from .corruptions import VERSION, corrupt, parameter_of
 from .dataset import Photo
 from .overlap import decoder, pixels_hash
@@ -67,37 +66,22 @@ def _fill(
     progress: Callable[[int], None],
 ) -> list[str]:
     """Write the array, photo by photo; return the hashes in its order."""
-    draft, count = path.with_suffix(".tmp.npy"), len(photos)
+    count = len(photos)
     shape = (count * len(corruptions), preprocess.height, preprocess.width, 3)
-    _require_room(path.parent, int(np.prod(shape)))
-    array = np.lib.format.open_memmap(draft, "w+", np.uint8, shape)
-    hashes = [""] * len(array)
+    hashes = [""] * shape[0]
 
     def rows(pair: tuple[Photo, str]) -> list[Row]:
         image = decode(pair[0].path)
         return [_row(image, pair[1], one, preprocess) for one in corruptions]
 
-    with ThreadPoolExecutor(usable_cores()) as pool:
+    with new_array(path, shape, "corrupted photos") as array, ThreadPoolExecutor(usable_cores()) as pool:
         for index, found in enumerate(pool.map(rows, zip(photos, digests, strict=True))):
             for block, (pixels, digest) in enumerate(found):
                 array[block * count + index], hashes[block * count + index] = pixels, digest
             progress(index + 1)
-    array.flush()
-    draft.replace(path)
     return hashes
 
 
 def _row(image: Image.Image, digest: str, corruption: Corruption, preprocess: Preprocess) -> Row:
     found = corrupt(image, corruption, digest)
     return fit(found, preprocess), pixels_hash(found)
-
-
-def _require_room(folder: Path, size_bytes: int) -> None:
-    """A file that is mapped into memory is not refused on a full disk: the program is killed."""
-    free = shutil.disk_usage(folder).free
-    if free < size_bytes:
-        raise BadInput(
-            f"{folder}: corrupted photos take {size_bytes / 1e9:.2g} GB, free are {free / 1e9:.2g}",
-            "room on the disk",
-            "take fewer --photos, or write --out elsewhere",
-        )

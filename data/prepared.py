@@ -14,6 +14,7 @@ from ..artifact import Preprocess
 from ..errors import BadInput
 from ..machine import usable_cores
 from ..runtime.preprocess import prepare
+from .array_file import new_array
 from .dataset import Photo
 from .overlap import pixel_hashes
 
@@ -52,7 +53,7 @@ def prepare_photos(
     """Decode, resize and crop all photos, or find them done in `cache`.
 
     Raises:
-        BadInput: a photo cannot be read, or `cache` cannot be made.
+        BadInput: a photo cannot be read, `cache` cannot be written, or the disk has no room.
     """
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -70,12 +71,8 @@ def prepare_photos(
 
 
 def _fill(path: Path, photos: Sequence[Photo], preprocess: Preprocess, progress: Callable[[int], None]) -> None:
-    draft = path.with_suffix(".tmp.npy")
     shape = (len(photos), preprocess.height, preprocess.width, 3)
-    array = np.lib.format.open_memmap(draft, "w+", np.uint8, shape)
-    with ThreadPoolExecutor(usable_cores()) as pool:
+    with new_array(path, shape, "prepared photos") as array, ThreadPoolExecutor(usable_cores()) as pool:
         for index, photo in enumerate(pool.map(lambda item: prepare(item.path, preprocess), photos)):
             array[index] = photo
             progress(index + 1)
-    array.flush()
-    draft.replace(path)

@@ -667,3 +667,15 @@ def test_a_disk_without_room_is_told_before_it_kills(tmp_path: Path, monkeypatch
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=1000))
     with pytest.raises(BadInput, match="corrupted photos take .* GB, free are"):
         prepare_corrupted(photos, clean, [Corruption("jpeg", 2)], host, tmp_path / "cache")
+    with pytest.raises(BadInput, match="prepared photos take .* GB, free are"):
+        prepare_photos(photos, host, tmp_path / "other")
+    assert {path.name for path in (tmp_path / "other").iterdir()} == {"pixel-hashes.json"}
+
+
+def test_nothing_is_left_of_photos_that_cannot_be_prepared(tmp_path: Path) -> None:
+    photos, _, host = prepared(tmp_path)
+    pixel_hashes(photos, tmp_path / "other/pixel-hashes.json")
+    photos[2].path.write_bytes(photos[2].path.read_bytes()[:-40])
+    with pytest.raises(BadInput):
+        prepare_photos(photos, host, tmp_path / "other")
+    assert {path.name for path in (tmp_path / "other").iterdir()} <= {"pixel-hashes.json"}

@@ -325,7 +325,23 @@ def test_an_engine_that_is_not_installed_says_how_to_get_it(
     artifact = Artifact(onnx_artifact.folder, dataclasses.replace(onnx_artifact.manifest, format=form))
     with pytest.raises(EngineMissing, match="not installed") as caught:
         load(artifact, RunConfig(name, device="gpu" if name.startswith("tensorrt") else "cpu"))
-    assert caught.value.fix == probe.install == f'pip install "tiffin[{name.replace("_", "-")}]"'
+    assert probe.install == f'pip install "tiffin[{name.replace("_", "-")}]"'
+    assert caught.value.fix.startswith(probe.install)
+
+
+def test_where_onnxruntime_is_missing_the_engine_that_is_here_is_named(
+    onnx_artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(EngineMissing) as caught:
+        load(onnx_artifact)
+    assert caught.value.fix.endswith("--backend openvino")
+    load(onnx_artifact, "openvino").close()
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(EngineMissing) as caught:
+        load(onnx_artifact)
+    assert "openvino" not in caught.value.fix
 
 
 def test_a_later_lane_that_fails_closes_the_earlier(onnx_artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:

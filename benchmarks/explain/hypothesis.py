@@ -13,6 +13,7 @@ import numpy as np
 from ...artifact import Artifact, Preprocess, Producer
 from ...artifact.store import save
 from ...data import Photo
+from ...data.array_file import new_array
 from ...data.prepared import PreparedPhotos
 from ...records import Predictions
 from ...records.loss_budget import HYPOTHESIS
@@ -128,8 +129,7 @@ def written(path: Path, feeds: Sequence[Feed], like: PreparedPhotos) -> Prepared
     """The photos fed in several ways, one way after the other, in one array file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     count, shape = len(like), like.array().shape[1:]
-    rows = np.lib.format.open_memmap(path, "w+", np.uint8, (count * len(feeds), *shape))
-    for at, feed in enumerate(feeds):
-        rows[at * count : (at + 1) * count] = feed()
-    rows.flush()
+    with new_array(path, (count * len(feeds), *shape), "photos fed in several ways") as rows:
+        for at, feed in enumerate(feeds):
+            rows[at * count : (at + 1) * count] = feed()
     return PreparedPhotos(path, like.hashes * len(feeds), np.tile(like.truth, len(feeds)), like.kind)

@@ -39,7 +39,8 @@ class OnnxRuntimeLane:
         try:
             import onnxruntime as ort
         except ImportError as error:
-            raise EngineMissing("backend onnxruntime is not installed", "onnxruntime", _INSTALL) from error
+            other = ", or take the one that is here: --backend openvino" if installed("openvino") else ""
+            raise EngineMissing("backend onnxruntime is not installed", "onnxruntime", _INSTALL + other) from error
         ort.disable_telemetry_events()
         provider = _require_able(ort, run)
         options, threads = _session_options(ort, run)

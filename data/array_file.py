@@ -1,0 +1,47 @@
+"""Arrays on disk that are filled photo by photo, whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import BadInput
+
+
+@contextlib.contextmanager
+def new_array(path: Path, shape: tuple[int, ...], what: str) -> Iterator[np.ndarray]:
+    """A uint8 array to fill, mapped from a file beside `path` (.npy), which it becomes when the block ends well.
+
+    Args:
+        what: it holds, for the error.
+
+    Raises:
+        BadInput: the disk has no room for it, or it cannot be written.
+    """
+    _require_room(path.parent, int(np.prod(shape)), what)
+    draft = path.with_suffix(f".{os.getpid()}.npy")  # another process may fill the same
+    try:
+        array = np.lib.format.open_memmap(draft, "w+", np.uint8, shape)
+        yield array
+        array.flush()
+        draft.replace(path)
+    except OSError as error:
+        raise BadInput(f"cannot write {path} ({error.strerror})", "a folder that can be written to") from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _require_room(folder: Path, size_bytes: int, what: str) -> None:
+    """A file that is mapped into memory is not refused on a full disk: the program is killed."""
+    free = shutil.disk_usage(folder).free
+    if free < size_bytes:
+        raise BadInput(
+            f"{folder}: {what} take {size_bytes / 1e9:.2g} GB, free are {free / 1e9:.2g}",
+            "room on the disk",
+            "take fewer photos, or write --out elsewhere",
+        )
