@@ -24,6 +24,7 @@ from . import (
     evidence,
     explain,
     explore,
+    fidelity,
     load,
     measure,
     optimize,
@@ -47,7 +48,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _MAKING = (build, quantize, doctor, compile, train, optimize)
-_MEASURING = (measure, preprocessing, robustness, explain, debug, explore, load, certify)
+_MEASURING = (measure, fidelity, preprocessing, robustness, explain, debug, explore, load, certify)
 for commands in (
     *_MAKING,
     *_MEASURING,

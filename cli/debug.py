@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,12 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import BadInput
-from . import options, output, parting, render
+from . import fed, options, output, parting, render
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
-    import numpy as np
-
-    from ..artifact import Artifact
     from ..benchmarks.candidate import Candidate
 
 _PLAIN, _PRECISIONS = "plain", ("fp32", "fp16", "bf16")
@@ -63,10 +58,11 @@ def debug(
     for path in (out, plot, reduce):
         if path is not None:
             output.make_parent(path)
-    fed, about = _fed(pair, feeds) if feeds else _photos(pair, photos, data, role, seed, out.parent / "cache")
+    sides, about = fed.from_file(pair, feeds) if feeds else fed.from_photos(pair, photos, data, role, seed)
     render.echo_options(one=pair[0].name, other=pair[1].name, data=about["name"], photos=about["count"], seed=seed,
                         out=out)  # fmt: skip
-    record = find(Asked(*pair, fed, about, floor, whole, reduce), (lambda line: None) if as_json else render.say)
+    asked = Asked(*pair, (sides[0], sides[1]), about, floor, whole, reduce)
+    record = find(asked, (lambda line: None) if as_json else render.say)
     output.save(record, out)
     parting.show_result(record, as_json)
     if plot:
@@ -92,50 +88,3 @@ def _named_apart(one: Candidate, other: Candidate, words: tuple[str, str]) -> tu
     if one.name != other.name:
         return one, other
     return replace(one, name=words[0]), replace(other, name=words[1] if words[0] != words[1] else f"{words[1]} again")
-
-
-def _photos(
-    pair: tuple[Candidate, Candidate], word: str, data: Path | None, role: str | None, seed: int, cache: Path
-) -> tuple[tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]], dict[str, Any]]:
-    """Both artifacts' inputs, each prepared as its own manifest says, and what they are of."""
-    if word.isdecimal() and int(word) > 0:
-        from ..data import find_dataset, sample
-
-        dataset = find_dataset(data, progress=sys.stderr.isatty())
-        role = role or ("select" if dataset.roles.get("select") else "calibrate")
-        drawn = sample(dataset.role(role), int(word), seed)
-        paths, about = [photo.path for photo in drawn], dataset.about(role, drawn)
-    else:
-        from ..runtime.sources.files import found
-
-        paths = [Path(path) for path in found(word)]
-        about = {"name": Path(word).name, "kind": "photos", "count": len(paths), "files": [p.name for p in paths]}
-    one, other = (_prepared(candidate.artifact, paths) for candidate in pair)
-    return (one, other), about
-
-
-def _prepared(artifact: Artifact | None, paths: list[Path]) -> dict[str, np.ndarray]:
-    from ..runtime.preprocess import prepare_batch
-
-    assert artifact is not None
-    if artifact.manifest.preprocess is None or len(artifact.manifest.inputs) != 1:
-        raise BadInput(f"{artifact.folder}: takes no photos", "an .npz of its inputs", "name one with --feeds")
-    return {artifact.manifest.inputs[0].name: prepare_batch(paths, artifact.preprocess)}
-
-
-def _fed(
-    pair: tuple[Candidate, Candidate], path: Path
-) -> tuple[tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]], dict[str, Any]]:
-    """Arrays by the names that each artifact gives its inputs."""
-    from ..quantize.named_feeds import CalibrationFeeds
-
-    held = CalibrationFeeds.read(path).arrays
-    found = []
-    for candidate in pair:
-        assert candidate.artifact is not None
-        names = [spec.name for spec in candidate.artifact.manifest.inputs]
-        if missing := [name for name in names if name not in held]:
-            raise BadInput(f"{path} lacks input {missing[0]!r}", f"arrays {', '.join(names)}")
-        found.append({name: held[name] for name in names})
-    count = min(len(array) for fed in found for array in fed.values())
-    return (found[0], found[1]), {"name": path.name, "kind": "feeds", "count": count}

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..errors import BadInput
-from . import certificates, changes, explain, load, options, output, parting, render, selftest
+from . import certificates, changes, explain, fidelity, load, options, output, parting, render, selftest
 
 
 def register(app: typer.Typer) -> None:
@@ -38,6 +38,9 @@ def show(
         return
     if loaded.kind == "debug":
         parting.show_result(loaded, as_json, markdown)
+        return
+    if loaded.kind == "fidelity":
+        fidelity.show_result(loaded, as_json, markdown)
         return
     if loaded.kind == "certify":
         render.show(certificates.as_json(loaded) if as_json else certificates.as_text(loaded, markdown))

@@ -202,5 +202,5 @@ def _labels_and_preprocess(row: Candidate) -> tuple[tuple[str, ...], Preprocess]
     if manifest is None or not manifest.labels or manifest.preprocess is None:
         task = f": task {manifest.task}, no classifier" if manifest else ": no artifact"
         raise BadInput(f"{row.name}{task}", "artifacts with labels and preprocessing",
-                       "compare the outputs of other networks by PSNR or IoU: docs/graphs.md")  # fmt: skip
+                       "compare the outputs of other networks by PSNR or IoU: `tiffin fidelity`")  # fmt: skip
     return manifest.labels, manifest.preprocess

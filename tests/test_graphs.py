@@ -33,7 +33,7 @@ from tiffin.quantize.calibration import CalibrationSet
 from tiffin.quantize.named_feeds import CalibrationFeeds
 from tiffin.quantize.options import PtqOptions
 from tiffin.quantize.quantize import quantize_half, quantize_int8
-from tiffin.records.fidelity import iou, psnr
+from tiffin.records.fidelity import fidelity, from_plain, iou, psnr
 from tiffin.runtime import Classifier, Session
 from tiffin.tests.graph_networks import CLASSES, HOST, KINDS, codes, exported, scenes, trained, unit
 
@@ -383,11 +383,100 @@ def test_predict_says_that_it_is_no_classifier(build: Build, tmp_path: Path) -> 
 
 def test_score_refuses_it_and_bench_times_it(build: Build, tmp_path: Path) -> None:
     folder = build("dcgan", "fp32").folder
-    assert "no classifier" in refusal("score", folder) and "PSNR or IoU" in refusal("score", folder)
+    assert "no classifier" in refusal("score", folder) and "`tiffin fidelity`" in refusal("score", folder)
     quick = ["--launches", 1, "--blocks", 1, "--block-s", 0.01, "--time-limit-s", 1, "--out", tmp_path / "bench.json"]
     done = cli("bench", folder, build("dcgan", "fp16").folder, *quick)
     assert done.exit_code == 0, done.exception
     assert set(json.loads((tmp_path / "bench.json").read_text())["rounds"]) == {"fp32@onnxruntime", "fp16@onnxruntime"}
+
+
+def ran(*words: object) -> str:
+    done = cli("fidelity", *words)
+    assert done.exit_code == 0, done.exception
+    return done.stdout
+
+
+def test_fidelity_tells_pictures_by_psnr(build: Build, feeds_file: Path, tmp_path: Path) -> None:
+    fp32, int8, out = build("dcgan", "fp32"), build("dcgan", "cpu/ort"), tmp_path / "fidelity.json"
+    feeds = {"latent": codes(32, 3)}
+    wanted, found = (answers(each, RunConfig("onnxruntime"), feeds)["picture"] for each in (fp32, int8))
+    engine = f"{build('dcgan', 'tensorrt/ort').folder}@simulated"
+    words = (fp32.folder, int8.folder, engine, "--feeds", feeds_file, "--out", out)
+    told = json.loads(ran(*words, "--peak", 2, "--json"))
+    same, near, _ = told["outputs"]
+    assert told["task"] == "generator" and told["data"] == {"name": "feeds.npz", "kind": "feeds", "count": 32}
+    assert same["max_difference"] == 0 and same["sqnr_db"] is None and same["psnr_db"] == [None] * 32
+    np.testing.assert_allclose(near["psnr_db"], psnr(found, wanted, 2), rtol=1e-6)
+    shown = ran(*words)
+    assert "PSNR dB" in shown and "compared with fp32" in shown and max(map(len, shown.splitlines())) <= 80
+    again = cli("show", out)
+    assert (
+        again.exit_code == 0
+        and again.stdout.strip() in shown
+        and "| PSNR dB |" in cli("show", out, "--markdown").stdout
+    )
+
+
+def test_fidelity_tells_maps_of_classes_by_iou(build: Build, tmp_path: Path) -> None:
+    fp32, int8, out = build("unet", "fp32"), build("unet", "cpu/ort"), tmp_path / "fidelity.json"
+    shown, classes = scenes(20, 5)
+    np.savez(tmp_path / "fed.npz", **{fp32.manifest.inputs[0].name: shown})
+    np.savez(tmp_path / "truth.npz", **{KINDS["unet"].output: classes})
+    words = ("--feeds", tmp_path / "fed.npz", "--out", out, "--json")
+    near = json.loads(ran(fp32.folder, int8.folder, *words))["outputs"]
+    assert near[0]["iou"] == [1] * CLASSES and near[0]["alike"] == 1 and 0.9 < near[1]["alike"] < 1
+    true = json.loads(ran(fp32.folder, int8.folder, "--truth", tmp_path / "truth.npz", *words))
+    given = {fp32.manifest.inputs[0].name: shown}
+    found = answers(fp32, RunConfig("onnxruntime"), given)[KINDS["unet"].output].argmax(1)
+    np.testing.assert_allclose(true["outputs"][0]["iou"], iou(found, classes, CLASSES))
+    assert true["against"] == "truth" and true["outputs"][0]["sqnr_db"] is None
+    assert "have the same class" in cli("show", out).stdout and "the truth" in cli("show", out).stdout
+
+
+def test_fidelity_takes_photos_and_outputs_that_are_neither(build: Build, photo_folder: Path, tmp_path: Path) -> None:
+    unet, vae = build("unet", "fp32").folder, build("vae", "fp32")
+    words = ("--photos", photo_folder / "test" / "leek", "--out", tmp_path / "fidelity.json", "--json")
+    assert json.loads(ran(unet, f"{unet}@openvino", *words))["outputs"][1]["alike"] > 0.99
+    np.savez(tmp_path / "fed.npz", **KINDS["vae"].feeds(2))
+    told = json.loads(ran(vae.folder, "--feeds", tmp_path / "fed.npz", *words[2:]))["outputs"]
+    measured = {each["output"]: bool(each["psnr_db"]) for each in told}
+    assert measured == {"reconstruction": True, "mean": False, "log_variance": False}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["{dcgan}"], "neither of --feeds and --photos"),
+        (["{dcgan}", "--feeds", "{feeds}", "--peak", "0"], "--peak 0"),
+        (["{dcgan}", "--feeds", "{other}"], "lacks input 'latent'"),
+        (["{dcgan}", "--photos", "4"], "takes no photos"),
+        (["{dcgan}", "{unet}", "--feeds", "{all}"], "tasks generator, segmentation"),
+        (["{dcgan}", "--feeds", "{feeds}", "--truth", "{other}"], "a truth of noise"),
+        (["{dcgan}", "--feeds", "{feeds}", "--truth", "{short}"], "3 rows of truth 'picture'"),
+        (["{dcgan}", "--feeds", "{feeds}", "--truth", "{flat}"], "output 'picture': arrays of"),
+        (["{classifier}", "--feeds", "{feeds}"], "`tiffin score`"),
+    ],
+)
+def test_what_fidelity_cannot_compare_is_one_clear_error(
+    words: list[str], said: str, build: Build, feeds_file: Path, onnx_artifact: Artifact, tmp_path: Path
+) -> None:
+    shown = {build("unet", "fp32").manifest.inputs[0].name: scenes(32, 5)[0]}
+    held = {
+        "other": {"noise": codes(32, 3)},
+        "all": {"latent": codes(32, 3), **shown},
+        "short": {"picture": np.zeros((3, 3, 64, 64))},
+        "flat": {"picture": np.zeros((32, 5))},
+    }
+    named = {"dcgan": build("dcgan", "fp32").folder, "unet": build("unet", "fp32").folder, "feeds": feeds_file}
+    named["classifier"] = onnx_artifact.folder
+    for name, arrays in held.items():
+        np.savez(tmp_path / f"{name}.npz", **arrays)
+        named[name] = tmp_path / f"{name}.npz"
+    if "{classifier}" in words:
+        np.savez(tmp_path / "photos.npz", photos=np.zeros((8, 32, 32, 3), np.uint8))
+        named["feeds"] = tmp_path / "photos.npz"
+    out = tmp_path / "fidelity.json"
+    assert said in refusal("fidelity", *(word.format(**named) for word in words), "--out", out) and not out.exists()
 
 
 def test_the_example_of_the_docs_runs(tmp_path: Path) -> None:
@@ -418,6 +507,18 @@ def test_iou_is_symmetric_and_between_0_and_1(one: np.ndarray, other: np.ndarray
     for label in range(4):
         both, either = ((one == label) & (other == label)).sum(), ((one == label) | (other == label)).sum()
         assert np.isnan(found[label]) if not either else found[label] == both / either
+
+
+@given(st.sampled_from(("segmentation", "generator", "other")), pictures, pictures, st.integers(0, 3))
+def test_fidelity_of_parts_is_that_of_the_whole(task: str, one: np.ndarray, other: np.ndarray, cut: int) -> None:
+    parts = [part for part in (slice(0, cut), slice(cut, 3)) if len(one[part])]
+    whole, first, *more = fidelity(task, one, other), *(fidelity(task, one[part], other[part]) for part in parts)
+    added = first + more[0] if more else first
+    assert added.counts == whole.counts and added.errors == pytest.approx(whole.errors)
+    assert added.close.noise == pytest.approx(whole.close.noise, abs=1e-12)
+    assert from_plain(json.loads(json.dumps(whole.plain()))) == whole
+    if task == "segmentation":
+        np.testing.assert_array_equal(whole.iou(), iou(one.argmax(1), other.argmax(1), 2))
 
 
 @pytest.mark.parametrize(
