@@ -5,7 +5,8 @@
 
 Each float artifact is foretold once, on calibration photos; then quantized in each scheme without compensation, whose
 corrected biases are no rounding, and each layer measured as `tiffin sensitivity` does, on photos of the select role.
-Artifacts are kept in the work folder: an interrupted run goes on.
+Artifacts are kept in the work folder, and rows of an artifact that RECORD.json has are taken over: an interrupted run
+goes on, and `make quantizable` adds the networks that `make matrix` has trained since.
 """
 
 from __future__ import annotations
@@ -116,6 +117,16 @@ def page(record: dict[str, Any]) -> str:
     return Table(head, rows, left=2).markdown() + "\n\n" + "\n".join(f"- {line}" for line in said)
 
 
+def _known(record: Path, photos: int) -> dict[str, list[dict[str, Any]]]:
+    """Digest of an artifact → its rows in an earlier record of as many photos, where all schemes are there."""
+    if not record.is_file() or (earlier := json.loads(record.read_text()))["photos"] != photos:
+        return {}
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in earlier["rows"]:
+        found.setdefault(row["digest"], []).append(row)
+    return {digest: rows for digest, rows in found.items() if len(rows) == len(SCHEMES)}
+
+
 def main() -> None:
     """Foretell, quantize, measure; or write the table."""
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -130,11 +141,13 @@ def main() -> None:
         fill(asked.data, "quantizable", page(json.loads(asked.record.read_text())))
         return
     study = Study(find_dataset(asked.data), asked.work, asked.photos)
+    known = _known(asked.record, asked.photos)
     rows: list[dict[str, Any]] = []
     record = {"kind": "quantizable", "version": 1, "created": machine.utc_now(),
               "environment": machine.environment(), "photos": asked.photos, "rows": rows}  # fmt: skip
     for folder in asked.artifacts:
-        for row in study.rows(Artifact.load(folder)):
+        artifact = Artifact.load(folder)
+        for row in known.get(artifact.digest) or study.rows(artifact):
             rows.append(row)
             asked.record.write_text(json.dumps(record, indent=1) + "\n")
     say(page(record))
