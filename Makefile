@@ -16,10 +16,10 @@ endif
 demo: $(VENV)/installed  ## checkpoint to a table of backends and precisions
 	$(BIN)/tiffin demo --out $(OUT) $(ARGS)
 
-# Neighbours stay together: a file's fixtures are built once, or twice where a worker that is done takes its last tests.
+# Neighbours stay together: a file's fixtures are built once, or twice where a process that is done takes its last tests.
 SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist worksteal
 
-test: $(VENV)/installed  ## the tests, in a process a core
+test: $(VENV)/installed  ## the tests, in up to four processes
 	$(BIN)/python -m pytest -m "not slow" $(SIDE_BY_SIDE) $(ARGS)
 
 slow: $(VENV)/installed  ## tests that take minutes

@@ -9,7 +9,6 @@ No latency is ever taken in an emulator.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -23,7 +22,7 @@ from .. import __version__, machine
 from ..artifact import Artifact, RunConfig
 from ..artifact.certificate import IDENTITY, SAMPLE, WHOLE, Certificate, read_certificates
 from ..artifact.cpu_class import SWITCHED_BACKENDS, CpuClass, class_here, class_named
-from ..data.prepared import PreparedPhotos
+from ..data.prepared import PreparedPhotos, part_of
 from ..errors import BadArtifact, BadInput, Overlap, TiffinError
 from ..records import Predictions
 from ..records.certification import Evidence, figures, same_bits, write_certificate
@@ -241,7 +240,7 @@ class Certifier:
     def _emulated(self, target: Target) -> tuple[str, Evidence, Mapping[str, Any]]:
         """By identity if the first photos have this machine's bits; else by sample."""
         native = self._natively(target)
-        first, applied = self._answer(target, subset(self.photos, self._first, self._cache))
+        first, applied = self._answer(target, part_of(self.photos, self._first, self._cache))
         assert native.logits is not None and first.logits is not None
         here = native.logits[self._first]
         if same_bits(here, first.logits) == len(self._first):
@@ -255,12 +254,12 @@ class Certifier:
         rows = np.concatenate([self._first, self._rest])
         parts = [first]
         if len(self._rest):
-            parts.append(self._answer(target, subset(self.photos, self._rest, self._cache))[0])
+            parts.append(self._answer(target, part_of(self.photos, self._rest, self._cache))[0])
         evidence = Evidence.of(joined(parts), _rows(self.reference, rows))
         if len(rows) == len(self.photos):
             return WHOLE, evidence, applied
         close = closest(native, rows, self.options.alarm_photos)
-        alarm, _ = self._answer(target, subset(self.photos, close, self._cache))
+        alarm, _ = self._answer(target, part_of(self.photos, close, self._cache))
         return SAMPLE, replace(evidence, alarm_photos=alarm.photos, alarm_native=native.top[close, 0].astype(np.int64),
                                alarm_there=alarm.top[:, 0].astype(np.int64)), applied  # fmt: skip
 
@@ -291,18 +290,6 @@ def certificate_of(
         created=machine.utc_now(),
         **figures(evidence, basis, context.margin),
     )
-
-
-def subset(photos: PreparedPhotos, rows: np.ndarray, cache: Path) -> PreparedPhotos:
-    """Some of the photos, as an array file of their own."""
-    hashes = tuple(photos.hashes[row] for row in rows)
-    name = hashlib.sha256("".join((photos.path.name, *hashes)).encode()).hexdigest()[:24]
-    path = cache / f"photos-{name}.npy"
-    if not path.exists():
-        draft = path.with_suffix(".tmp.npy")
-        np.save(draft, photos.array()[rows])
-        draft.replace(path)
-    return PreparedPhotos(path, hashes, photos.truth[rows], photos.kind)
 
 
 def closest(answers: Predictions, outside: np.ndarray, count: int) -> np.ndarray:

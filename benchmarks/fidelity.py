@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 
 from .. import machine
 from ..errors import BadInput, TiffinError
-from ..records import Record
+from ..records import Record, Subject
 from ..records.fidelity import Fidelity, fidelity
 from ..runtime import Session
 from .candidate import Candidate
@@ -40,35 +38,70 @@ def compare_outputs(
         BadInput: tasks or outputs that differ, or a truth that does not fit.
         EngineMissing, EngineFailed: the first artifact cannot run. Another that cannot is a row with its reason.
     """
-    task = _one_task(rows)
-    environment = machine.environment()
+    if rows[0].reason:
+        raise BadInput(
+            f"{rows[0].name}: {rows[0].reason}", "a first artifact that runs: the others are compared with it"
+        )
+    task, environment = _one_task(rows), machine.environment()
     count = len(next(iter(feeds[0].values())))
+    names = _outputs(rows, truth, count)
     with contextlib.ExitStack() as stack:
-        sessions, subjects = _opened(rows, stack)
-        names = _outputs(rows, truth, count)
-        found: dict[str, dict[str, Fidelity]] = {name: {} for name in sessions}
+        sides = [_Side(row, fed, stack) for row, fed in zip(rows, feeds, strict=True)]
         for start in range(0, count, CHUNK):
             part = slice(start, start + CHUNK)
-            wanted: Arrays | None = {name: truth[name][part] for name in names} if truth else None
-            for row, fed in zip(rows, feeds, strict=True):
-                if row.name not in sessions:
-                    continue
-                given = sessions[row.name].run({name: array[part] for name, array in fed.items()})
-                wanted = wanted if wanted is not None else given
-                for name in names:
-                    known = found[row.name].get(name, Fidelity())
-                    found[row.name][name] = known + _compared(task, row, name, given, wanted)
+            first = sides[0].answer(part)
+            wanted = {name: truth[name][part] for name in names} if truth else first
+            sides[0].compare(task, first, wanted, names)
+            for side in sides[1:]:
+                side.try_to_compare(task, part, wanted, names)
             progress(min(start + CHUNK, count))
-    outputs = {name: {output: held.plain() for output, held in each.items()} for name, each in found.items()}
-    options = {"task": task, "against": "truth" if truth else rows[0].name, "outputs": outputs}
-    return Record("fidelity", environment, tuple(subjects), options, created=machine.utc_now())
+    options = {
+        "task": task,
+        "against": "truth" if truth else rows[0].name,
+        "outputs": {side.row.name: {name: held.plain() for name, held in side.found.items()} for side in sides},
+    }
+    return Record("fidelity", environment, tuple(side.subject() for side in sides), options, created=machine.utc_now())
 
 
-def _compared(task: str, row: Candidate, name: str, given: Arrays, wanted: Arrays) -> Fidelity:
-    try:
-        return fidelity(task, given[name], wanted[name])
-    except BadInput as error:
-        raise BadInput(f"{row.name}, output {name!r}: {error.what}", error.expected or "", error.fix or "") from error
+class _Side:
+    """One artifact, open, and what is known of its outputs so far."""
+
+    def __init__(self, row: Candidate, feeds: Arrays, stack: contextlib.ExitStack) -> None:
+        assert row.artifact is not None and row.run is not None
+        self.row, self.found, self._feeds = row, dict[str, Fidelity](), feeds
+        self._reason, self._session, self._stack = row.reason, None, stack
+        self._artifact, self._run = row.artifact, row.run
+
+    def answer(self, part: slice) -> Arrays:
+        """Of these rows; opens it first."""
+        if self._session is None:
+            self._session = self._stack.enter_context(Session(self._artifact, self._run))
+        return self._session.run({name: array[part] for name, array in self._feeds.items()})
+
+    def compare(self, task: str, given: Arrays, wanted: Arrays, names: Sequence[str]) -> None:
+        """Add these rows' answers to what is known."""
+        for name in names:
+            try:
+                more = fidelity(task, given[name], wanted[name])
+            except BadInput as error:
+                raise BadInput(f"{self.row.name}, output {name!r}: {error.what}", error.expected) from error
+            self.found[name] = self.found[name] + more if name in self.found else more
+
+    def try_to_compare(self, task: str, part: slice, wanted: Arrays, names: Sequence[str]) -> None:
+        """Where it runs; where it does not, from then on, there is a reason in place of figures."""
+        if self._reason:
+            return
+        try:
+            self.compare(task, self.answer(part), wanted, names)
+        except TiffinError as error:
+            self._reason = error.what
+            self.found.clear()
+
+    def subject(self) -> Subject:
+        """What a record says of it."""
+        if self._reason or self._session is None:
+            return self.row.subject(reason=self._reason)
+        return self.row.subject(applied=self._session.applied.plain())
 
 
 def _one_task(rows: Sequence[Candidate]) -> str:
@@ -92,29 +125,7 @@ def _outputs(rows: Sequence[Candidate], truth: Arrays | None, count: int) -> lis
     if not known:
         raise BadInput(f"a truth of {', '.join(truth) or 'nothing'}", f"one of {', '.join(named[0])}",
                        "name its arrays as the outputs")  # fmt: skip
-    if rows_off := [name for name in known if len(truth[name]) != count]:
-        what = f"{len(truth[rows_off[0]])} rows of truth {rows_off[0]!r}"
+    if short := [name for name in known if len(truth[name]) != count]:
+        what = f"{len(truth[short[0]])} rows of truth {short[0]!r}"
         raise BadInput(what, f"{count}, one for each row that is fed")
     return known
-
-
-def _opened(rows: Sequence[Candidate], stack: contextlib.ExitStack) -> tuple[dict[str, Session], list[Any]]:
-    sessions: dict[str, Session] = {}
-    subjects = []
-    for row in rows:
-        assert row.artifact is not None and row.run is not None
-        try:
-            session = stack.enter_context(Session(row.artifact, row.run))
-        except TiffinError as error:
-            if row is rows[0]:
-                raise
-            subjects.append(row.subject(reason=error.what))
-            continue
-        sessions[row.name] = session
-        subjects.append(row.subject(applied=_told(session)))
-    return sessions, subjects
-
-
-def _told(session: Session) -> dict[str, Any]:
-    applied = session.applied
-    return {**asdict(applied.run), "version": applied.version, "details": dict(applied.details)}

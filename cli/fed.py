@@ -12,7 +12,7 @@ from ..errors import BadInput
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     import numpy as np
 
-    from ..artifact import Artifact
+    from ..artifact import Preprocess
     from ..benchmarks.candidate import Candidate
 
     Fed = list[dict[str, np.ndarray]]
@@ -30,6 +30,9 @@ def from_photos(
     Raises:
         BadDataset, BadInput: no photos, or an artifact that takes none.
     """
+    from ..runtime.preprocess import prepare_batch
+
+    hosts = [_takes_photos(row) for row in rows]
     if word.isdecimal() and int(word) > 0:
         from ..data import find_dataset, sample
 
@@ -42,16 +45,20 @@ def from_photos(
 
         paths = [Path(path) for path in found(word)]
         about = {"name": Path(word).name, "kind": "photos", "count": len(paths), "files": [p.name for p in paths]}
-    return [_prepared(row.artifact, paths) for row in rows], about
+    prepared: dict[str, np.ndarray] = {}  # once, where all prepare them alike
+    for _, host in hosts:
+        if host.digest() not in prepared:
+            prepared[host.digest()] = prepare_batch(paths, host)
+    return [{name: prepared[host.digest()]} for name, host in hosts], about
 
 
-def _prepared(artifact: Artifact | None, paths: list[Path]) -> dict[str, np.ndarray]:
-    from ..runtime.preprocess import prepare_batch
-
-    assert artifact is not None
-    if artifact.manifest.preprocess is None or len(artifact.manifest.inputs) != 1:
-        raise BadInput(f"{artifact.folder}: takes no photos", "an .npz of its inputs", "name one with --feeds")
-    return {artifact.manifest.inputs[0].name: prepare_batch(paths, artifact.preprocess)}
+def _takes_photos(row: Candidate) -> tuple[str, Preprocess]:
+    """Name of its input, and what that expects."""
+    assert row.artifact is not None
+    manifest = row.artifact.manifest
+    if manifest.preprocess is None or len(manifest.inputs) != 1:
+        raise BadInput(f"{row.artifact.folder}: takes no photos", "an .npz of its inputs", "name one with --feeds")
+    return manifest.inputs[0].name, manifest.preprocess
 
 
 def from_file(rows: Sequence[Candidate], path: Path) -> tuple[Fed, dict[str, Any]]:

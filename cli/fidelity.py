@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from ..records import Record
     from ..records.fidelity import Fidelity
 
-_HEADER = ("artifact", "output", "measure", "mean", "worst", "SQNR dB", "max diff")
+_HEADER = ("artifact", "output", "measure", "found", "worst", "SQNR dB", "max diff")
 
 
 def register(app: typer.Typer) -> None:
@@ -89,16 +89,14 @@ def _held(record: Record) -> Iterator[tuple[str, str, Fidelity]]:
 
 
 def _measure(held: Fidelity, peak: float | None) -> tuple[str, str, str]:
-    """Its name, the mean and the worst: over rows of pictures, over classes of maps."""
+    """Its name, the middle and the worst: over rows of pictures, over classes of maps."""
     import numpy as np
 
     if held.counts:
         found = held.iou()
-        return "IoU", f"{np.nanmean(found):.4f}", f"{np.nanmin(found):.4f}"
-    if held.errors:
-        found = held.psnr(peak)
-        return "PSNR dB", f"{found.mean():.1f}", f"{found.min():.1f}"
-    return "–", "–", "–"
+        return "mean IoU", f"{np.nanmean(found):.4f}", f"{np.nanmin(found):.4f}"
+    found = held.psnr(peak)
+    return ("median PSNR", f"{np.median(found):.1f}", f"{found.min():.1f}") if len(found) else ("–", "–", "–")
 
 
 def _rows(record: Record) -> Iterator[tuple[str, ...]]:
@@ -118,7 +116,7 @@ def _said(record: Record) -> Iterator[str]:
             yield f"{name}, {output_}: {100 * held.alike:.2f} % of the pixels have the same class"
     if any(held.errors for held in everything):
         peak = record.options["peak"]
-        yield f"PSNR: mean and worst over rows, peak {peak if peak else 'the span of what is wanted'}"
+        yield f"PSNR in dB: median and worst of rows, peak {peak if peak else 'the span of what is wanted'}"
     for subject in record.subjects:
         if subject.reason:
             yield f"{subject.name}: {subject.reason}"

@@ -1,16 +1,19 @@
-"""Arrays on disk that are filled photo by photo, whole or not at all."""
+"""Arrays on disk that are filled row by row, whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import BadInput
+
+_LEFT_S = 3600.0  # a draft that was not written to for so long is of a process that was killed
 
 
 @contextlib.contextmanager
@@ -23,17 +26,34 @@ def new_array(path: Path, shape: tuple[int, ...], what: str) -> Iterator[np.ndar
     Raises:
         BadInput: the disk has no room for it, or it cannot be written.
     """
+    _clear(path)
     _require_room(path.parent, int(np.prod(shape)), what)
     draft = path.with_suffix(f".{os.getpid()}.npy")  # another process may fill the same
     try:
-        array = np.lib.format.open_memmap(draft, "w+", np.uint8, shape)
+        with _writing(path):
+            array = np.lib.format.open_memmap(draft, "w+", np.uint8, shape)
         yield array
-        array.flush()
-        draft.replace(path)
-    except OSError as error:
-        raise BadInput(f"cannot write {path} ({error.strerror})", "a folder that can be written to") from error
+        with _writing(path):
+            array.flush()
+            draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise BadInput(f"cannot write {path} ({error.strerror})", "a folder that can be written to") from error
+
+
+def _clear(path: Path) -> None:
+    """Of drafts that killed processes left."""
+    for draft in path.parent.glob(f"{path.stem}.*.npy"):
+        with contextlib.suppress(FileNotFoundError):  # another process cleared it
+            if time.time() - draft.stat().st_mtime > _LEFT_S:
+                draft.unlink()
 
 
 def _require_room(folder: Path, size_bytes: int, what: str) -> None:

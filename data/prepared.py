@@ -76,3 +76,19 @@ def _fill(path: Path, photos: Sequence[Photo], preprocess: Preprocess, progress:
         for index, photo in enumerate(pool.map(lambda item: prepare(item.path, preprocess), photos)):
             array[index] = photo
             progress(index + 1)
+
+
+def part_of(photos: PreparedPhotos, rows: np.ndarray | slice, cache: Path) -> PreparedPhotos:
+    """Some of the photos, as an array file of their own that workers can read, or found in `cache`.
+
+    Raises:
+        BadInput: the disk has no room for it, or it cannot be written.
+    """
+    hashes = tuple(np.array(photos.hashes)[rows].tolist())
+    key = hashlib.sha256("".join((photos.path.name, *hashes)).encode()).hexdigest()[:24]
+    path = cache / f"photos-{key}.npy"
+    if not path.exists():
+        found = photos.array()[rows]
+        with new_array(path, found.shape, "some of the photos") as array:
+            array[:] = found
+    return PreparedPhotos(path, hashes, photos.truth[rows], photos.kind)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import errors
-from ..artifact.store import MANIFEST
+from ..artifact.store import is_artifact
 from ..errors import EngineFailed, TiffinError
 from ..runtime.backends._trt import library
 from .engine_options import EngineOptions
@@ -172,7 +172,7 @@ def _child(words: Any) -> Iterator[subprocess.Popen[str]]:
 
 def _named(onnx: Path) -> str:
     """The artifact that a model lies in, for a command; a rewritten graph lies in none."""
-    return shlex.quote(str(onnx.parent)) if (onnx.parent / MANIFEST).is_file() else "ARTIFACT"
+    return shlex.quote(str(onnx.parent)) if is_artifact(onnx.parent) else "ARTIFACT"
 
 
 def _crash(backend: str, onnx: str | None, code: int, words: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..artifact.store import MANIFEST
+from ..artifact.store import is_artifact
 from ..errors import BadInput, TiffinError
 
 
@@ -34,7 +34,7 @@ def earlier(folders: Sequence[Path], against: str, build: str | None = None) -> 
         return
     if build:
         raise BadInput(f"--build with the folder {against}", "a git revision to build, or no --build")
-    if (place / MANIFEST).is_file():
+    if is_artifact(place):
         if len(folders) != 1:
             raise BadInput(f"{against} is one artifact, to compare {len(folders)} with", "one artifact",
                            "name a folder that holds artifacts of the same names")  # fmt: skip
@@ -88,7 +88,7 @@ def _commit(root: Path, revision: str) -> str:
 
 
 def _there(folder: Path, against: str) -> Path:
-    if (folder / MANIFEST).is_file():
+    if is_artifact(folder):
         return folder
     raise BadInput(
         f"{against}: no artifact {folder.name} in it",

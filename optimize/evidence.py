@@ -8,14 +8,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
-
 from .. import machine
 from ..benchmarks.candidate import Candidate
 from ..benchmarks.options import Progress as Timing
 from ..benchmarks.options import RoundOptions
 from ..benchmarks.rounds import Measurement
-from ..data.prepared import PreparedPhotos
+from ..data.prepared import PreparedPhotos, part_of
 from ..errors import BadInput
 from ..records import Record
 from ..records.record import load_record
@@ -29,14 +27,7 @@ def thinned(photos: PreparedPhotos, part: int, cache: Path) -> PreparedPhotos:
     """Every `part`-th photo, as a file of its own that workers can read; all of them where too few would be left."""
     if part == 1 or len(photos) // part < FEWEST_PHOTOS:
         return photos
-    hashes = photos.hashes[::part]
-    key = hashlib.sha256("".join([photos.path.name, *hashes]).encode()).hexdigest()[:24]
-    path = cache / f"photos-{key}.npy"
-    if not path.exists():
-        draft = path.with_suffix(".tmp.npy")
-        np.save(draft, photos.array()[::part])
-        draft.replace(path)
-    return PreparedPhotos(path, hashes, photos.truth[::part], photos.kind)
+    return part_of(photos, slice(None, None, part), cache)
 
 
 def measured(

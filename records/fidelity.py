@@ -74,6 +74,9 @@ def _iou(counts: np.ndarray) -> np.ndarray:
         return both / either
 
 
+_MOST_CLASSES = 4096  # more are no classes: instances, or a mark of pixels that do not count
+
+
 @dataclass(frozen=True)
 class Fidelity:
     """How near one output of one artifact stays to what it should be, kept so that rows may come in parts.
@@ -94,13 +97,11 @@ class Fidelity:
         return Fidelity(self.close + more.close, self.errors + more.errors, _nested(counts))
 
     def psnr(self, peak: float | None = None) -> np.ndarray:
-        """Of each row, dB; `peak` is the span of the wanted values where it is not given. Empty of what is no picture.
-
-        Raises:
-            BadInput: as the function of that name.
+        """Of each row, dB; `peak` is the span of the wanted values where it is not given. Empty of what is no picture,
+        and of pictures of one grey without a peak.
         """
-        errors = np.array(self.errors, np.float64)
-        return _psnr(errors, peak or self.close.high - self.close.low) if len(errors) else errors
+        peak = peak or self.close.high - self.close.low
+        return _psnr(np.array(self.errors), peak) if self.errors and peak > 0 else np.zeros(0)
 
     def iou(self) -> np.ndarray:
         """Of each class, NaN of one that occurs in neither. Empty of what is no map of classes."""
@@ -159,9 +160,10 @@ def _classes(found: np.ndarray, wanted: np.ndarray) -> tuple[tuple[int, ...], ..
     known = found.shape[1] if _is_scores(found) else None
     one, other = (array.argmax(axis=1) if _is_scores(array) else array for array in (found, wanted))
     _require_alike(one, other)
-    classes = known or int(max(one.max(), other.max())) + 1
-    if other.min() < 0 or other.max() >= classes:
-        raise BadInput(f"classes from {other.min()} to {other.max()}", f"integers from 0 to {classes - 1}")
+    classes = known or min(int(max(one.max(), other.max())) + 1, _MOST_CLASSES)
+    largest = max(one.max(), other.max())
+    if other.min() < 0 or largest >= classes:
+        raise BadInput(f"classes from {other.min()} to {largest}", f"integers from 0 to {classes - 1}")
     return _nested(_counted(one, other, classes))
 
 

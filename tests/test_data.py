@@ -23,18 +23,19 @@ from PIL import Image
 
 from tiffin.artifact import Preprocess
 from tiffin.data import download as room
+from tiffin.data.array_file import new_array
 from tiffin.data.corrupted import prepare_corrupted
 from tiffin.data.corruptions import CLEAN, KINDS, STRENGTHS, Chance, corrupt, corruption_named, parameter_of, reduced
 from tiffin.data.dataset import Dataset, Photo, balanced, sample
 from tiffin.data.download import download_grocery_store, find_dataset, synthesized
 from tiffin.data.layouts import open_dataset
 from tiffin.data.overlap import pixel_hash, pixel_hashes, pixels_hash, prove_disjoint
-from tiffin.data.prepared import PreparedPhotos, prepare_photos
+from tiffin.data.prepared import PreparedPhotos, part_of, prepare_photos
 from tiffin.data.splits import hold_out
 from tiffin.errors import BadDataset, BadInput, Overlap
 from tiffin.records.corruption import Corruption
 from tiffin.runtime.decode import decode
-from tiffin.runtime.preprocess import fit
+from tiffin.runtime.preprocess import fit, prepare
 
 
 def photo(path: Path, seed: int = 0) -> Path:
@@ -672,10 +673,35 @@ def test_a_disk_without_room_is_told_before_it_kills(tmp_path: Path, monkeypatch
     assert {path.name for path in (tmp_path / "other").iterdir()} == {"pixel-hashes.json"}
 
 
-def test_nothing_is_left_of_photos_that_cannot_be_prepared(tmp_path: Path) -> None:
+def test_nothing_is_left_of_photos_that_cannot_be_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     photos, _, host = prepared(tmp_path)
-    pixel_hashes(photos, tmp_path / "other/pixel-hashes.json")
-    photos[2].path.write_bytes(photos[2].path.read_bytes()[:-40])
-    with pytest.raises(BadInput):
-        prepare_photos(photos, host, tmp_path / "other")
-    assert {path.name for path in (tmp_path / "other").iterdir()} <= {"pixel-hashes.json"}
+    folder, seen = tmp_path / "other", []
+
+    def failing(path: Path, host: Preprocess) -> np.ndarray:
+        seen.extend(each.name for each in folder.glob("*.npy"))
+        if path == photos[2].path:
+            raise BadInput("a photo that was taken away")
+        return prepare(path, host)
+
+    monkeypatch.setattr("tiffin.data.prepared.prepare", failing)
+    with pytest.raises(BadInput, match="taken away"):
+        prepare_photos(photos, host, folder)
+    assert seen and {path.name for path in folder.iterdir()} == {"pixel-hashes.json"}
+
+
+def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
+    old, new = tmp_path / "photos-1.1.npy", tmp_path / "photos-1.2.npy"
+    for path in (old, new):
+        path.write_bytes(b"rows")
+    os.utime(old, (0, 0))
+    with new_array(tmp_path / "photos-1.npy", (2, 3), "rows") as array:
+        array[:] = 7
+    assert (np.load(tmp_path / "photos-1.npy") == 7).all() and not old.exists() and new.exists()
+
+
+def test_a_part_of_prepared_photos_is_a_file_of_its_own(tmp_path: Path) -> None:
+    _, clean, _ = prepared(tmp_path)
+    some = part_of(clean, np.array([2, 0]), tmp_path)
+    assert np.array_equal(some.array(), clean.array()[[2, 0]]) and some.truth.tolist() == [2, 0]
+    assert some.hashes == (clean.hashes[2], clean.hashes[0])
+    assert part_of(clean, np.array([2, 0]), tmp_path).path == some.path

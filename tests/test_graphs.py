@@ -109,6 +109,7 @@ RUNS = [
 # Concatenation and transposed convolution in each run of the tests; the others take a minute more.
 QUICK = ("unet", "dcgan")
 SOME_QUICK = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in KINDS]
+SOME_ENGINES = [pytest.param(*given.values, "tensorrt/ort", marks=given.marks) for given in SOME_QUICK]
 
 
 @pytest.mark.parametrize(("how", "backend"), RUNS)
@@ -139,7 +140,7 @@ def test_openvinos_ir_answers_as_the_onnx_it_was_compiled_from(
 
 
 @needs_rtx
-@pytest.mark.parametrize(("name", "how"), [("unet", "fp16"), *((name, "tensorrt/ort") for name in QUICK)])
+@pytest.mark.parametrize(("name", "how"), [("unet", "fp16"), *SOME_ENGINES])
 def test_tensorrt_rtx_builds_an_engine_of_each(name: str, how: str, build: Build, tmp_path: Path) -> None:
     engine = to_tensorrt(build(name, how), tmp_path / "engine")
     assert engine.manifest.task == KINDS[name].task and (engine.folder / "model.engine").stat().st_size > 0
@@ -408,12 +409,12 @@ def test_fidelity_tells_pictures_by_psnr(build: Build, feeds_file: Path, tmp_pat
     assert same["max_difference"] == 0 and same["sqnr_db"] is None and same["psnr_db"] == [None] * 32
     np.testing.assert_allclose(near["psnr_db"], psnr(found, wanted, 2), rtol=1e-6)
     shown = ran(*words)
-    assert "PSNR dB" in shown and "compared with fp32" in shown and max(map(len, shown.splitlines())) <= 80
+    assert "median PSNR" in shown and "compared with fp32" in shown and max(map(len, shown.splitlines())) <= 80
     again = cli("show", out)
     assert (
         again.exit_code == 0
         and again.stdout.strip() in shown
-        and "| PSNR dB |" in cli("show", out, "--markdown").stdout
+        and "| median PSNR |" in cli("show", out, "--markdown").stdout
     )
 
 
@@ -443,6 +444,29 @@ def test_fidelity_takes_photos_and_outputs_that_are_neither(build: Build, photo_
     assert measured == {"reconstruction": True, "mean": False, "log_variance": False}
 
 
+def test_an_artifact_that_cannot_run_is_a_row_with_its_reason(
+    build: Build, feeds_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("tensorrt", "tensorrt_bindings"):
+        monkeypatch.setitem(sys.modules, module, None)
+    folder = build("dcgan", "fp32").folder
+    words = (folder, f"{folder}@tensorrt", folder.parent / "fp16", "--feeds", feeds_file, "--out", tmp_path / "f.json")
+    build("dcgan", "fp16")
+    told = json.loads(ran(*words, "--json"))
+    assert [bool(reason) for reason in told["artifacts"].values()] == [False, True, False]
+    assert len(told["outputs"]) == 2 and "tensorrt" in cli("show", tmp_path / "f.json").stdout
+
+
+def test_pictures_of_one_grey_have_no_psnr_without_a_peak(build: Build, feeds_file: Path, tmp_path: Path) -> None:
+    artifact = build("dcgan", "fp32")
+    np.savez(tmp_path / "grey.npz", picture=np.zeros((32, *artifact.manifest.outputs[0].shape[1:]), np.float32))
+    words = (artifact.folder, "--feeds", feeds_file, "--truth", tmp_path / "grey.npz", "--json",
+             "--out", tmp_path / "fidelity.json")  # fmt: skip
+    (row,) = json.loads(ran(*words))["outputs"]
+    assert row["psnr_db"] == [] and row["max_difference"] > 0
+    assert len(json.loads(ran(*words, "--peak", 2))["outputs"][0]["psnr_db"]) == 32
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -454,6 +478,7 @@ def test_fidelity_takes_photos_and_outputs_that_are_neither(build: Build, photo_
         (["{dcgan}", "--feeds", "{feeds}", "--truth", "{other}"], "a truth of noise"),
         (["{dcgan}", "--feeds", "{feeds}", "--truth", "{short}"], "3 rows of truth 'picture'"),
         (["{dcgan}", "--feeds", "{feeds}", "--truth", "{flat}"], "output 'picture': arrays of"),
+        (["{unet}", "--feeds", "{all}", "--truth", "{void}"], "classes from 65535 to 65535"),
         (["{classifier}", "--feeds", "{feeds}"], "`tiffin score`"),
     ],
 )
@@ -466,6 +491,7 @@ def test_what_fidelity_cannot_compare_is_one_clear_error(
         "all": {"latent": codes(32, 3), **shown},
         "short": {"picture": np.zeros((3, 3, 64, 64))},
         "flat": {"picture": np.zeros((32, 5))},
+        "void": {KINDS["unet"].output: np.full((32, *scenes(1, 5)[1].shape[1:]), 65535, np.uint16)},
     }
     named = {"dcgan": build("dcgan", "fp32").folder, "unet": build("unet", "fp32").folder, "feeds": feeds_file}
     named["classifier"] = onnx_artifact.folder

@@ -781,6 +781,12 @@ def half_weights() -> onnx.ModelProto:
     return model
 
 
+def scalar() -> onnx.ModelProto:
+    model = foreign()
+    del model.graph.input[0].type.tensor_type.shape.dim[:]
+    return model
+
+
 RESIZE = [helper.make_node("Resize", ["x", "", "by"], ["images"], name="grow")]
 CUSTOM = helper.make_node("Deform", ["x"], ["images"], name="odd", domain="acme.ops")
 SICK = {
@@ -792,6 +798,7 @@ SICK = {
     "opset too old": (foreign(opset=5), "opset 5"),
     "opset too new": (foreign(opset=99), "opset 99"),
     "grey": (foreign(shape=["N", 1, 32, 32]), "one channel"),
+    "scalar": (scalar(), "its input has 0 axes"),
     "flat": (foreign(shape=["N", 3072]), "its input has 2 axes"),
     "doubles": (foreign(dtype=TensorProto.DOUBLE), "input of double"),
     "pictures out": (foreign(output="c"), "outputs c float32"),

@@ -14,6 +14,7 @@ from ...artifact import Artifact
 from ...artifact.engine_stamp import LIBRARIES
 from ...artifact.files import sha256_file
 from ...artifact.lineage import neighbours, source_of
+from ...artifact.store import is_artifact
 from ...errors import BadInput
 
 if TYPE_CHECKING:  # torch
@@ -99,7 +100,7 @@ class Lineage:
         if checkpoint is None or find_spec("onnxscript") is None:
             return None
         folder = self._work / f"onnx-{checkpoint.sha256[:12]}"
-        if (folder / "manifest.json").is_file():
+        if is_artifact(folder):
             return Artifact.load(folder)
         if photos.shape[1:] != (checkpoint.preprocess.height, checkpoint.preprocess.width, 3):
             return None
@@ -127,7 +128,7 @@ class Lineage:
         if checkpoint is None:
             return None, 'torch is not installed: pip install "tiffin[build]"'
         folder = self._work / f"torch-{checkpoint.sha256[:12]}"
-        if (folder / "manifest.json").is_file():
+        if is_artifact(folder):
             return Artifact.load(folder), ""
         from ...export.to_pt2 import to_pt2
 

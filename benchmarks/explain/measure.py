@@ -14,14 +14,13 @@ from ... import machine
 from ...artifact import Artifact
 from ...artifact.cpu_class import CPU_CLASSES, class_here
 from ...data import Dataset, Photo
-from ...data.prepared import PreparedPhotos, prepare_photos
+from ...data.prepared import PreparedPhotos, part_of, prepare_photos
 from ...errors import BadInput, Overlap, TiffinError
 from ...records import Predictions, Record, Subject
 from ...records.corruption import part as on_rows
 from ...records.loss_budget import HYPOTHESIS, on_photos
 from ..accuracy import score
 from ..candidate import Candidate
-from ..certify import subset
 from ..workers.place import Place
 from . import activations, feeds, graph_resize, labels, normalization, ranges, stages
 from .hypothesis import Hypothesis, Suspect, written
@@ -209,7 +208,7 @@ class Explanation:
         unique = stages.unique_rows(self._prepared.hashes)
         drawn = np.random.default_rng(asked.seed).permutation(unique)[: asked.tries]
         rows = np.sort(drawn)
-        photos = subset(self._prepared, rows, asked.work)
+        photos = part_of(self._prepared, rows, asked.work)
         checkpoint = self._lineage.checkpoint()
         return Suspect(
             held, [asked.photos[row] for row in rows], photos, on_photos(answers, photos.hashes),

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ import numpy as np
 from tiffin import machine
 from tiffin.artifact.files import sha256_file
 from tiffin.benchmarks.studies.page import fill
-from tiffin.cli.render import Table
+from tiffin.cli.render import Table, say
 from tiffin.gate.decide import decide
 from tiffin.gate.measured import Measured
 from tiffin.gate.policy import parse_policy
@@ -200,11 +199,6 @@ def notes(result: Mapping[str, Any], said: Mapping[tuple[str, float], Mapping[st
         kept = [name for name, drop in said if drop == promise.drop and not promise.broken(said[name, drop])]
         lines.append(f"{promise.words}: kept by {', '.join(dict.fromkeys(kept)) or 'none'}")
     return lines
-
-
-def say(line: str) -> None:
-    """To stderr."""
-    print(line, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def main() -> None:

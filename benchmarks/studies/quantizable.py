@@ -23,6 +23,7 @@ from scipy.stats import spearmanr
 
 from tiffin import machine
 from tiffin.artifact import Artifact, RunConfig
+from tiffin.artifact.files import replace_files
 from tiffin.artifact.scheme import scheme_named
 from tiffin.artifact.store import is_artifact
 from tiffin.benchmarks.studies.page import fill
@@ -145,11 +146,11 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     record = {"kind": "quantizable", "version": 1, "created": machine.utc_now(),
               "environment": machine.environment(), "photos": asked.photos, "rows": rows}  # fmt: skip
-    for folder in asked.artifacts:
-        artifact = Artifact.load(folder)
+    artifacts = sorted(map(Artifact.load, asked.artifacts), key=lambda artifact: artifact.digest not in known)
+    for artifact in artifacts:  # those that are known first: an interrupted run keeps them
         for row in known.get(artifact.digest) or study.rows(artifact):
             rows.append(row)
-            asked.record.write_text(json.dumps(record, indent=1) + "\n")
+            replace_files({asked.record: (json.dumps(record, indent=1) + "\n").encode()})
     say(page(record))
 
 

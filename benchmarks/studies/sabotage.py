@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,7 +24,7 @@ from onnx import helper, numpy_helper
 
 from tiffin import machine
 from tiffin.artifact import Artifact, Producer, RunConfig
-from tiffin.artifact.store import save
+from tiffin.artifact.store import is_artifact, save
 from tiffin.benchmarks.accuracy import score
 from tiffin.benchmarks.candidate import Candidate
 from tiffin.benchmarks.certify import isa_target
@@ -33,7 +32,7 @@ from tiffin.benchmarks.explain import measure
 from tiffin.benchmarks.explain.normalization import KNOWN
 from tiffin.benchmarks.studies.page import fill
 from tiffin.cli.explain import cause_lines
-from tiffin.cli.render import Table
+from tiffin.cli.render import Table, say
 from tiffin.data import Dataset, balanced, find_dataset, sample
 from tiffin.data.overlap import prove_disjoint
 from tiffin.data.prepared import prepare_photos
@@ -100,7 +99,7 @@ class Maker:
 
 def once(out: Path, make: Callable[[Path], Artifact]) -> Artifact:
     """Made, or found made."""
-    return Artifact.load(out) if (out / "manifest.json").is_file() else make(out)
+    return Artifact.load(out) if is_artifact(out) else make(out)
 
 
 def noise(maker: Maker, out: Path) -> Artifact:
@@ -274,11 +273,6 @@ def flip_verdict(count: int, n: int) -> str:
     if 1 - binomial_cdf(count - 1, n, MOST_FLIPS) <= ALPHA:
         return "FAIL"
     return "PASS" if binomial_cdf(count, n, MOST_FLIPS) <= ALPHA else "INCONCLUSIVE"
-
-
-def say(line: str) -> None:
-    """To stderr."""
-    print(line, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _said(row: str, total: int) -> Callable[[int], None]:

@@ -16,7 +16,6 @@ import hashlib
 import io
 import json
 import os
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -26,9 +25,10 @@ import onnx
 
 from tiffin import machine
 from tiffin.artifact import Artifact, Producer, RunConfig
-from tiffin.artifact.store import save
+from tiffin.artifact.store import is_artifact, save
 from tiffin.benchmarks.accuracy import score
 from tiffin.benchmarks.candidate import Candidate
+from tiffin.cli.render import say
 from tiffin.data import balanced, find_dataset
 from tiffin.data.overlap import prove_disjoint
 from tiffin.data.prepared import PreparedPhotos, prepare_photos
@@ -79,7 +79,7 @@ class Files:
         parts = [self._source.digest, about, self._calibration.digest(), made_by]
         key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
         out = self._folder / key
-        if (out / "manifest.json").exists():
+        if is_artifact(out):
             return Artifact.load(out)
         say(f"making {name}")
         return make(self._source, self._photos(), out)
@@ -139,11 +139,6 @@ def measure(rows: list[Candidate], photos: PreparedPhotos, cache: Path, about: d
     }
     Record("score", environment, tuple(subjects), options, about, predictions=answers,
            created=machine.utc_now()).save(out)  # fmt: skip
-
-
-def say(line: str) -> None:
-    """To stderr."""
-    print(line, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def main() -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import sys
 import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -25,8 +24,10 @@ import numpy as np
 from tiffin import machine
 from tiffin.artifact import Artifact, RunConfig
 from tiffin.artifact.claims import read_claim, write_claim
+from tiffin.artifact.store import is_artifact
 from tiffin.benchmarks.accuracy import score
 from tiffin.benchmarks.candidate import Candidate
+from tiffin.cli.render import say
 from tiffin.data import balanced, find_dataset
 from tiffin.data.dataset import Dataset
 from tiffin.data.overlap import prove_disjoint
@@ -122,7 +123,7 @@ class Study:
             machine.versions(("nncf", "onnxruntime")),
         ]
         out = self._work / "artifacts" / hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
-        if (out / "manifest.json").exists() and (claim := read_claim(Artifact.load(out), "seconds")):
+        if is_artifact(out) and (claim := read_claim(Artifact.load(out), "seconds")):
             return Artifact.load(out), float(claim["seconds"])
         say(f"quantizing: {name}, draw {draw}")
         photos = CalibrationSet.of(self._photos(draw), self._dataset.name)
@@ -171,11 +172,6 @@ def _line(found: dict[str, Any], drawn: list[Predictions], reference: Prediction
         + f"{np.mean(counts):6.1f} ({min(counts)}–{max(counts)})".ljust(18)
         + f"{points:+11.2f} {np.median(found['seconds']):5.0f}"
     )
-
-
-def say(line: str) -> None:
-    """To stderr."""
-    print(line, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def main() -> None:

@@ -88,9 +88,7 @@ def measure(path: str, launches: int, seconds: float, out: Path) -> None:
                 rates[name].append(float(subprocess.run(told, capture_output=True, text=True, check=True).stdout))
     with Session(artifact, run_config()) as session:
         applied = session.applied
-    subject = Candidate(OURS, artifact, run_config()).subject(
-        applied={**vars(applied.run), "version": applied.version, "details": dict(applied.details)}
-    )
+    subject = Candidate(OURS, artifact, run_config()).subject(applied=applied.plain())
     about = {"launches": launches, "seconds": seconds, "images_per_s": rates}
     Record("study", machine.environment(), (subject,), about, created=machine.utc_now()).save(out)
 

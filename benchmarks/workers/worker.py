@@ -63,9 +63,8 @@ class Worker:
         ready = perf_counter_ns()
         self._session.run(self._feeds)
         answered = perf_counter_ns()
-        applied = self._session.applied
         return {
-            "applied": {**vars(applied.run), "version": applied.version, "details": dict(applied.details)},
+            "applied": self._session.applied.plain(),
             "import_s": (imported - began) / 1e9,
             "load_s": (loaded - imported) / 1e9,
             "first_s": (answered - ready) / 1e9,

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
+from ...artifact.store import is_artifact
 from ...errors import BadDialect
 
 QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
@@ -86,7 +86,7 @@ def check_for_tensorrt(model: onnx.ModelProto, name: str) -> Dialect:
 
     errors = dialect_errors(model)
     if errors:
-        folder = shlex.quote(name) if Path(name, "manifest.json").is_file() else "ARTIFACT"
+        folder = shlex.quote(name) if is_artifact(name) else "ARTIFACT"
         raise BadDialect(
             f"{name}: this int8 graph has {' and '.join(summary(errors))}",
             "symmetric int8 activations, float biases, finite scales above 0",

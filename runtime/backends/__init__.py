@@ -31,7 +31,7 @@ import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -76,6 +76,10 @@ class Applied:
     run: RunConfig
     version: str
     details: Mapping[str, str] = field(default_factory=dict)
+
+    def plain(self) -> dict[str, Any]:
+        """As a record's subject has it: fields of the run, version, details."""
+        return {**vars(self.run), "version": self.version, "details": dict(self.details)}
 
 
 class Lane(Protocol):
