@@ -17,13 +17,18 @@ def tell(made: Trained) -> None:
     """What came of it, and what to run next."""
     from ..train.train import score_lines
 
-    epoch, last = made.record["kept_epoch"], len(made.record["history"])
-    render.show(f"wrote {made.path} ({made.path.stat().st_size / 1e6:.1f} MB, the weights of epoch {epoch} of {last})")
+    render.show(f"wrote {made.path} ({made.path.stat().st_size / 1e6:.1f} MB, {_whose(made)})")
     for line in score_lines(made.record):
         render.show(line)
     for picture in _draw(made):
         render.show(f"drew {picture}")
     render.next_command(f"tiffin export {shlex.quote(str(made.path))}")
+
+
+def _whose(made: Trained) -> str:
+    if "parts" in made.record:
+        return f"the mean of {len(made.record['parts'])} checkpoints"
+    return f"the weights of epoch {made.record['kept_epoch']} of {len(made.record['history'])}"
 
 
 def _draw(made: Trained) -> list[Path]:
@@ -34,7 +39,8 @@ def _draw(made: Trained) -> list[Path]:
         return []
     from ..report.charts.training import confusion_matrix, learning_curves
 
-    drawn = {_beside(made.path, "curves"): learning_curves(made.record["history"])}
+    history = made.record.get("history")
+    drawn = {_beside(made.path, "curves"): learning_curves(history)} if history else {}
     for told in made.record["scores"]:
         if "confusion" in told:
             drawn[_beside(made.path, f"confusion-{told['role']}")] = confusion_matrix(told["confusion"], made.labels)

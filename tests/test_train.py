@@ -52,6 +52,7 @@ from tiffin.report.charts.training import confusion_matrix, learning_curves
 from tiffin.train import DEFAULT_CHECKPOINT, Checkpoint, load_checkpoint
 from tiffin.train import run as training_run
 from tiffin.train.augment import Augmentation, Batch, batches, drawn_order
+from tiffin.train.average import mean_of
 from tiffin.train.checkpoint import save_checkpoint
 from tiffin.train.colour import change_colour
 from tiffin.train.distill import distill, training_photos
@@ -928,6 +929,84 @@ def test_the_command_trains_draws_and_writes_the_look_down(tiffin_, tmp_path: Pa
     assert "including" not in said and tiffin_(*words, "--seed", 1)[2].count("included: 2") == 1
     look = json.loads((tmp_path / "out/looks.json").read_text())[1]
     assert look["artifact"] == load_checkpoint(Path("out/a.safetensors")).sha256
+
+
+# The mean of several
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory, checkpoint: Checkpoint) -> tuple[Path, Path]:
+    """A checkpoint, and the same a little off."""
+    folder = tmp_path_factory.mktemp("parts")
+    other = deepcopy(checkpoint.module)
+    with torch.no_grad():
+        for index, weight in enumerate(other.parameters()):
+            weight += 0.02 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(index)) * weight.std()
+    paths = folder / "one.safetensors", folder / "other.safetensors"
+    for path, module in zip(paths, (checkpoint.module, other), strict=True):
+        save_checkpoint(path, dataclasses.replace(checkpoint, module=module))
+    return paths
+
+
+def test_the_mean_is_that_of_each_weight(two: tuple[Path, Path]) -> None:
+    one, other = (load_checkpoint(path).module for path in two)
+    made = mean_of([one, other])
+    assert not made.training
+    for name, value in made.state_dict().items():
+        first, second = one.state_dict()[name], other.state_dict()[name]
+        wanted = (first + second) / 2 if value.is_floating_point() else first
+        torch.testing.assert_close(value, wanted)
+    assert all(torch.equal(value, one.state_dict()[name]) for name, value in mean_of([one, one]).state_dict().items())
+
+
+@pytest.fixture
+def average_(tiffin_, two: tuple[Path, Path], photo_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    """Run `tiffin average` in an empty folder: exit code, stdout, stderr."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["tiffin", "average", *map(str, words), "--data", str(photo_folder)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        shown = capsys.readouterr()
+        return ended.value.code or 0, shown.out, shown.err
+
+    return run
+
+
+def test_the_command_averages_scores_and_writes_the_look_down(average_, two: tuple[Path, Path]) -> None:
+    code, shown, said = average_(*two, "--score-test", "--out", "out/mean.safetensors")
+    assert code == 0, said
+    made = load_checkpoint(Path("out/mean.safetensors"))
+    told = json.loads(Path("out/mean.json").read_text())["training"]
+    assert "the mean of 2 checkpoints" in shown and "confirm photos" in shown and "one included: 1" in said
+    assert told["method"] == "average" and [part["sha256"] for part in told["parts"]] == [
+        load_checkpoint(path).sha256 for path in two
+    ]
+    assert told["scores"][-1]["role"] == "confirm" and not any(
+        each["role"] == "confirm" for part in told["parts"] for each in part["scores"]
+    )
+    wanted = mean_of([load_checkpoint(path).module for path in two]).half().float()
+    images = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(made.module(images), wanted(images))
+
+
+def test_what_cannot_be_averaged_is_refused(
+    average_, two: tuple[Path, Path], checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    labelled = save_checkpoint(tmp_path / "l.safetensors", dataclasses.replace(checkpoint, labels=tuple("abcd")))
+    shipped = DEFAULT_CHECKPOINT
+    for words, about in (
+        (two[:1], "1 checkpoints, 1 different"),
+        ((two[0], two[0]), "2 checkpoints, 1 different"),
+        ((two[0], shipped), "other architecture, labels, preprocessing"),
+        ((two[1], labelled), "other labels"),
+        ((*two, "--out", "mean.pt"), "ends in .safetensors"),
+        ((two[0], tmp_path / "gone.safetensors"), "no such checkpoint"),
+    ):
+        code, shown, told = average_(*words)
+        assert code == 2 and told.count("error: ") == 1 and about in told and not shown
+    assert not (tmp_path / "out/train/average.safetensors").exists()
 
 
 def test_without_what_draws_there_are_no_pictures(tiffin_, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

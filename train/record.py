@@ -12,6 +12,11 @@ from .run import Epoch, computes_bf16
 _PACKAGES = ("tiffin", "torch", "numpy", "pillow", "safetensors", "efficientnet-lite-pytorch")
 
 
+def trained_with() -> dict[str, str]:
+    """Versions of what weights are made with."""
+    return versions(_PACKAGES)
+
+
 def training_record(
     method: str,
     photos: int,
@@ -36,6 +41,6 @@ def training_record(
         "autocast": "bfloat16" if computes_bf16() else "none",
         "history": [asdict(epoch) for epoch in history],
         "fit_seconds": sum(epoch.seconds for epoch in history),
-        "versions": versions(_PACKAGES),
+        "versions": trained_with(),
         "machine": environment(),
     }

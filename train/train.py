@@ -72,7 +72,7 @@ def train(
     cache, options = out.parent / "cache", applied(options, start.host)
     _check_teacher(teacher, dataset.labels, options)
     split = split_train(dataset, options.held_out, options.fit.seed, cache)
-    scored = _scored_roles(dataset, split, score_test, cache)
+    scored = scored_roles(dataset, split, score_test, cache)
     held = prepare_photos(split.held_out, start.host, cache, dataset.kind) if split.held_out else None
     task = Task(start, options, dataset.kind, cache, out.with_suffix(".state"), teacher, watch)
     began = time.perf_counter()
@@ -125,7 +125,7 @@ def _check_teacher(teacher: Checkpoint | None, labels: tuple[str, ...], options:
                        "take a teacher that was trained with these photos' labels")  # fmt: skip
 
 
-def _scored_roles(dataset: Dataset, split: Split, score_test: bool, cache: Path) -> dict[str, tuple[Photo, ...]]:
+def scored_roles(dataset: Dataset, split: Split, score_test: bool, cache: Path) -> dict[str, tuple[Photo, ...]]:
     """Role → photos that are scored at the end: what was held out, else the select role; confirm where asked for.
 
     Raises:

@@ -24,33 +24,43 @@ _HEADER = ("training", "scored on", "photos", "epochs", "top-1 % (95 %)", "secon
 def record_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """What is committed of a checkpoint's JSON."""
     training = checkpoint["training"]
-    scores = [{key: value for key, value in told.items() if key != "confusion"} for told in training["scores"]]
     about = {key: checkpoint[key] for key in _KEPT}
-    return {"kind": "training", **about, "training": {**training, "scores": scores}}
+    parts = {"parts": [_briefly(part) for part in training["parts"]]} if "parts" in training else {}
+    return {"kind": "training", **about, "training": {**_briefly(training), **parts}}
+
+
+def _briefly(told: dict[str, Any]) -> dict[str, Any]:
+    scores = [{key: value for key, value in each.items() if key != "confusion"} for each in told["scores"]]
+    return {**told, "scores": scores}
 
 
 def rows(record: dict[str, Any]) -> list[tuple[str, ...]]:
     """One a set of photos that was scored."""
     training = record["training"]
-    epochs = training["history"]
-    seconds = sum(epoch["seconds"] for epoch in epochs)
-    whole = max(training["last_run_seconds"], seconds)  # a run that was cut tells its last part
-    head, fitted = f"{record['architecture']}, {training['method']}", (str(training["photos"]), str(len(epochs)))
+    head = f"{record['architecture']}, {_method(training)}"
     found: list[tuple[str, ...]] = []
     for told in training["scores"]:
         value, low, high = (100 * told["top_1"][key] for key in ("value", "low", "high"))
         scored = f"{told['photos']} {_SPLITS.get(told['role'], told['role'])} photos"
-        found.append(
-            (
-                head,
-                scored,
-                *fitted,
-                f"{value:.2f} ({low:.1f}–{high:.1f})",
-                f"{whole:.0f}",
-                f"{seconds / len(epochs):.1f}",
-            )
-        )
+        fitted, *took = _work(training)
+        found.append((head, scored, *fitted, f"{value:.2f} ({low:.1f}–{high:.1f})", *took))
     return found
+
+
+def _method(training: dict[str, Any]) -> str:
+    if training["method"] == "average":
+        return f"mean of {len(training['parts'])}"
+    return f"{training['method']}, seed {training['options']['fit']['seed']}"
+
+
+def _work(training: dict[str, Any]) -> tuple[tuple[str, str], str, str]:
+    """Photos and epochs, seconds of all, of an epoch."""
+    epochs = training.get("history")
+    if not epochs:
+        return ("–", "–"), "–", "–"
+    seconds = sum(epoch["seconds"] for epoch in epochs)
+    whole = max(training["last_run_seconds"], seconds)  # a run that was cut tells its last part
+    return (str(training["photos"]), str(len(epochs))), f"{whole:.0f}", f"{seconds / len(epochs):.1f}"
 
 
 def table(records: list[dict[str, Any]]) -> str:
