@@ -11,7 +11,7 @@ export TIFFIN_DATA := $(abspath ../shared/grocery-store)
 endif
 endif
 
-.PHONY: demo test slow lint records student train-features train-again average matrix fastest peers cpus tensorrt gpu believe evidence device stacks quantizable clean
+.PHONY: demo test slow lint records student train-features train-again average matrix fastest peers cpus tensorrt gpu believe evidence device stacks quantizable everything clean
 
 demo: $(VENV)/installed  ## checkpoint to a table of backends and precisions
 	$(BIN)/tiffin demo --out $(OUT) $(ARGS)
@@ -222,6 +222,15 @@ $(VENV)/installed: pyproject.toml
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[tensorrt-rtx]' \
 	  || echo 'tensorrt-rtx has no wheel for this platform: its rows will say so'
 	touch $@
+
+# Each stands on those before it.
+DEPENDENT := student records fastest peers cpus tensorrt believe evidence device stacks quantizable
+
+everything: $(VENV)/installed  ## after other weights became the shipped ones: the synthesized set and every record, in their order (a night on two quiet cores)
+	rm -rf out/synthesized
+	$(BIN)/tiffin synthesize out/synthesized
+	rm -r data/synthesized && cp -r out/synthesized data/synthesized
+	for each in $(DEPENDENT); do $(MAKE) $$each || exit 1; done
 
 clean:
 	rm -rf $(VENV) out build *.egg-info
