@@ -82,6 +82,7 @@ average: $(VENV)/installed  ## average the shipped weights with two more trainin
 	$(BIN)/tiffin score $(MADE)/shipped $(MADE)/again $(MADE)/average --out $(MADE)/score.json
 	$(BIN)/python $(STUDIES)/without_logits.py $(MADE)/score.json $(RESULTS)/average.json
 	$(BIN)/python $(STUDIES)/readme.py docs/train.md $(RESULTS)/average.json
+	$(BIN)/python $(STUDIES)/training.py --paired docs/train.md $(RESULTS)/average.json
 
 MATRIX := out/matrix/matrix
 

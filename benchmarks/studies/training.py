@@ -2,6 +2,7 @@
 
     python benchmarks/studies/training.py CHECKPOINT.json RECORD.json
     python benchmarks/studies/training.py --table docs/train.md RECORD.json...
+    python benchmarks/studies/training.py --paired docs/train.md SCORES.json
 
 The record is the training record of the checkpoint with what it was trained to be, without its confusion matrices.
 """
@@ -15,6 +16,9 @@ from typing import Any
 
 from tiffin.benchmarks.studies.page import fill
 from tiffin.cli.render import Table
+from tiffin.records import Record
+from tiffin.records.paired import difference
+from tiffin.records.record import load_record
 
 _KEPT = ("architecture", "sha256", "preprocess")
 _SPLITS = {"select": "val", "confirm": "test"}  # as the dataset's authors call them
@@ -68,8 +72,24 @@ def table(records: list[dict[str, Any]]) -> str:
     return Table(_HEADER, [row for record in records for row in rows(record)], left=2).markdown()
 
 
+def paired(record: Record) -> str:
+    """Each candidate against those before it, on the same photos, for a page."""
+    names = list(record.predictions)
+    pairs = [(one, other) for at, one in enumerate(names) for other in names[:at]]
+    found = [(*pair, difference(*(record.predictions[name] for name in pair))) for pair in pairs]
+    told = [
+        (one, other, f"{100 * each.value:+.2f} ({100 * each.low:+.2f} to {100 * each.high:+.2f})")
+        for one, other, each in found
+    ]
+    note = f"- paired on {len(record.predictions[names[0]].photos)} test photos, two-sided, {found[0][2].method}"
+    return Table(("candidate", "against", "top-1, points (95 %)"), told, left=2).markdown() + "\n\n" + note
+
+
 def main() -> None:
     """Make a record of a checkpoint, or a page's table of records."""
+    if sys.argv[1] == "--paired":
+        fill(Path(sys.argv[2]), "average-paired", paired(load_record(Path(sys.argv[3]))))
+        return
     if sys.argv[1] == "--table":
         fill(Path(sys.argv[2]), "training", table([json.loads(Path(path).read_text()) for path in sys.argv[3:]]))
         return
