@@ -69,7 +69,8 @@ class _Side:
     def __init__(self, row: Candidate, feeds: Arrays, stack: contextlib.ExitStack) -> None:
         assert row.artifact is not None and row.run is not None
         self.row, self.found, self._feeds = row, dict[str, Fidelity](), feeds
-        self._reason, self._session, self._stack = row.reason, None, stack
+        self._session: Session | None = None
+        self._reason, self._stack = row.reason, stack
         self._artifact, self._run = row.artifact, row.run
 
     def answer(self, part: slice) -> Arrays:
