@@ -896,15 +896,17 @@ def student_checkpoint(checkpoint: Checkpoint) -> Checkpoint:
 # The command
 
 
+Ran = Callable[..., tuple[int, str, str]]
+
+
 @pytest.fixture
-def tiffin_(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, photo_folder: Path, tmp_path: Path):
-    """Run `tiffin train` on the drawn photos in an empty folder: exit code, stdout, stderr."""
+def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Ran]:
+    """Run `tiffin` in an empty folder: exit code, stdout, stderr."""
     monkeypatch.chdir(tmp_path)
     kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def run(*words: object) -> tuple[int, str, str]:
-        given = ["--data", photo_folder, "--arch", "tinynet", "--batch", 8, *words]
-        monkeypatch.setattr(sys, "argv", ["tiffin", "train", *map(str, given)])
+        monkeypatch.setattr(sys, "argv", ["tiffin", *map(str, words)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             main()
@@ -914,6 +916,12 @@ def tiffin_(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     yield run
     for number, handler in kept.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture
+def tiffin_(command: Ran, photo_folder: Path) -> Ran:
+    """Run `tiffin train` on the drawn photos."""
+    return lambda *words: command("train", "--data", photo_folder, "--arch", "tinynet", "--batch", 8, *words)
 
 
 def test_the_command_trains_draws_and_writes_the_look_down(tiffin_, tmp_path: Path) -> None:
@@ -960,18 +968,9 @@ def test_the_mean_is_that_of_each_weight(two: tuple[Path, Path]) -> None:
 
 
 @pytest.fixture
-def average_(tiffin_, two: tuple[Path, Path], photo_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys):
-    """Run `tiffin average` in an empty folder: exit code, stdout, stderr."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tiffin", "average", *map(str, words), "--data", str(photo_folder)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        shown = capsys.readouterr()
-        return ended.value.code or 0, shown.out, shown.err
-
-    return run
+def average_(command: Ran, photo_folder: Path) -> Ran:
+    """Run `tiffin average`, scoring on the drawn photos."""
+    return lambda *words: command("average", *words, "--data", photo_folder)
 
 
 def test_the_command_averages_scores_and_writes_the_look_down(average_, two: tuple[Path, Path]) -> None:
