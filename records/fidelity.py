@@ -160,8 +160,8 @@ def _classes(found: np.ndarray, wanted: np.ndarray) -> tuple[tuple[int, ...], ..
     known = found.shape[1] if _is_scores(found) else None
     one, other = (array.argmax(axis=1) if _is_scores(array) else array for array in (found, wanted))
     _require_alike(one, other)
-    classes = known or min(int(max(one.max(), other.max())) + 1, _MOST_CLASSES)
-    largest = max(one.max(), other.max())
+    largest = int(max(one.max(), other.max()))
+    classes = known or min(largest + 1, _MOST_CLASSES)
     if other.min() < 0 or largest >= classes:
         raise BadInput(f"classes from {other.min()} to {largest}", f"integers from 0 to {classes - 1}")
     return _nested(_counted(one, other, classes))
