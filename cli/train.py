@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -123,10 +122,9 @@ def average(
     out: Annotated[Path, typer.Option(help="Weights to write.")] = Path("out/train/average.safetensors"),
 ) -> None:
     """The mean of the weights of several trainings, a model soup: as fast as one, often better than each."""
-    from .build import need_build
+    from .build import dataset_of, need_build
 
     need_build()
-    from ..data import find_dataset
     from ..train import load_checkpoint
     from ..train.average import average as mean
     from ..train.memory import keep_memory
@@ -136,7 +134,7 @@ def average(
     keep_memory()
     _require_name(out)
     parts = [load_checkpoint(path) for path in checkpoints]
-    dataset = matched(find_dataset(data, progress=sys.stderr.isatty()), parts[0].labels, checkpoints[0].name)
+    dataset = matched(dataset_of(data), parts[0].labels, checkpoints[0].name)
     output.make_parent(out)
     render.echo_options(data=dataset.name, parts=len(parts), half=half, out=out)
     made = mean(parts, dataset, out, half, score_test)
@@ -196,12 +194,11 @@ def distill(
     ] = None,
 ) -> None:
     """A student with a smaller input, taught by its teacher: what `tiffin optimize` takes by its option also."""
-    from .build import need_build
+    from .build import dataset_of, need_build
 
     need_build()
     from dataclasses import asdict
 
-    from ..data import find_dataset
     from ..train import DEFAULT_CHECKPOINT, load_checkpoint
     from ..train.distill import distill as teach
     from ..train.distill import training_photos
@@ -212,7 +209,7 @@ def distill(
     teacher = load_checkpoint(checkpoint or DEFAULT_CHECKPOINT)
     out = out or Path("out") / f"{(checkpoint or DEFAULT_CHECKPOINT).stem}-{size}.safetensors"
     output.make_parent(out)
-    dataset = find_dataset(data, progress=sys.stderr.isatty())
+    dataset = dataset_of(data)
     chosen = FitOptions(epochs=epochs, learning_rate=learning_rate, margin_weight=margin_weight, seed=seed)
     photos = training_photos(dataset.role("train"), teacher.preprocess, out.parent / "cache", dataset.kind)
     render.echo_options(teacher=teacher.sha256[:12], size=size, photos=len(photos), **asdict(chosen), out=out)
