@@ -11,7 +11,7 @@ export TIFFIN_DATA := $(abspath ../shared/grocery-store)
 endif
 endif
 
-.PHONY: demo test slow lint records student train-features train-again average matrix fastest peers cpus tensorrt gpu believe evidence device stacks quantizable everything clean
+.PHONY: demo test slow lint records student train-features train-again average matrix sources fastest peers cpus tensorrt gpu believe evidence device stacks quantizable everything clean
 
 demo: $(VENV)/installed  ## checkpoint to a table of backends and precisions
 	$(BIN)/tiffin demo --out $(OUT) $(ARGS)
@@ -85,6 +85,19 @@ average: $(VENV)/installed  ## average the shipped weights with two more trainin
 	$(BIN)/python $(STUDIES)/training.py --paired docs/train.md $(RESULTS)/average.json
 
 MATRIX := out/matrix/matrix
+
+ENVIRONMENTS := out/sources/environments
+
+sources: $(VENV)/installed  ## regenerate docs/sources.md's table: networks of timm, torchvision and Keras, in two environments of their own (8 GB; an hour on two cores, goes on where it was cut)
+	$(PYTHON) -m venv $(ENVIRONMENTS)/torch
+	$(ENVIRONMENTS)/torch/bin/python -m pip install -q --disable-pip-version-check -e '.[build,onnxruntime,openvino,hf]' \
+	  torchvision timm pytest hypothesis
+	$(PYTHON) -m venv $(ENVIRONMENTS)/tensorflow
+	$(ENVIRONMENTS)/tensorflow/bin/python -m pip install -q --disable-pip-version-check tensorflow tf2onnx
+	export TIFFIN_TENSORFLOW_PYTHON=$(CURDIR)/$(ENVIRONMENTS)/tensorflow/bin/python; \
+	  $(ENVIRONMENTS)/torch/bin/python -m pytest -q tests/test_sources.py -k "by_its_name or keras" && \
+	  $(ENVIRONMENTS)/torch/bin/python $(STUDIES)/sources.py $(TIFFIN_DATA) $(RESULTS)/sources.json $(ARGS)
+	$(BIN)/python $(STUDIES)/sources.py --table docs/sources.md $(RESULTS)/sources.json
 
 matrix: $(VENV)/installed  ## regenerate docs/zoo.md's table: train, convert, quantize and compare each network (hours on one core, goes on where it was cut)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[zoo]'

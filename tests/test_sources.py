@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,11 +30,11 @@ from tiffin.benchmarks.options import RoundOptions
 from tiffin.data import open_dataset
 from tiffin.data.classes import read_as
 from tiffin.data.dataset import Dataset, Photo
-from tiffin.errors import BadDataset, BadInput, EngineMissing, TiffinError
+from tiffin.errors import BadDataset, BadInput, EngineMissing, ParityFailed, TiffinError
 from tiffin.export import onnx_source
 from tiffin.export.from_source import export_source, program_of
 from tiffin.export.graph.canonical import PROLOGUE
-from tiffin.export.loaders import OnnxClassifier, Told, huggingface, open_source, timm, torchvision
+from tiffin.export.loaders import OnnxClassifier, Told, huggingface, keras, open_source, timm, torchvision
 from tiffin.export.loaders.told import read_labels
 from tiffin.optimize.budget import Budget, SearchOptions
 from tiffin.optimize.optimize import optimize, roles, short_name
@@ -547,6 +548,81 @@ def test_a_library_that_cannot_be_imported_is_one_error(name: str, monkeypatch: 
     assert ".onnx" in caught.value.fix
 
 
+# By name: the libraries' own caches hold drawn weights, in place of those that they would fetch
+
+OPENED = """
+import json, sys
+from tiffin.export.loaders import open_source
+model = open_source(sys.argv[1]).model
+host = model.preprocess
+print(json.dumps({"labels": model.labels, "resized": host.resized, "size": [host.height, host.width],
+                  "filter": host.interpolation, "fit": host.fit}))
+"""
+KEPT = {
+    "hf": """
+from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
+names = {0: "leek", 1: "milk", 2: "pear"}
+small = dict(hidden_size=48, num_hidden_layers=2, num_attention_heads=3, intermediate_size=96)
+config = ViTConfig(**small, image_size=64, patch_size=16, num_labels=3, id2label=names)
+ViTForImageClassification(config).save_pretrained(folder)
+ViTImageProcessor(size={"height": 64, "width": 64}).save_pretrained(folder)
+""",
+    "timm": """
+import timm
+from safetensors.torch import save_file
+save_file(timm.create_model("lcnet_050", pretrained=False).state_dict(), folder / "model.safetensors")
+""",
+    "torchvision": """
+import torch
+from torchvision import models
+name = models.get_model_weights("squeezenet1_1").DEFAULT.url.rsplit("/", 1)[1]
+torch.save(models.get_model("squeezenet1_1").state_dict(), folder / name)
+""",
+}
+
+
+def opened_by_name(text: str, tmp_path: Path, folder: Path) -> dict:
+    """What a process finds behind a name when the library's cache is in `tmp_path`, which makes `folder` first."""
+    family = text.partition(":")[0]
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "TORCH_HOME": str(tmp_path)}
+    found = subprocess.run([sys.executable, "-c", f"import {family}"], capture_output=True) if family != "hf" else None
+    if found and found.returncode:
+        pytest.skip(f"{family} cannot be imported here: `make sources` has an environment where it can")
+    folder.mkdir(parents=True)
+    for code in (f"from pathlib import Path\nfolder = Path({str(folder)!r})\n{KEPT[family]}", OPENED):
+        ended = subprocess.run([sys.executable, "-c", code, text], env=environment, capture_output=True, text=True)
+        assert ended.returncode == 0, ended.stderr[-2000:]
+    return json.loads(ended.stdout.splitlines()[-1])
+
+
+def hub(tmp_path: Path, repository: str) -> Path:
+    """Folder of a repository's only snapshot in the hub's cache."""
+    kept = tmp_path / "hub" / f"models--{repository.replace('/', '--')}"
+    (kept / "refs").mkdir(parents=True)
+    (kept / "refs" / "main").write_text("a" * 40)
+    return kept / "snapshots" / ("a" * 40)
+
+
+def test_a_network_of_the_hub_comes_by_its_name(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    found = opened_by_name("hf:shop/food", tmp_path, hub(tmp_path, "shop/food"))
+    assert found == {"labels": ["leek", "milk", "pear"], "resized": [64, 64], "size": [64, 64], "filter": "bilinear",
+                     "fit": "squeeze"}  # fmt: skip
+
+
+def test_a_network_of_timm_comes_by_its_name(tmp_path: Path) -> None:
+    found = opened_by_name("timm:lcnet_050", tmp_path, hub(tmp_path, "timm/lcnet_050.ra2_in1k"))
+    assert len(found["labels"]) == 1000 and found["labels"][0] == "tench"
+    assert sum(label.startswith("crane (n") for label in found["labels"]) == 2
+    assert (found["size"], found["resized"], found["filter"]) == ([224, 224], [256, 256], "bicubic")
+
+
+def test_a_network_of_torchvision_comes_by_its_name(tmp_path: Path) -> None:
+    found = opened_by_name("torchvision:squeezenet1_1", tmp_path, tmp_path / "hub" / "checkpoints")
+    assert len(found["labels"]) == 1000 and found["labels"][0] == "tench"
+    assert (found["size"], found["resized"], found["filter"]) == ([224, 224], [256, 256], "bilinear")
+
+
 # .pt2 and TorchScript
 
 
@@ -844,6 +920,111 @@ def test_arithmetic_before_the_first_layer_is_one_mean_and_std(tmp_path_factory,
     require_same(answers(artifact, PHOTOS), run_plainly(model, NORMALIZED))
 
 
+# Keras and TensorFlow: a Python of its own, here one that plays it, and the real one where it is named
+
+
+def plays_tensorflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> str:
+    """A program in place of a Python with TensorFlow; returns the file that it is asked about."""
+    program = tmp_path / "python"
+    program.write_text(f"#!{sys.executable}\nimport shutil, sys\nfrom pathlib import Path\n"
+                       f"_, job, text, *files = sys.argv[1:]\n{code}\n")  # fmt: skip
+    program.chmod(0o755)
+    monkeypatch.setenv(keras.PYTHON, str(program))
+    (tmp_path / "net.keras").write_bytes(b"weights")
+    return str(tmp_path / "net.keras")
+
+
+CONVERTS = "if job == 'convert': shutil.copy(Path(text).with_name('theirs.onnx'), files[0])\nelse: "
+RUNS = (
+    "import numpy as np, onnxruntime; run = onnxruntime.InferenceSession(Path(text).with_name('theirs.onnx')).run; "
+    "np.save(files[1], {0} * np.concatenate([run(None, {{'x': each[None]}})[0] for each in np.load(files[0])]))"
+)
+
+
+def test_a_keras_file_is_held_against_what_tensorflow_answers(told: Told, tmp_path: Path, monkeypatch) -> None:
+    onnx.save(foreign(layout="NHWC", before=[helper.make_node("Transpose", ["x"], ["images"], perm=[0, 3, 1, 2])]),
+              tmp_path / "theirs.onnx")  # fmt: skip
+    source = open_source(plays_tensorflow(tmp_path, monkeypatch, CONVERTS + RUNS.format(1)), told)
+    assert source.kind == "TensorFlow" and any(".pt2" in note for note in source.notes)
+    artifact, parity = export_source(source, tmp_path / "out", PHOTOS)
+    assert parity.photos == len(PHOTOS) and artifact.manifest.labels == LABELS
+    other = open_source(plays_tensorflow(tmp_path, monkeypatch, CONVERTS + RUNS.format(1.01)), told)
+    with pytest.raises(ParityFailed):
+        export_source(other, tmp_path / "other", PHOTOS)
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "said"),
+    [
+        ("raise ValueError('Lambda layers are refused')", BadInput, "cannot convert it .*Lambda layers are refused"),
+        ("import a_library_that_is_absent", EngineMissing, "No module named 'a_library_that_is_absent'"),
+        ("sys.exit(3)", BadInput, "exit 3"),
+        ("pass", BadInput, "wrote no ONNX file"),
+    ],
+)
+def test_what_tensorflow_cannot_convert_is_one_error(
+    told: Told, tmp_path: Path, monkeypatch, code: str, error: type[TiffinError], said: str
+) -> None:
+    text = plays_tensorflow(tmp_path, monkeypatch, code)
+    with pytest.raises(error, match=said) as caught:
+        open_source(text, told)
+    assert caught.value.expected and caught.value.fix
+
+
+def test_without_tensorflow_the_error_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(keras.PYTHON, raising=False)
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    (tmp_path / "saved_model.pb").write_bytes(b"")
+    for name in ("net.keras", "net.h5", "net.tflite"):
+        with pytest.raises(BadInput, match="no such file"):
+            open_source(name)
+        (tmp_path / name).write_bytes(b"")
+        with pytest.raises(EngineMissing, match="TensorFlow is not installed") as caught:
+            open_source(str(tmp_path / name))
+        assert "pip install tensorflow tf2onnx" in caught.value.fix and keras.PYTHON in caught.value.fix
+    with pytest.raises(EngineMissing):
+        open_source(str(tmp_path))
+    monkeypatch.setenv(keras.PYTHON, str(tmp_path / "absent"))
+    with pytest.raises(BadInput, match="cannot be started"):
+        open_source(str(tmp_path / "net.keras"))
+
+
+KERAS_NET = """
+import keras, sys
+from keras import layers
+keras.utils.set_random_seed(0)
+photos = keras.Input((32, 32, 3))
+x = layers.Rescaling(1 / 127.5, offset=-1)(photos)
+x = layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False)(x)
+x = layers.ReLU(6.0)(layers.BatchNormalization()(x))
+x = layers.GlobalAveragePooling2D()(layers.DepthwiseConv2D(3, padding="same", activation="hard_swish")(x))
+network = keras.Model(photos, layers.Dense(4, activation="softmax")(x))
+network.save("net.keras")
+network.save("net.h5")
+network.export("net", verbose=False)
+import tensorflow as tf
+open("net.tflite", "wb").write(tf.lite.TFLiteConverter.from_saved_model("net").convert())
+network = keras.Sequential([keras.Input((8, 8, 3)), layers.Lambda(lambda x: x), layers.GlobalAveragePooling2D()])
+network.save("code.keras")
+"""
+
+
+@pytest.mark.skipif(keras.PYTHON not in os.environ, reason=f"${keras.PYTHON} names no Python with TensorFlow")
+def test_real_keras_files_come_through(tmp_path: Path) -> None:
+    made = subprocess.run([os.environ[keras.PYTHON], "-c", KERAS_NET], cwd=tmp_path, capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr[-2000:]
+    (tmp_path / "labels.txt").write_text("\n".join(LABELS))
+    told = Told(labels=tmp_path / "labels.txt", fit="squeeze", interpolation="bilinear")
+    for name in ("net.keras", "net.h5", "net", "net.tflite"):
+        source = open_source(str(tmp_path / name), told)
+        assert source.model.preprocess.mean == pytest.approx((127.5,) * 3)
+        artifact, _ = export_source(source, tmp_path / f"out-{name}", PHOTOS)
+        assert artifact.manifest.labels == LABELS
+    with pytest.raises(BadInput, match="Lambda"):
+        open_source(str(tmp_path / "code.keras"), told)
+
+
 # Which loader, and its name
 
 
@@ -854,10 +1035,6 @@ def test_every_string_finds_its_loader_or_an_error_that_lists_them(tmp_path: Pat
         with pytest.raises(BadInput, match="no source|no such file") as caught:
             open_source(text)
         assert "hf:FOLDER" in caught.value.expected
-    for name in ("net.keras", "net.h5", "net.tflite"):
-        with pytest.raises(BadInput, match="TensorFlow") as caught:
-            open_source(name)
-        assert "model.onnx" in caught.value.fix
     with pytest.raises(BadInput, match="with --weights"):
         open_source(str(checkpoint_file), Told(weights=checkpoint_file))
 

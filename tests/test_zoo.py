@@ -18,6 +18,7 @@ from tiffin.benchmarks.studies import matrix
 from tiffin.benchmarks.studies.matrix_cell import BACKENDS, PRECISIONS, Cell, Materials, cells, measure_cell, refused
 from tiffin.benchmarks.studies.matrix_table import NOT_RUN, tables
 from tiffin.benchmarks.studies.matrix_training import LESSONS, Lesson, coarse, options, trained
+from tiffin.benchmarks.studies.steps import run_step
 from tiffin.data import find_dataset
 from tiffin.data.prepared import prepare_photos
 from tiffin.errors import BadInput
@@ -183,11 +184,11 @@ def test_no_cell_of_the_table_is_blank(record: Record) -> None:
 
 
 def test_a_step_that_takes_too_long_is_ended_with_a_reason() -> None:
-    assert matrix.run_one(["nowhere", "nothing.json"], 0.05) == "not done in 0 s"
+    assert run_step(matrix.__file__, ["nowhere", "nothing.json"], 0.05) == "not done in 0 s"
 
 
 def test_a_step_that_fails_says_its_last_line(tmp_path: Path) -> None:
-    said = matrix.run_one([str(tmp_path / "nowhere"), str(tmp_path / "nothing.json")], 120)
+    said = run_step(matrix.__file__, [str(tmp_path / "nowhere"), str(tmp_path / "nothing.json")], 120)
     assert said.startswith("BadDataset: ") and "nowhere" in said
 
 

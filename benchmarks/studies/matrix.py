@@ -11,11 +11,7 @@ interrupted run goes on where it was, `--again` also tries cells that did not en
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
-import signal
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +22,7 @@ from tiffin.benchmarks.studies.matrix_cell import THREADS, Cell, Materials, cell
 from tiffin.benchmarks.studies.matrix_table import tables
 from tiffin.benchmarks.studies.matrix_training import LESSONS, taught, trained
 from tiffin.benchmarks.studies.page import fill
+from tiffin.benchmarks.studies.steps import run_step
 from tiffin.cli.render import say
 from tiffin.data import Dataset, balanced, find_dataset, sample
 from tiffin.data.overlap import prove_disjoint
@@ -35,7 +32,6 @@ from tiffin.records.record import load_record
 from tiffin.train import load_checkpoint
 
 TIMING = RoundOptions(launches=4, blocks=5, block_s=0.1, warmup_s=0.2, target=None, time_limit_s=120)
-SECONDS_TO_STOP = 30.0
 
 
 def materials(name: str, dataset: Dataset, work: Path, photos: int, per_class: int, timed: bool = True) -> Materials:
@@ -48,29 +44,6 @@ def materials(name: str, dataset: Dataset, work: Path, photos: int, per_class: i
     host, cache = checkpoint.preprocess, work / "cache"
     shown, calibration = (prepare_photos(part, host, cache, dataset.kind) for part in (confirm, drawn))
     return Materials(checkpoint, shown, calibration, folder / checkpoint.sha256[:12], TIMING if timed else None)
-
-
-def run_one(words: list[str], limit_s: float) -> str:
-    """One step in a process of its own; why it did not end well, or an empty string.
-
-    It is interrupted before it is killed: so it stops the workers that it started.
-    """
-    with subprocess.Popen([sys.executable, __file__, *words], stderr=subprocess.PIPE, text=True) as started:
-        try:
-            _, said = started.communicate(timeout=limit_s)
-        except subprocess.TimeoutExpired:
-            started.send_signal(signal.SIGINT)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                started.communicate(timeout=SECONDS_TO_STOP)
-            started.kill()
-            return f"not done in {limit_s:.0f} s"
-    return _why(said) or f"exit {started.returncode}" if started.returncode else ""
-
-
-def _why(said: str) -> str:
-    """The first line of the error that a traceback ends with."""
-    lines = [line for line in said.splitlines() if line.strip() and not line[0].isspace()]
-    return lines[-1].removeprefix("tiffin.errors.") if lines else ""
 
 
 def one(asked: argparse.Namespace, dataset: Dataset) -> None:
@@ -93,7 +66,7 @@ def run_all(asked: argparse.Namespace, dataset: Dataset) -> None:
               "--per-class", str(asked.per_class), *(["--untimed"] if asked.untimed else [])]  # fmt: skip
     for name in asked.architecture or LESSONS:
         say(f"{name}: training")
-        failed = run_one([*shared, "--one", name], asked.train_limit_s)
+        failed = run_step(__file__, [*shared, "--one", name], asked.train_limit_s)
         if failed:  # no result: the next run trains on
             say(f"  {failed}")
             continue
@@ -110,7 +83,7 @@ def _run_cell(cell: Cell, done: Path, shared: list[str], limit_s: float) -> None
     if refused(cell):
         without_answers(cell, refused(cell)).save(done)
         return
-    failed = run_one([*shared, "--one", cell.architecture, cell.precision, cell.backend], limit_s)
+    failed = run_step(__file__, [*shared, "--one", cell.architecture, cell.precision, cell.backend], limit_s)
     if failed:
         say(f"  {failed}")
         without_answers(cell, failed, failed=True).save(done)

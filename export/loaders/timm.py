@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,12 +40,33 @@ def load(text: str, told: Told) -> Source:
         raise BadInput(f"{text}: {error}", "a name that timm.list_models() has") from error
     notes = load_weights(module, told.weights) if told.weights else ()
     config = dict(module.pretrained_cfg)
-    names = tuple(config["label_names"]) if config.get("label_names") else None
+    names, said = (None, ()) if told.weights else label_names(module)
     word = {"interpolation": told.interpolation} if told.interpolation else {}
     fields = host_fields({**config, **word})
     return as_source(
-        Brought(text, KIND, module, str(config["architecture"]), labels or names, fields, notes=notes), told
+        Brought(text, KIND, module, str(config["architecture"]), labels or names, fields, notes=(*notes, *said)), told
     )
+
+
+def label_names(module: Any) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
+    """Of timm's own weights, and what there is to say of them: its pretrained_cfg seldom names its classes.
+
+    ImageNet's subsets are told by how many classes they have. A class gets the first of its names, and WordNet's number
+    behind it where another class has the same.
+    """
+    from timm.data import ImageNetInfo, infer_imagenet_subset
+
+    if own := module.pretrained_cfg.get("label_names"):
+        return tuple(own), ()
+    subset = infer_imagenet_subset(module)
+    if not subset:
+        return None, ()
+    info = ImageNetInfo(subset)
+    words = [info.index_to_description(index).partition(",")[0] for index in range(info.num_classes())]
+    times = Counter(words)
+    names = [f"{word} ({info.index_to_label_name(index)})" if times[word] > 1 else word
+             for index, word in enumerate(words)]  # fmt: skip
+    return tuple(names), (f"labels are those of {subset}, which has as many classes",)
 
 
 def host_fields(config: Mapping[str, Any]) -> dict[str, Any]:
