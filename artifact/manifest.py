@@ -14,6 +14,7 @@ from ..errors import BadArtifact, BadInput
 MANIFEST_VERSION = 1
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
 FITS = ("crop", "squeeze")
+ROUNDINGS = ("nearest", "torchvision", "transformers")
 FORMATS = ("onnx", "openvino", "tensorrt", "tensorrt_rtx", "pt2", "null")
 
 
@@ -45,6 +46,9 @@ class Preprocess:
         golden: pattern name → sha256 of the host part's bytes, by which each platform can prove itself.
         fit: "crop" resizes until both sides are covered and keeps the aspect ratio; "squeeze" scales each side by
             itself, so that the whole photo is seen, as ViT's and Keras' own preprocessing does.
+        rounding: how the longer side and the corner of the crop become whole numbers. "nearest": the side to the
+            nearest, the corner down; "torchvision": the side down, the corner to the nearest, halves to even (timm
+            too); "transformers": both down.
     """
 
     height: int
@@ -57,10 +61,13 @@ class Preprocess:
     version: int = 1
     golden: Mapping[str, str] = field(default_factory=dict)
     fit: str = "crop"
+    rounding: str = "nearest"
 
     def __post_init__(self) -> None:
         if self.fit not in FITS:
             raise BadInput(f"preprocess: fit {self.fit!r}", f"one of {', '.join(FITS)}")
+        if self.rounding not in ROUNDINGS:
+            raise BadInput(f"preprocess: rounding {self.rounding!r}", f"one of {', '.join(ROUNDINGS)}")
         if not (0 < self.crop_fraction <= 1 and self.height > 0 and self.width > 0):
             raise BadInput(
                 f"preprocess: size {self.height}×{self.width}, crop fraction {self.crop_fraction}",
@@ -76,6 +83,7 @@ class Preprocess:
         """sha256 of all that decides the host part's bytes (mean and std do not)."""
         host = [self.version, self.height, self.width, self.crop_fraction, self.interpolation, self.antialias]
         host += [self.fit] if self.fit != FITS[0] else []  # came later: older digests hold
+        host += [self.rounding] if self.rounding != ROUNDINGS[0] else []
         return hashlib.sha256(json.dumps(host).encode()).hexdigest()
 
     @property
@@ -139,7 +147,7 @@ class RunConfig:
 
 
 # Fields that came after the first artifacts, of RunConfig and of Preprocess, with their defaults.
-_LATER = {"priority": "normal", "cpus": None, "fit": FITS[0]}
+_LATER = {"priority": "normal", "cpus": None, "fit": FITS[0], "rounding": ROUNDINGS[0]}
 
 
 def _without_later_defaults(fields: dict[str, Any]) -> dict[str, Any]:

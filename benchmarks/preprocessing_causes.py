@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ..artifact import Preprocess
-from ..artifact.manifest import FITS
+from ..artifact.manifest import FITS, ROUNDINGS
 from ..runtime.decode import decode
 from ..runtime.preprocess import FILTERS, fit, prepare
 from .explain.feeds import without_antialias
@@ -29,6 +29,12 @@ _NORMALIZATIONS = {
     "values from 0 to 1, not normalized further": ((0.0,) * 3, (255.0,) * 3),
     "values from -1 to 1 (mean and std 0.5)": ((127.5,) * 3, (127.5,) * 3),
     "ImageNet's mean and std": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+}
+
+_ROUNDED = {
+    "nearest": "size of the resized photo rounded to the nearest, corner of the crop down",
+    "torchvision": "size and corner of the crop rounded as torchvision does",
+    "transformers": "size and corner of the crop rounded as transformers does",
 }
 
 Way = Callable[[Path], np.ndarray]
@@ -111,9 +117,9 @@ def _ways(host: Preprocess) -> Iterator[tuple[tuple[str, ...], Way]]:
                 changes = (*placed, *([f"photos resized by {name}"] if name != host.interpolation else []))
                 if changes:
                     yield changes, _by(prepare, tried)
-                if shape == "crop":
-                    rounded = "size and corner of the crop rounded as torchvision does"
-                    yield (*changes, rounded), _by(_as_torchvision, tried)
+                for rounding in ROUNDINGS:
+                    if rounding != host.rounding:
+                        yield (*changes, _ROUNDED[rounding]), _by(prepare, replace(tried, rounding=rounding))
 
 
 def _by(way: Callable[[Image.Image, Preprocess], np.ndarray], host: Preprocess) -> Way:
@@ -127,12 +133,3 @@ def _placed(host: Preprocess, tried: Preprocess) -> tuple[str, ...]:
         *([other_fit[tried.fit]] if tried.fit != host.fit else []),
         *([crop] if tried.crop_fraction != host.crop_fraction else []),
     )
-
-
-def _as_torchvision(photo: Image.Image, host: Preprocess) -> np.ndarray:
-    """Its Resize cuts the longer side down to a whole number, its CenterCrop rounds half to even."""
-    short = host.resized[0]
-    width, height = (max(short, int(short * side / min(photo.size))) for side in photo.size)
-    photo = photo.resize((width, height), FILTERS[host.interpolation])
-    left, top = round((width - host.width) / 2), round((height - host.height) / 2)
-    return np.asarray(photo.crop((left, top, left + host.width, top + host.height)))

@@ -57,6 +57,7 @@ def export(
     interpolation: sources.Interpolation = None,
     fit: sources.Fit = None,
     channels: sources.Channels = None,
+    rounding: sources.Rounding = None,
     reference: Annotated[
         str | None,
         typer.Option(
@@ -68,7 +69,8 @@ def export(
     need_build()
     if form not in ("onnx", "pt2"):
         raise BadInput(f"unknown format {form!r}", "onnx or pt2")
-    given = sources.told(weights, labels, preprocess, size, mean, std, crop_fraction, interpolation, fit, channels)
+    given = sources.told(weights, labels, preprocess, size, mean, std, crop_fraction, interpolation, fit, channels,
+                         rounding)  # fmt: skip
     opened = sources.opened(source, given)
     trained = opened.model
     render.echo_options(checkpoint=trained.sha256[:12], architecture=trained.architecture, format=form, out=out)

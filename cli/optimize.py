@@ -68,6 +68,7 @@ def optimize(
     interpolation: sources.Interpolation = None,
     fit: sources.Fit = None,
     channels: sources.Channels = None,
+    rounding: sources.Rounding = None,
 ) -> None:
     """The fastest artifact for this device that is proven as accurate, with the evidence."""
     from ..optimize.budget import Budget, SearchOptions
@@ -94,7 +95,8 @@ def optimize(
     chosen = cast("Regime", "throughput" if objective == "throughput" else regime)
     rounds = RoundOptions(regime=chosen, fps=fps, seed=seed)
     output.make_parent(out / "search.json")
-    given = sources.told(weights, labels, preprocess, size, mean, std, crop_fraction, interpolation, fit, channels)
+    given = sources.told(weights, labels, preprocess, size, mean, std, crop_fraction, interpolation, fit, channels,
+                         rounding)  # fmt: skip
     first = _opened(model, given)
     dataset = find_dataset(data, progress=sys.stderr.isatty())
     dataset = sources.matched(dataset, labels_of(first), model or "the shipped classifier")

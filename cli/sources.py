@@ -34,11 +34,15 @@ CropFraction = Annotated[float | None, typer.Option(help="Part of the resized ph
 Interpolation = Annotated[str | None, typer.Option(help="bicubic, bilinear or lanczos.")]
 Fit = Annotated[str | None, typer.Option(help="crop, or squeeze the whole photo into the input.")]
 Channels = Annotated[str | None, typer.Option(help="RGB or BGR, as it was trained.")]
+Rounding = Annotated[
+    str | None, typer.Option(help="nearest, torchvision or transformers: of the longer side and the crop's corner.")
+]
 
 
 def told(
     weights: Path | None, labels: Path | None, preprocess: Path | None, size: str | None, mean: str | None,
     std: str | None, crop_fraction: float | None, interpolation: str | None, fit: str | None, channels: str | None,
+    rounding: str | None,
 ) -> Told:  # fmt: skip
     """The options as `export.loaders` takes them.
 
@@ -48,7 +52,7 @@ def told(
     from ..export.loaders import Told
 
     return Told(weights, labels, preprocess, _size(size), _triple("mean", mean), _triple("std", std), crop_fraction,
-                interpolation, fit, channels)  # fmt: skip
+                interpolation, fit, channels, rounding)  # fmt: skip
 
 
 def _size(words: str | None) -> tuple[int, int] | None:

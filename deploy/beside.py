@@ -78,6 +78,7 @@ def description(artifact: Artifact, prepared_sha256: str) -> dict[str, Any]:
         "fit": rule.fit,
         RESIZED[rule.fit]: list(rule.resized),
         "crop_fraction": rule.crop_fraction,
+        "rounding": rule.rounding,
         "interpolation": rule.interpolation,
         "antialias": rule.antialias,
         "inside_the_model": {"mean": list(rule.mean), "std": list(rule.std), "layout": "NCHW"},
@@ -91,8 +92,15 @@ def _tensor(spec: TensorSpec) -> dict[str, Any]:
 
 _SIZES = {
     "crop": "to the smallest size of the same aspect ratio that covers resize_to_at_least (height, width); sides "
-    "rounded half to even",
+    "rounded {}",
     "squeeze": "to resize_to (height, width) exactly, whatever the photo's aspect ratio",
+}
+_SIDES = {"nearest": "half to even", "torchvision": "down", "transformers": "down"}
+_SMALLER = "an odd margin is smaller on the left and at the top"
+_MARGINS = {
+    "nearest": _SMALLER,
+    "torchvision": "half of an odd margin is rounded to the even number, on the left and at the top",
+    "transformers": _SMALLER,
 }
 
 
@@ -100,8 +108,8 @@ def _steps(rule: Preprocess) -> list[str]:
     return [
         "decode; apply the EXIF orientation",
         "palette and alpha over white; CMYK to RGB as Pillow does; 16-bit grey to 8 bits by its high byte",
-        f"resize, {rule.interpolation}, antialiased as Pillow does, {_SIZES[rule.fit]}",
-        "crop the centre, height × width; an odd margin is smaller on the left and at the top",
+        f"resize, {rule.interpolation}, antialiased as Pillow does, {_SIZES[rule.fit].format(_SIDES[rule.rounding])}",
+        f"crop the centre, height × width; {_MARGINS[rule.rounding]}",
         "feed uint8 RGB as it is: mean and std are applied inside the model",
     ]
 

@@ -151,7 +151,8 @@ def _described(metadata: Mapping[str, str], text: str) -> dict[str, Any]:
     if "tiffin.preprocess" not in metadata:
         return {}
     raw = json.loads(metadata["tiffin.preprocess"])
-    return {key: raw[key] for key in ("height", "width", "crop_fraction", "interpolation", "fit") if key in raw}
+    host = ("height", "width", "crop_fraction", "interpolation", "fit", "rounding")
+    return {key: raw[key] for key in host if key in raw}
 
 
 def _labels(metadata: Mapping[str, str], text: str) -> tuple[str, ...] | None:

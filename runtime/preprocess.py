@@ -65,8 +65,8 @@ def fit(image: Image.Image, preprocess: Preprocess) -> np.ndarray:
     """
     height, width = preprocess.height, preprocess.width
     size, resampling = resized(image.size, preprocess), FILTERS[preprocess.interpolation]
-    across = _kept(image.width, size[0], (size[0] - width) // 2, width)
-    down = _kept(image.height, size[1], (size[1] - height) // 2, height)
+    across = _kept(image.width, size[0], _corner(size[0] - width, preprocess), width)
+    down = _kept(image.height, size[1], _corner(size[1] - height, preprocess), height)
     image = _cropped(image, (across.first, down.first, across.last, down.last))
     rows = image.height
     image = image.resize((across.size, rows), resampling, box=(across.low, 0, across.high, rows))
@@ -89,14 +89,25 @@ def resized(size: tuple[int, int], preprocess: Preprocess) -> tuple[int, int]:
     full_h, full_w = preprocess.resized
     if preprocess.fit == "squeeze":
         return full_w, full_h
-    scale = max(full_h / size[1], full_w / size[0])
-    found = (max(width, round(size[0] * scale)), max(height, round(size[1] * scale)))
+    across, down = full_w / size[0], full_h / size[1]
+    if preprocess.rounding == "nearest":
+        scale = max(across, down)
+        found = (max(width, round(size[0] * scale)), max(height, round(size[1] * scale)))
+    elif across > down:
+        found = full_w, int(full_w * size[1] / size[0])
+    else:
+        found = int(full_h * size[0] / size[1]), full_h
     if found[0] * found[1] > MAX_PIXELS:
         raise BadInput(
             f"a photo of {size[0]}×{size[1]} pixels would be resized to {found[0]}×{found[1]}",
             f"at most {MAX_PIXELS:,} pixels: a photo that is not that narrow",
         )
     return found
+
+
+def _corner(margin: int, preprocess: Preprocess) -> int:
+    """Pixels cut off on the left or at the top, of all that are cut off."""
+    return round(margin / 2) if preprocess.rounding == "torchvision" else margin // 2
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from tiffin.artifact import Artifact, RunConfig
-from tiffin.artifact.manifest import Preprocess
+from tiffin.artifact.manifest import ROUNDINGS, Preprocess
 from tiffin.data.download import SYNTHESIZED
 from tiffin.errors import BadInput, EngineFailed, EngineMissing, TiffinError
 from tiffin.runtime import Classifier, decode, frames, jpeg, load, preprocess, selfcheck
@@ -173,22 +173,44 @@ def test_lent_pixels_live_as_long_as_their_image() -> None:
     side=st.sampled_from([24, 28, 56, 224]),
     fraction=st.sampled_from([0.875, 0.5, 1.0, 0.9]),
     interpolation=st.sampled_from(["bicubic", "bilinear", "lanczos"]),
+    rounding=st.sampled_from(ROUNDINGS),
 )
 @settings(max_examples=150, deadline=None)
 def test_resizing_the_kept_part_alone_changes_nothing(
-    height: int, width: int, side: int, fraction: float, interpolation: str
+    height: int, width: int, side: int, fraction: float, interpolation: str, rounding: str
 ) -> None:
-    host = Preprocess(side, side, crop_fraction=fraction, interpolation=interpolation)
+    host = Preprocess(side, side, crop_fraction=fraction, interpolation=interpolation, rounding=rounding)
     rng = np.random.default_rng(height * 1000 + width)
     image = Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
     try:
         size = preprocess.resized(image.size, host)
     except BadInput:
         return
-    left, top = (size[0] - side) // 2, (size[1] - side) // 2
+    left, top = (_corner(edge - side, rounding) for edge in size)
     filtered = preprocess.FILTERS[interpolation]
     whole = image.resize((size[0], height), filtered).resize(size, filtered)  # horizontally first
     np.testing.assert_array_equal(fit(image, host), np.asarray(whole.crop((left, top, left + side, top + side))))
+
+
+def _corner(margin: int, rounding: str) -> int:
+    return round(margin / 2) if rounding == "torchvision" else margin // 2
+
+
+@given(
+    height=st.integers(1, 5000), width=st.integers(1, 5000), side=st.integers(1, 400), fraction=st.floats(0.5, 1.0),
+    rounding=st.sampled_from(("torchvision", "transformers")),
+)  # fmt: skip
+def test_sizes_are_those_of_the_library_whose_rounding_is_told(
+    height: int, width: int, side: int, fraction: float, rounding: str
+) -> None:
+    """Both libraries: the shorter side as asked, `int(asked * long / short)` for the other."""
+    host = Preprocess(side, side, crop_fraction=fraction, rounding=rounding)
+    asked, short, long = host.resized[0], min(height, width), max(height, width)
+    other = int(asked * long / short)
+    wanted = (asked, other) if width <= height else (other, asked)
+    if asked * other <= preprocess.MAX_PIXELS:
+        assert preprocess.resized((width, height), host) == wanted
+        assert min(wanted) >= side
 
 
 def test_pillows_own_order_is_no_concern() -> None:

@@ -154,6 +154,7 @@ def test_torchvisions_rounding_of_a_crop_is_named(tmp_path: Path, shelf: list[Pa
     cause = likeliest(HOST, found.worst)
     assert not found.alike and cause is not None
     assert cause.changes == ("size and corner of the crop rounded as torchvision does",) and cause.left == 0
+    assert compare(replace(HOST, rounding="torchvision"), transform, [tmp_path / "odd.png"]).largest == 0
 
 
 def test_noise_has_no_usual_cause(shelf: list[Path]) -> None:

@@ -27,6 +27,7 @@ import tiffin
 from tiffin.artifact import Artifact, Preprocess, RunConfig
 from tiffin.artifact.manifest import parse_manifest
 from tiffin.benchmarks.options import RoundOptions
+from tiffin.benchmarks.preprocessing import compare
 from tiffin.data import open_dataset
 from tiffin.data.classes import read_as
 from tiffin.data.dataset import Dataset, Photo
@@ -327,6 +328,8 @@ def test_bgr_networks_see_what_they_were_trained_on(mine, told: Told, tmp_path: 
 
 def test_a_squeezed_photo_is_seen_whole_and_older_digests_hold() -> None:
     crop, squeeze = Preprocess(20, 30, 0.8), Preprocess(20, 30, 0.8, fit="squeeze")
+    rounded = dataclasses.replace(crop, rounding="torchvision")
+    assert "rounding" not in crop.plain() and crop.digest() != rounded.digest()
     assert "fit" not in crop.plain() and squeeze.plain()["fit"] == "squeeze" and crop.digest() != squeeze.digest()
     assert Preprocess(224, 224, 0.875).digest() == "d3acb3f5e84ce889a4687f60a4180faa24746a18ce40a2e298c271efba9f7051"
     image = patterns()["rgb"]
@@ -446,6 +449,8 @@ HOSTS = {
     "offset": ({"size": {"height": 8, "width": 8}, "rescale_factor": 1 / 127.5, "rescale_offset": True,
                 "do_normalize": False}, {"mean": (127.5,) * 3, "std": (127.5,) * 3}),
     "large convnext": ({**NORMAL, "size": {"shortest_edge": 384}, "crop_pct": 0.9}, {"fit": "squeeze", "height": 384}),
+    "shorter side": ({**NORMAL, "size": {"shortest_edge": 256}, "do_center_crop": True,
+                      "crop_size": {"height": 224, "width": 224}}, {"rounding": "transformers", "height": 224}),
     "one number, square": ({**NORMAL, "size": 224, "feature_extractor_type": "ViTFeatureExtractor"},
                            {"fit": "squeeze"}),
     "larger than its crop": ({**NORMAL, "size": {"height": 256, "width": 256}, "do_center_crop": True,
@@ -459,7 +464,27 @@ def test_preprocessor_configs_become_preprocess(name: str) -> None:
     config, expected = HOSTS[name]
     found = huggingface.host_fields(config)
     Preprocess(**found)
-    assert {key: pytest.approx(found[key]) if key != "fit" else found[key] for key in expected} == expected
+    assert {
+        key: found[key] if isinstance(found[key], str) else pytest.approx(found[key]) for key in expected
+    } == expected
+    assert ("rounding" in found) == (found.get("fit") != "squeeze")  # nothing is rounded there
+
+
+@pytest.mark.parametrize("crop", [60, 61])
+@pytest.mark.parametrize("size", [(150, 146), (97, 131), (64, 64)])
+def test_photos_are_prepared_as_transformers_own_processor_does(
+    tmp_path: Path, size: tuple[int, int], crop: int
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    processor = transformers.CLIPImageProcessor(
+        size={"shortest_edge": 73}, crop_size={"height": crop, "width": crop}, image_mean=HALF, image_std=HALF
+    )
+    processor.save_pretrained(tmp_path)
+    host = Preprocess(**huggingface.host_fields(json.loads((tmp_path / "preprocessor_config.json").read_text())))
+    photo = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    Image.fromarray(photo).resize((size[1], size[0])).save(tmp_path / "photo.png")
+    found = compare(host, lambda image: processor(image, return_tensors="np"), [tmp_path / "photo.png"])
+    assert found.alike, found.largest
 
 
 REFUSED = {
@@ -518,6 +543,7 @@ def test_a_pretrained_cfg_becomes_preprocess() -> None:
     config = {"input_size": (3, 224, 224), "crop_pct": 0.9, "interpolation": "bicubic", "mean": HALF, "std": HALF}
     found = Preprocess(**timm.host_fields(config))
     assert found.resized == (248, 248) and found.fit == "crop"  # timm cuts 248.9 off
+    assert found.rounding == "torchvision"
     assert Preprocess(**timm.host_fields({**config, "crop_mode": "squash", "crop_pct": 1.0})).fit == "squeeze"
     for harm, said in (
         ({"crop_mode": "border"}, "border"),
@@ -533,6 +559,7 @@ def test_torchvisions_transforms_become_preprocess() -> None:
                              mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])  # fmt: skip
     found = Preprocess(**torchvision.host_fields(preset))
     assert found.resized == (232, 232) and (found.height, found.interpolation) == (224, "bilinear")
+    assert found.rounding == "torchvision"
     assert found.mean == pytest.approx((123.675, 116.28, 103.53))
     preset.interpolation = "nearest"
     with pytest.raises(BadInput, match="nearest"):

@@ -83,7 +83,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, training: Mapping[str, A
             "interpolation": host.interpolation,
             "mean": list(host.mean),
             "std": list(host.std),
-            **({"fit": host.fit} if host.fit != "crop" else {}),
+            **{name: value for name, value in host.plain().items() if name in ("fit", "rounding")},
         },
     }
     if training is not None:

@@ -108,7 +108,9 @@ def host_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         BadInput: it does something that the host part cannot.
     """
-    return {**_sizes(config), **_normalization(config)}
+    sizes = _sizes(config)
+    rounding = {} if sizes.get("fit") == "squeeze" else {"rounding": "transformers"}
+    return {**sizes, **rounding, **_normalization(config)}
 
 
 def _sizes(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -67,11 +67,12 @@ class Source:
         shown = ", ".join(labels[:3]) + (", …" if len(labels) > 3 else "")
         mean, std = (", ".join(f"{value / 255:.4g}" for value in values) for values in (host.mean, host.std))
         way = "squeezed to" if host.fit == "squeeze" else "shorter side covers"
+        rounded = f", rounded as {host.rounding} does" if host.rounding != "nearest" else ""
         return [
             f"source {self.text} ({self.kind}), architecture {self.model.architecture}",
             f"labels {len(labels)}: {shown}",
             f"preprocess: {way} {host.resized[0]}×{host.resized[1]} (height × width, {host.interpolation}), "
-            f"centre {host.height}×{host.width}",
+            f"centre {host.height}×{host.width}" + rounded,
             f"  then mean {mean}, std {std} of images from 0 to 1",
             *(f"note: {note}" for note in self.notes),
         ]

@@ -88,6 +88,7 @@ def host_fields(config: Mapping[str, Any]) -> dict[str, Any]:
         **cropped_from(resized, (height, width), "pretrained_cfg"),
         "interpolation": require_filter(str(config.get("interpolation", "bilinear")), "pretrained_cfg"),
         "fit": "squeeze" if mode == "squash" else "crop",
+        "rounding": "torchvision",
         "mean": mean,
         "std": std,
     }

@@ -14,7 +14,7 @@ from ...runtime.preprocess import with_golden
 
 CHANNELS = ("RGB", "BGR")
 _NEEDED = {"height": "--size", "width": "--size", "mean": "--mean", "std": "--std"}
-_FIELDS = ("height", "width", "crop_fraction", "interpolation", "mean", "std", "fit")
+_FIELDS = ("height", "width", "crop_fraction", "interpolation", "mean", "std", "fit", "rounding")
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Told:
     interpolation: str | None = None
     fit: str | None = None
     channels: str | None = None
+    rounding: str | None = None
 
     def __post_init__(self) -> None:
         if self.channels not in (None, *CHANNELS):
@@ -62,7 +63,7 @@ class Told:
         found = read_preprocess(self.preprocess) if self.preprocess else {}
         if self.size:
             found |= {"height": self.size[0], "width": self.size[1]}
-        for name in ("crop_fraction", "interpolation", "fit"):
+        for name in ("crop_fraction", "interpolation", "fit", "rounding"):
             if getattr(self, name) is not None:
                 found[name] = getattr(self, name)
         return found | _in_levels(self.mean, self.std)

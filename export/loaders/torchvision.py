@@ -58,6 +58,7 @@ def host_fields(transforms: Any, interpolation: str | None = None) -> dict[str, 
     return {
         **cropped_from((resized, resized), (crop, crop), "transforms"),
         "interpolation": require_filter(interpolation or str(own), "transforms"),
+        "rounding": "torchvision",
         "mean": tuple(value * 255 for value in transforms.mean),
         "std": tuple(value * 255 for value in transforms.std),
     }
