@@ -14,6 +14,8 @@ from ..errors import BadInput, EngineMissing
 from . import options, output, render, sources
 
 if TYPE_CHECKING:  # onnx and torch, which `tiffin --help` does without
+    from collections.abc import Callable
+
     from ..artifact import Preprocess
     from ..data import Dataset
     from ..export.confidence import HeldOut
@@ -61,7 +63,8 @@ def export(
     reference: Annotated[
         str | None,
         typer.Option(
-            help="package.module:transform of training: refuse another preprocessing (docs/preprocessing.md)."
+            help="package.module:transform of training: refuse another preprocessing (docs/preprocessing.md). "
+            "Default: the transform of timm, torchvision or transformers; none: no check."
         ),
     ] = None,
 ) -> None:
@@ -74,8 +77,7 @@ def export(
     opened = sources.opened(source, given)
     trained = opened.model
     render.echo_options(checkpoint=trained.sha256[:12], architecture=trained.architecture, format=form, out=out)
-    if reference is not None:
-        _require_same_preprocessing(trained.preprocess, reference, data, photos, seed, out)
+    require_same_preprocessing(opened, reference, lambda: drawn_paths(dataset_of(data), "confirm", photos, seed), out)
     held = held_out_photos(dataset_of(data), trained.labels, trained.preprocess, out) if fit_temperature else None
     if form == "pt2":
         from ..export.from_source import program_of
@@ -90,26 +92,42 @@ def export(
     render.next_command(f"tiffin quantize {place}" if form == "onnx" else f"tiffin bench {place}")
 
 
-def _require_same_preprocessing(
-    host: Preprocess, reference: str, data: Path | None, photos: int, seed: int, out: Path
-) -> None:
-    """Before anything is exported."""
+def drawn_paths(dataset: Dataset, role: str, photos: int, seed: int) -> list[Path]:
+    """Some of a role's photos."""
     from ..data import sample
-    from .preprocessing import compared, told
 
-    drawn = sample(dataset_of(data).role("confirm"), photos, seed)
-    picture = beside(out, "preprocessing.png")
+    return [photo.path for photo in sample(dataset.role(role), photos, seed)]
+
+
+def require_same_preprocessing(
+    source: Source, reference: str | None, photos: Callable[[], list[Path]], out: Path
+) -> None:
+    """Before anything is exported: the host part against the reference, or the source's library.
+
+    Args:
+        reference: `package.module:transform`, "none", or None for the library's own transform, if there is one.
+        photos: called where there is something to compare with.
+    """
+    from .preprocessing import compared, named_transform, told
+
+    if reference == "none":
+        return
+    transform = named_transform(reference) if reference else source.transform
+    if transform is None:
+        return
+    name, otherwise = reference, ""
+    if name is None:
+        name, otherwise = f"the transform of {source.kind}", "; or tell --preprocess FILE.json, which is not checked"
+    host, picture = source.model.preprocess, beside(out, "preprocessing.png")
     output.make_parent(picture)
-    render.show(told(compared(host, reference, [photo.path for photo in drawn], picture), reference, host))
+    render.show(told(compared(host, transform, name, photos(), picture, otherwise), name, host))
 
 
 def _proven(source: Source, out: Path, data: Path | None, photos: int, seed: int, held: HeldOut | None) -> Artifact:
-    from ..data import sample
     from ..export.from_source import export_source
     from ..runtime.preprocess import prepare_batch
 
-    drawn = sample(dataset_of(data).role("confirm"), photos, seed)
-    prepared = prepare_batch([photo.path for photo in drawn], source.model.preprocess)
+    prepared = prepare_batch(drawn_paths(dataset_of(data), "confirm", photos, seed), source.model.preprocess)
     artifact, parity = export_source(source, out, prepared, held)
     render.show(
         f"parity on {parity.photos} photos: largest difference {parity.max_relative:.1e} of the largest logit "

@@ -19,6 +19,8 @@ if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from ..optimize.choice import Row
     from ..records.rounds import Regime
 
+_COMPARED = 64  # photos that are prepared by the source's library too
+
 
 def register(app: typer.Typer) -> None:
     """Add this file's commands."""
@@ -83,9 +85,10 @@ def optimize(
     if from_records:
         _decide(from_records, reference, budget, as_json)
         return
-    from .build import need_build
+    from .build import drawn_paths, need_build, require_same_preprocessing
 
     need_build()
+    from ..artifact import Artifact
     from ..benchmarks.options import RoundOptions
     from ..data import find_dataset
     from ..optimize.optimize import labels_of, roles
@@ -100,6 +103,8 @@ def optimize(
     first = _opened(model, given)
     dataset = find_dataset(data, progress=sys.stderr.isatty())
     dataset = sources.matched(dataset, labels_of(first), model or "the shipped classifier")
+    if not isinstance(first, Artifact):
+        require_same_preprocessing(first, None, lambda: drawn_paths(dataset, "select", _COMPARED, seed), out)
     photos = roles(dataset, per_class, seed, out / "cache")
     render.echo_options(
         model=model or "shipped", also=", ".join(also or ()) or "nothing", max_drop=max_drop,

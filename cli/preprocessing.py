@@ -14,7 +14,7 @@ from . import options, output, render
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from ..artifact import Preprocess
-    from ..benchmarks.preprocessing import Agreement
+    from ..benchmarks.preprocessing import Agreement, Transform
     from ..benchmarks.preprocessing_causes import Cause
 
 _PICTURE = Path("out/preprocessing.png")
@@ -46,7 +46,7 @@ def preprocessing(
 
     host = Artifact.load(artifact).preprocess
     output.make_parent(out)
-    agreed = compared(host, reference, _spread(photos, most), out)
+    agreed = compared(host, named_transform(reference), reference, _spread(photos, most), out)
     if as_json:
         about = {"photos": agreed.photos, "resized": agreed.resized, "largest": agreed.largest, "reference": reference}
         render.show(json.dumps(about, indent=1))
@@ -54,25 +54,38 @@ def preprocessing(
         render.show(told(agreed, reference, host))
 
 
-def compared(host: Preprocess, reference: str, photos: Sequence[Path], out: Path) -> Agreement:
-    """Where both prepare photos alike.
-
-    Args:
-        reference: `package.module:transform`.
-        out: where the picture is written.
+def named_transform(reference: str) -> Transform:
+    """What `package.module:transform` names.
 
     Raises:
-        BadInput: no photos, or a reference that cannot be used.
-        ParityFailed: they differ; the picture is written.
+        BadInput: nothing that can be called.
     """
-    from ..benchmarks.preprocessing import compare
-    from ..benchmarks.preprocessing_causes import likeliest
     from ..export.loaders.named import named
 
     transform = named(reference, "a callable that takes one PIL image")
     if not callable(transform) or isinstance(transform, type):
         raise BadInput(f"{reference} is {type(transform).__name__}", "a callable that takes one PIL image",
                        "make one in your module: transform = MyTransform(…)")  # fmt: skip
+    return transform
+
+
+def compared(
+    host: Preprocess, transform: Transform, reference: str, photos: Sequence[Path], out: Path, otherwise: str = ""
+) -> Agreement:
+    """Where both prepare photos alike.
+
+    Args:
+        reference: what the transform is called.
+        out: where the picture is written.
+        otherwise: what else the user can do where they differ.
+
+    Raises:
+        BadInput: no photos, or a transform that fails.
+        ParityFailed: they differ; the picture is written.
+    """
+    from ..benchmarks.preprocessing import compare
+    from ..benchmarks.preprocessing_causes import likeliest
+
     found = compare(host, transform, photos)
     if found.alike:
         return found
@@ -82,7 +95,7 @@ def compared(host: Preprocess, reference: str, photos: Sequence[Path], out: Path
         f"{reference} prepares photos otherwise than the artifact: up to {found.largest:.0f} of 255 levels apart "
         f"({worst.path})",
         "at most 1 level",
-        f"{_cause(likeliest(host, found.worst))}; both are side by side in {out}",
+        f"{_cause(likeliest(host, found.worst))}; both are side by side in {out}{otherwise}",
     )
 
 

@@ -1209,6 +1209,34 @@ def test_the_command_shows_a_source_before_it_uses_it(told: Told, photo_folder: 
         assert code == 2 and value in said
 
 
+def test_a_librarys_own_transform_is_held_against_the_host_part(
+    photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_transformers("convnext", tmp_path / "model")
+    words = [f"hf:{tmp_path / 'model'}", "--data", photo_folder, "--out"]
+    code, said = run_command("export", *words, tmp_path / "out")
+    assert code == 0 and "the transform of transformers prepares" in said
+    read = huggingface.host_fields
+    monkeypatch.setattr(huggingface, "host_fields", lambda config: {**read(config), "interpolation": "bilinear"})
+    for command in ("export", "optimize"):
+        code, said = run_command(command, *words, tmp_path / "other")
+        assert code == 1 and "likeliest cause: the reference has photos resized by bicubic" in said, said
+        assert "--preprocess" in said and (tmp_path / "other-preprocessing.png").is_file()
+        assert not (tmp_path / "other" / "manifest.json").exists()
+    for accepted in (("--reference", "none"), ("--interpolation", "bilinear")):
+        code, said = run_command("export", *words, tmp_path / f"as-told-{accepted[1]}", *accepted)
+        assert code == 0 and "prepares" not in said
+
+
+def test_a_processor_that_transformers_does_not_know_is_said(tmp_path: Path) -> None:
+    save_transformers("convnext", tmp_path / "model")
+    raw = json.loads((tmp_path / "model" / "preprocessor_config.json").read_text())
+    named = {**raw, "image_processor_type": "NobodysImageProcessor"}
+    (tmp_path / "model" / "preprocessor_config.json").write_text(json.dumps(named))
+    source = open_source(f"hf:{tmp_path / 'model'}")
+    assert source.transform is None and any("was not checked" in note for note in source.notes)
+
+
 def test_photos_of_other_classes_are_refused_before_anything_is_scored(onnx_artifact: Artifact, tmp_path: Path) -> None:
     for name in (*LABELS[:3], "kiwi"):
         for split in ("train", "test"):

@@ -15,7 +15,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,21 +118,6 @@ def _keras(name: str, work: Path, labels: Path) -> tuple[str, Told]:
     return str(path), Told(labels=labels, **told)
 
 
-def transform_of(name: str) -> Callable[..., Any] | None:
-    """The library's own transform of inference; None where it has none."""
-    family, _, stem = name.partition(":")
-    if family == "torchvision":
-        from torchvision import models
-
-        return models.get_model_weights(stem).DEFAULT.transforms()
-    if family == "timm":
-        from timm.data import create_transform, resolve_data_config
-
-        config = resolve_data_config({}, model=_timm(stem))
-        return create_transform(**config, is_training=False)
-    return None
-
-
 class Study:
     """The photos that every network answers."""
 
@@ -146,7 +131,7 @@ class Study:
         folder.mkdir(parents=True, exist_ok=True)
         row: dict[str, Any] = {"source": name}
         began = time.monotonic()
-        for stage in (self._exported, self._prepared, self._openvino, self._int8):
+        for stage in (self._exported, self._openvino, self._int8):
             try:
                 stage(name, folder, row)
             except TiffinError as error:
@@ -163,14 +148,10 @@ class Study:
         host = source.model.preprocess
         row |= {"input": [host.height, host.width], "resized": list(host.resized), "filter": host.interpolation,
                 "notes": list(source.notes)}  # fmt: skip
+        if source.transform:
+            row["levels"] = compare(host, source.transform, [photo.path for photo in self._shown]).largest
         artifact, parity = export_source(source, folder / "fp32", self._photos(host))
         row |= {"parity": parity.to_json(), "bytes": artifact.model_path.stat().st_size}
-
-    def _prepared(self, name: str, folder: Path, row: dict[str, Any]) -> None:
-        if transform := transform_of(name):
-            host = Artifact.load(folder / "fp32").preprocess
-            found = compare(host, transform, [photo.path for photo in self._shown])
-            row["levels"] = found.largest
 
     def _openvino(self, name: str, folder: Path, row: dict[str, Any]) -> None:
         artifact = Artifact.load(folder / "fp32")

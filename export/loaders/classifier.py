@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
 from ...artifact import Preprocess
@@ -51,6 +52,7 @@ class Brought:
         own: `Preprocess`'s fields as the source has them, as far as it does.
         channels: the order that the source says its network wants.
         sha256: of the file of its weights; None hashes the weights.
+        transform: its library's own preprocessing of one PIL image.
     """
 
     text: str
@@ -62,6 +64,7 @@ class Brought:
     channels: str = "RGB"
     sha256: str | None = None
     notes: tuple[str, ...] = ()
+    transform: Callable[[Image.Image], Any] | None = None
 
 
 def as_source(brought: Brought, told: Told) -> Source:
@@ -90,7 +93,9 @@ def as_source(brought: Brought, told: Told) -> Source:
     checked = checked_labels(labels, classes, brought.text)
     digest = brought.sha256 or state_digest(module.state_dict())
     checkpoint = Checkpoint(module, brought.architecture, checked, host, digest)
-    return Source(brought.text, brought.kind, checkpoint, tuple(notes), answer.numpy().tobytes())
+    as_it_is = not told.fields() and (told.channels or brought.channels) == "RGB"
+    transform = brought.transform if as_it_is else None
+    return Source(brought.text, brought.kind, checkpoint, tuple(notes), answer.numpy().tobytes(), transform)
 
 
 def _turned(host: Preprocess, told: Told) -> Preprocess:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from torch import nn
 
 from ...errors import BadInput, EngineMissing
@@ -48,10 +49,16 @@ def load(text: str, told: Told) -> Source:
         notes.append("its labels are numbers (LABEL_0, …): name them by --labels")
     # Options given win, so that a filter which cannot be had does not stop who chose another.
     own = host_fields({**config, **_chosen(told)}) if config else {}
+    transform = None
+    if config:
+        try:
+            transform = _processor(where, local)
+        except Exception as error:  # its own, of files that name no processor that it knows
+            notes.append(f"its preprocessing is read from {_CONFIG} and was not checked: {_first_line(error)}")
     order = "BGR" if config.get("do_flip_channel_order") else "RGB"
-    return as_source(
-        Brought(text, KIND, LogitsOf(model), str(model.config.model_type), labels, own, order, notes=tuple(notes)), told
-    )
+    brought = Brought(text, KIND, LogitsOf(model), str(model.config.model_type), labels, own, order, notes=tuple(notes),
+                      transform=transform)  # fmt: skip
+    return as_source(brought, told)
 
 
 def _require_transformers() -> None:
@@ -71,8 +78,8 @@ def _model(where: str, local: bool, text: str) -> nn.Module:
         with quiet("transformers"):
             return AutoModelForImageClassification.from_pretrained(where, local_files_only=local, dtype="float32")
     except Exception as error:  # its own, of huggingface_hub and of safetensors
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise BadInput(f"{text} cannot be loaded: {first}", "an image classifier of transformers: config.json, weights",
+        raise BadInput(f"{text} cannot be loaded: {_first_line(error)}",
+                       "an image classifier of transformers: config.json, weights",
                        "save it by save_pretrained(FOLDER), then name hf:FOLDER") from error  # fmt: skip
     finally:
         if bar:
@@ -94,6 +101,23 @@ def _preprocessor(where: str, local: bool) -> dict[str, Any]:
     if not isinstance(raw, Mapping):
         raise BadInput(f"{path}: no JSON object", "transformers' preprocessing")
     return dict(raw)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _processor(where: str, local: bool) -> Callable[[Image.Image], Any]:
+    """Its image processor, the one that works on Pillow's images as the host part does.
+
+    Raises:
+        ValueError, OSError: transformers knows none for these files.
+    """
+    from transformers import AutoImageProcessor
+
+    with quiet("transformers"):
+        processor = AutoImageProcessor.from_pretrained(where, local_files_only=local, backend="pil")
+    return lambda image: processor(image, return_tensors="np")
 
 
 def _chosen(told: Told) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import onnx
@@ -14,6 +14,9 @@ import onnx
 from ...artifact import Preprocess
 from ...train import Checkpoint
 from .told import Told
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ class Source:
         kind: the loader's word.
         notes: what was assumed, changed or lost, a sentence each.
         answers: bytes of its answer to a fixed picture: code that changed beside the same weights shows here.
+        transform: its library's own preprocessing of one PIL image, by which the host part is checked; None where it
+            has none, or where something else was told.
     """
 
     text: str
@@ -53,6 +58,7 @@ class Source:
     model: Checkpoint | OnnxClassifier
     notes: tuple[str, ...] = ()
     answers: bytes = b""
+    transform: Callable[[Image.Image], Any] | None = None
 
     @property
     def key(self) -> str:

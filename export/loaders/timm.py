@@ -26,6 +26,7 @@ def load(text: str, told: Told) -> Source:
     """Raises BadInput for an unknown name or weights that do not fit; EngineMissing where timm cannot be imported."""
     try:
         import timm
+        from timm.data import create_transform, resolve_data_config
     except Exception as error:  # of torchvision's operators too, beside a torch of another build
         raise EngineMissing(
             f"timm cannot be imported ({error})",
@@ -41,10 +42,21 @@ def load(text: str, told: Told) -> Source:
     notes = load_weights(module, told.weights) if told.weights else ()
     config = dict(module.pretrained_cfg)
     names, said = (None, ()) if told.weights else label_names(module)
+    transform = create_transform(**resolve_data_config({}, model=module), is_training=False)
     word = {"interpolation": told.interpolation} if told.interpolation else {}
     fields = host_fields({**config, **word})
     return as_source(
-        Brought(text, KIND, module, str(config["architecture"]), labels or names, fields, notes=(*notes, *said)), told
+        Brought(
+            text,
+            KIND,
+            module,
+            str(config["architecture"]),
+            labels or names,
+            fields,
+            notes=(*notes, *said),
+            transform=transform,
+        ),
+        told,
     )
 
 

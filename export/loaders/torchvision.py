@@ -40,7 +40,9 @@ def load(text: str, told: Told) -> Source:
     notes = load_weights(module, told.weights) if told.weights else ()
     names = None if told.weights else tuple(trained.meta["categories"])
     fields = host_fields(trained.transforms(), told.interpolation)
-    return as_source(Brought(text, KIND, module, name, labels or names, fields, notes=notes), told)
+    return as_source(
+        Brought(text, KIND, module, name, labels or names, fields, notes=notes, transform=trained.transforms()), told
+    )
 
 
 def host_fields(transforms: Any, interpolation: str | None = None) -> dict[str, Any]:
