@@ -36,6 +36,7 @@ from tiffin.export import onnx_source
 from tiffin.export.from_source import export_source, program_of
 from tiffin.export.graph.canonical import PROLOGUE
 from tiffin.export.loaders import OnnxClassifier, Told, huggingface, keras, open_source, timm, torchvision
+from tiffin.export.loaders.state import load_weights
 from tiffin.export.loaders.told import read_labels
 from tiffin.optimize.budget import Budget, SearchOptions
 from tiffin.optimize.optimize import optimize, roles, short_name
@@ -573,6 +574,26 @@ def test_a_library_that_cannot_be_imported_is_one_error(name: str, monkeypatch: 
     with pytest.raises(EngineMissing, match=f"{name} cannot be imported") as caught:
         open_source(f"{name}:resnet18")
     assert ".onnx" in caught.value.fix
+
+
+class Versioned(nn.Linear):
+    """A layer that asks in which version its weights were kept, as MNASNet of torchvision does."""
+
+    _version = 2
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, *rest) -> None:
+        if local_metadata.get("version") != 2:
+            raise ValueError("version should be set to 2")
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
+
+
+@pytest.mark.parametrize("ending", ["pt", "safetensors"])
+def test_a_layer_that_asks_for_its_version_is_told(tmp_path: Path, ending: str) -> None:
+    one, other = Versioned(3, 4), Versioned(3, 4)
+    path = tmp_path / f"w.{ending}"
+    save_file(one.state_dict(), path) if ending == "safetensors" else torch.save(one.state_dict(), path)
+    load_weights(other, path)
+    assert torch.equal(one.weight, other.weight)
 
 
 # By name: the libraries' own caches hold drawn weights, in place of those that they would fetch

@@ -149,7 +149,9 @@ def load_state(module: nn.Module, state: Mapping[str, torch.Tensor], path: Path)
         raise BadInput(f"{path}: missing or extra weights: {told}", "the architecture's own state_dict")
     if not all(bool(torch.isfinite(value).all()) for value in state.values()):
         raise BadInput(f"{path}: weights hold NaN or infinity", "finite weights")
-    module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+    # Into the module's own state_dict, which says in which version each layer keeps its weights; a file may not.
+    wanted.update({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+    module.load_state_dict(wanted)
 
 
 def state_digest(state: dict[str, torch.Tensor], without: Iterable[str] = ()) -> str:
