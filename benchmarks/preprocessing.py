@@ -14,7 +14,7 @@ from PIL import Image
 from ..artifact import Preprocess
 from ..errors import BadInput, ParityFailed
 from ..runtime.decode import decode
-from ..runtime.preprocess import prepare
+from ..runtime.preprocess import FILTERS, corner, prepare, resized
 
 TOLERANCE = 1.0  # level: libraries round a resize one way or the other
 _ROUNDING = 0.02  # levels, of float32 where mean and std are undone
@@ -32,6 +32,7 @@ class Pair:
         theirs: its levels, float32, mean and std undone.
         ours: uint8 `(H, W, 3)`.
         largest: difference of any pixel, levels.
+        by_order: what of it is Pillow's, which may resize a tall photo vertically first: the host part never does.
     """
 
     path: Path
@@ -39,6 +40,7 @@ class Pair:
     theirs: np.ndarray
     ours: np.ndarray
     largest: float
+    by_order: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Agreement:
         photos: compared.
         resized: of them, how many had to be resized at all: without any, the filter was not looked at.
         largest: difference of any pixel of any photo, levels.
+        by_order: the greatest that is the order of Pillow's two passes and nothing else, not counted in `largest`.
         worst: the `KEPT` photos that differ most, the worst first.
     """
 
@@ -56,20 +59,28 @@ class Agreement:
     resized: int
     largest: float
     worst: tuple[Pair, ...]
+    by_order: float = 0.0
 
     @property
     def alike(self) -> bool:
         """Within one level."""
-        return self.largest <= TOLERANCE + _ROUNDING
+        return _alike(self.largest)
 
 
-def compare(host: Preprocess, transform: Transform, photos: Sequence[Path]) -> Agreement:
+def opened(path: Path) -> Image.Image:
+    """As ImageFolder of torchvision and most loaders do: the EXIF orientation is ignored, alpha dropped."""
+    with Image.open(path) as image:
+        return image.convert("RGB")
+
+
+def compare(
+    host: Preprocess, transform: Transform, photos: Sequence[Path], opening: Callable[[Path], Image.Image] = opened
+) -> Agreement:
     """Prepare every photo both ways.
 
-    The transform is handed each photo as training loaders open it, `Image.open(path).convert("RGB")`, which ignores
-    the EXIF orientation; ours gets the file.
-
     Args:
+        opening: how a photo is opened for the transform; ours gets the file. By default as training loaders do it; a
+            library's transform has no part in that, and is handed what `runtime.decode` makes.
         transform: gives float CHW or HWC, normalized by the artifact's mean and std; or uint8 levels; with or without
             a batch of one; an array, a tensor, an image, or a dict with `pixel_values`.
 
@@ -80,15 +91,16 @@ def compare(host: Preprocess, transform: Transform, photos: Sequence[Path]) -> A
     if not photos:
         raise BadInput("no photos to compare on", "some, as they come from the camera")
     worst: list[tuple[float, int, Pair]] = []
-    resized = 0
+    count, by_order = 0, 0.0
     for number, path in enumerate(photos):
-        pair, size = _pair(host, transform, path)
+        pair, size = _pair(host, transform, path, opening)
+        by_order = max(by_order, pair.by_order)
         heapq.heappush(worst, (pair.largest, -number, pair))
         if len(worst) > KEPT:
             heapq.heappop(worst)
-        resized += _is_resized(size, host)
+        count += _is_resized(size, host)
     ordered = [pair for *_, pair in sorted(worst, key=lambda each: each[:2], reverse=True)]
-    return Agreement(len(photos), resized, ordered[0].largest, tuple(ordered))
+    return Agreement(len(photos), count, ordered[0].largest, tuple(ordered), by_order)
 
 
 def _is_resized(size: tuple[int, int], host: Preprocess) -> bool:
@@ -96,17 +108,13 @@ def _is_resized(size: tuple[int, int], host: Preprocess) -> bool:
     return max(scales) != 1 or (host.fit == "squeeze" and min(scales) != 1)
 
 
-def opened(path: Path) -> Image.Image:
-    """As ImageFolder of torchvision and most loaders do."""
-    with Image.open(path) as image:
-        return image.convert("RGB")
-
-
-def _pair(host: Preprocess, transform: Transform, path: Path) -> tuple[Pair, tuple[int, int]]:
+def _pair(
+    host: Preprocess, transform: Transform, path: Path, opening: Callable[[Path], Image.Image]
+) -> tuple[Pair, tuple[int, int]]:
     """And the photo's own width and height."""
     image = decode(path)
     ours = prepare(image, host)
-    raw = _called(transform, path)
+    raw = _called(transform, path, opening)
     if raw.shape != ours.shape:
         raise ParityFailed(
             f"the reference makes {raw.shape[1]}×{raw.shape[0]} pixels of {path}",
@@ -114,12 +122,29 @@ def _pair(host: Preprocess, transform: Transform, path: Path) -> tuple[Pair, tup
             "name the transform of inference, or export with its size",
         )
     theirs = levels(raw, host)
-    return Pair(path, raw, theirs, ours, float(np.abs(theirs - ours).max())), image.size
+    largest, by_order = float(np.abs(theirs - ours).max()), 0.0
+    if not _alike(largest):
+        left = float(np.abs(theirs - in_one_call(image, host)).max())
+        if _alike(left):
+            largest, by_order = left, largest
+    return Pair(path, raw, theirs, ours, largest, by_order), image.size
 
 
-def _called(transform: Transform, path: Path) -> np.ndarray:
+def _alike(levels_apart: float) -> bool:
+    return levels_apart <= TOLERANCE + _ROUNDING
+
+
+def in_one_call(image: Image.Image, host: Preprocess) -> np.ndarray:
+    """The host part as libraries do it: Pillow itself chooses the order of the two passes, by its version."""
+    size = resized(image.size, host)
+    left, top = corner(size[0] - host.width, host), corner(size[1] - host.height, host)
+    whole = image.resize(size, FILTERS[host.interpolation])
+    return np.asarray(whole.crop((left, top, left + host.width, top + host.height)))
+
+
+def _called(transform: Transform, path: Path, opening: Callable[[Path], Image.Image]) -> np.ndarray:
     try:
-        given = transform(opened(path))
+        given = transform(opening(path))
     except Exception as error:  # the user's own code
         raise BadInput(f"the reference fails on {path}: {type(error).__name__}: {error}",
                        "a callable that takes one PIL image") from error  # fmt: skip

@@ -111,15 +111,24 @@ def _ways(host: Preprocess) -> Iterator[tuple[tuple[str, ...], Way]]:
         for crop in dict.fromkeys((host.crop_fraction, *_CROPS)):
             shaped = replace(host, fit=shape, crop_fraction=crop)
             placed = _placed(host, shaped)
-            yield (*placed, "photos resized without antialias"), _by(without_antialias, shaped)
+            plain = (*placed, "photos resized without antialias")
+            yield plain, _by(without_antialias, shaped)
+            for words, rounded in _rounded(shaped):
+                yield (*plain, words), _by(without_antialias, rounded)
             for name in FILTERS:
                 tried = replace(shaped, interpolation=name)
                 changes = (*placed, *([f"photos resized by {name}"] if name != host.interpolation else []))
                 if changes:
                     yield changes, _by(prepare, tried)
-                for rounding in ROUNDINGS:
-                    if rounding != host.rounding:
-                        yield (*changes, _ROUNDED[rounding]), _by(prepare, replace(tried, rounding=rounding))
+                for words, rounded in _rounded(tried):
+                    yield (*changes, words), _by(prepare, rounded)
+
+
+def _rounded(host: Preprocess) -> Iterator[tuple[str, Preprocess]]:
+    """The other roundings."""
+    for rounding in ROUNDINGS:
+        if rounding != host.rounding:
+            yield _ROUNDED[rounding], replace(host, rounding=rounding)
 
 
 def _by(way: Callable[[Image.Image, Preprocess], np.ndarray], host: Preprocess) -> Way:

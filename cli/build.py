@@ -108,19 +108,16 @@ def require_same_preprocessing(
         reference: `package.module:transform`, "none", or None for the library's own transform, if there is one.
         photos: called where there is something to compare with.
     """
-    from .preprocessing import compared, named_transform, told
+    from .preprocessing import compared, library_reference, named_reference, told
 
     if reference == "none":
         return
-    transform = named_transform(reference) if reference else source.transform
-    if transform is None:
+    held = named_reference(reference) if reference else library_reference(source)
+    if held is None:
         return
-    name, otherwise = reference, ""
-    if name is None:
-        name, otherwise = f"the transform of {source.kind}", "; or tell --preprocess FILE.json, which is not checked"
     host, picture = source.model.preprocess, beside(out, "preprocessing.png")
     output.make_parent(picture)
-    render.show(told(compared(host, transform, name, photos(), picture, otherwise), name, host))
+    render.show(told(compared(host, held, photos(), picture), held.name, host))
 
 
 def _proven(source: Source, out: Path, data: Path | None, photos: int, seed: int, held: HeldOut | None) -> Artifact:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,9 +14,12 @@ from ..errors import BadInput, ParityFailed
 from . import options, output, render
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
+    from PIL.Image import Image
+
     from ..artifact import Preprocess
     from ..benchmarks.preprocessing import Agreement, Transform
     from ..benchmarks.preprocessing_causes import Cause
+    from ..export.loaders import Source
 
 _PICTURE = Path("out/preprocessing.png")
 
@@ -46,7 +50,7 @@ def preprocessing(
 
     host = Artifact.load(artifact).preprocess
     output.make_parent(out)
-    agreed = compared(host, named_transform(reference), reference, _spread(photos, most), out)
+    agreed = compared(host, named_reference(reference), _spread(photos, most), out)
     if as_json:
         about = {"photos": agreed.photos, "resized": agreed.resized, "largest": agreed.largest, "reference": reference}
         render.show(json.dumps(about, indent=1))
@@ -54,30 +58,52 @@ def preprocessing(
         render.show(told(agreed, reference, host))
 
 
-def named_transform(reference: str) -> Transform:
+@dataclass(frozen=True)
+class Reference:
+    """What an artifact's preprocessing is held against.
+
+    Args:
+        opening: how it opens a photo.
+        otherwise: what else the user can do where they differ.
+    """
+
+    name: str
+    transform: Transform
+    opening: Callable[[Path], Image]
+    otherwise: str = ""
+
+
+def named_reference(reference: str) -> Reference:
     """What `package.module:transform` names.
 
     Raises:
         BadInput: nothing that can be called.
     """
+    from ..benchmarks.preprocessing import opened
     from ..export.loaders.named import named
 
     transform = named(reference, "a callable that takes one PIL image")
     if not callable(transform) or isinstance(transform, type):
         raise BadInput(f"{reference} is {type(transform).__name__}", "a callable that takes one PIL image",
                        "make one in your module: transform = MyTransform(…)")  # fmt: skip
-    return transform
+    return Reference(reference, transform, opened)
 
 
-def compared(
-    host: Preprocess, transform: Transform, reference: str, photos: Sequence[Path], out: Path, otherwise: str = ""
-) -> Agreement:
+def library_reference(source: Source) -> Reference | None:
+    """The transform that the source's library has; it has no part in how a photo is opened."""
+    from ..runtime.decode import decode
+
+    if source.transform is None:
+        return None
+    otherwise = "; or tell --preprocess FILE.json, which is not checked"
+    return Reference(f"the transform of {source.kind}", source.transform, decode, otherwise)
+
+
+def compared(host: Preprocess, reference: Reference, photos: Sequence[Path], out: Path) -> Agreement:
     """Where both prepare photos alike.
 
     Args:
-        reference: what the transform is called.
         out: where the picture is written.
-        otherwise: what else the user can do where they differ.
 
     Raises:
         BadInput: no photos, or a transform that fails.
@@ -86,16 +112,16 @@ def compared(
     from ..benchmarks.preprocessing import compare
     from ..benchmarks.preprocessing_causes import likeliest
 
-    found = compare(host, transform, photos)
+    found = compare(host, reference.transform, photos, reference.opening)
     if found.alike:
         return found
     _draw(found, out)
     worst = found.worst[0]
     raise ParityFailed(
-        f"{reference} prepares photos otherwise than the artifact: up to {found.largest:.0f} of 255 levels apart "
+        f"{reference.name} prepares photos otherwise than the artifact: up to {found.largest:.0f} of 255 levels apart "
         f"({worst.path})",
         "at most 1 level",
-        f"{_cause(likeliest(host, found.worst))}; both are side by side in {out}{otherwise}",
+        f"{_cause(likeliest(host, found.worst))}; both are side by side in {out}{reference.otherwise}",
     )
 
 
@@ -127,6 +153,9 @@ def told(found: Agreement, reference: str, host: Preprocess) -> str:
     """What an agreement is worth."""
     lines = [f"{reference} prepares {found.photos} photos as the artifact does: largest difference {found.largest:.2f} "
              "of 255 levels (1 is allowed)"]  # fmt: skip
+    if found.by_order:
+        lines.append(f"tall photos differ by up to {found.by_order:.0f} levels more, since this Pillow resizes them "
+                     "vertically first there; the artifact's order is the same under every Pillow")  # fmt: skip
     if not found.resized:
         size = f"{host.resized[1]}×{host.resized[0]}"
         lines.append(f"none of them had to be resized to {size}: the filter was not looked at; name larger photos")

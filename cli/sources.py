@@ -16,7 +16,8 @@ if TYPE_CHECKING:  # torch and onnx, which `tiffin --help` does without
 
 HELP = (
     "Trained classifier: FILE.safetensors of tiffin, package.module:factory, hf:FOLDER, timm:NAME, torchvision:NAME, "
-    ".pt2, TorchScript .pt, .onnx (docs/sources.md). Default: the shipped classifier."
+    ".pt2, TorchScript .pt, .onnx, .keras, .h5, .tflite, a SavedModel's folder (docs/sources.md). "
+    "Default: the shipped classifier."
 )
 
 Weights = Annotated[Path | None, typer.Option(help="Weights for package.module:factory, timm: "

@@ -36,7 +36,8 @@ class Foreign:
     """A graph and where it came from.
 
     Args:
-        answers: images as the graph takes them → what it was made from answers; None asks the graph itself.
+        answers: images as the graph takes them, and an output's place among the graph's → what it was made from answers
+            there; None asks the graph itself.
     """
 
     model: onnx.ModelProto
@@ -44,7 +45,7 @@ class Foreign:
     kind: str
     architecture: str
     sha256: str
-    answers: Callable[[np.ndarray], np.ndarray] | None = None
+    answers: Callable[[np.ndarray, int], np.ndarray] | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -101,10 +102,11 @@ def adopt(foreign: Foreign, told: Told) -> Source:
     made = canonical(model, photo_metadata(foreign.sha256, labels, turned))
     _check(made, text)
     notes += said + (("its last layer, a softmax, is left out: logits are answered",) if probabilities else ())
-    ask = foreign.answers or (lambda images: original.answers(images, output))
+    place = [each.name for each in foreign.model.graph.output].index(output)
+    ask = foreign.answers or (lambda images, place: original.answers(images, output))
     classifier = OnnxClassifier(
-        made, lambda photos: ask(feed.images(photos)), probabilities, batch, foreign.architecture, labels, turned,
-        foreign.sha256,
+        made, lambda photos: ask(feed.images(photos), place), probabilities, batch, foreign.architecture, labels,
+        turned, foreign.sha256,
     )  # fmt: skip
     return Source(text, foreign.kind, classifier, notes, answers[output].tobytes())
 

@@ -1,16 +1,18 @@
 """A model of Keras or TensorFlow → ONNX, or its answers, in a Python that has TensorFlow and tf2onnx, and no tiffin.
 
     python tensorflow_program.py convert MODEL OUT.onnx
-    python tensorflow_program.py answer MODEL IMAGES.npy OUT.npy
+    python tensorflow_program.py answer MODEL IMAGES.npy OUT.npy OUTPUT
 
 `loaders/keras.py` runs this as a process. It is not beside it: a script's own folder is searched first, and
-`import keras` would find that file. A Lambda layer of Keras, which is code, is refused (`safe_mode`).
+`import keras` would find that file. A Lambda layer of Keras, which is code, is refused.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -19,24 +21,39 @@ OPSET = 18  # the newest that tf2onnx writes
 ROWS = 16
 
 
-def program(path: Path) -> tuple:
-    """A SavedModel's or Keras file's answer to images as a function, and the images that it takes as a TensorSpec."""
+def program(path: Path) -> tuple[Callable[[Any], list], Any]:
+    """A SavedModel's or Keras file's outputs for images as a function, and the images that it takes as a TensorSpec."""
     if path.is_dir():
         loaded = tf.saved_model.load(str(path))
         served = loaded.signatures["serving_default"]
         served.loaded = loaded  # a signature does not keep its variables alive
         inputs = served.structured_input_signature[1]
         if len(inputs) != 1:
-            raise ValueError(f"serving_default takes {', '.join(sorted(inputs))}, not one input")
+            raise ValueError(f"serving_default takes {len(inputs)} inputs ({', '.join(sorted(inputs))}), not one")
         ((name, spec),) = inputs.items()
-        return lambda images: list(served(**{name: images}).values()), spec
+        return lambda images: tf.nest.flatten(served(**{name: images})), spec
     import keras
 
+    if path.suffix == ".h5":
+        require_no_code(path)
     model = keras.saving.load_model(path, compile=False, safe_mode=True)
     if len(model.inputs) != 1:
         raise ValueError(f"it takes {len(model.inputs)} inputs, not one")
     given = model.inputs[0]
-    return lambda images: model(images, training=False), tf.TensorSpec(given.shape, given.dtype)
+    return lambda images: tf.nest.flatten(model(images, training=False)), tf.TensorSpec(given.shape, given.dtype)
+
+
+def require_no_code(path: Path) -> None:
+    """Keras before 3.11.3 does not look for a Lambda layer in an HDF5 file, whatever `safe_mode` says.
+
+    Its CVE-2025-9905.
+    """
+    import h5py
+
+    with h5py.File(path) as file:
+        config = file.attrs.get("model_config", "")
+    if '"Lambda"' in (config.decode() if isinstance(config, bytes) else str(config)):
+        raise ValueError("a Lambda layer, which is code")
 
 
 def convert(path: Path, out: Path) -> None:
@@ -51,27 +68,42 @@ def convert(path: Path, out: Path) -> None:
     tf2onnx.convert.from_function(tf.function(function), wanted, opset=OPSET, output_path=str(out))
 
 
-def answer(path: Path, images: np.ndarray) -> np.ndarray:
-    """Its first output for float images as it takes them."""
+def answer(path: Path, images: np.ndarray, output: int) -> np.ndarray:
+    """One of its outputs for float images as it takes them; of a fixed batch, the last one padded."""
     if path.suffix == ".tflite":
-        return np.concatenate([lite(path, image[None]) for image in images])
-    function, _ = program(path)
-    parts = (function(tf.constant(images[at : at + ROWS])) for at in range(0, len(images), ROWS))
-    return np.concatenate([np.asarray(part[0] if isinstance(part, (list, tuple)) else part) for part in parts])
+        return np.concatenate([lite(path, image[None], output) for image in images])
+    function, spec = program(path)
+    rows = spec.shape[0] or ROWS
+    found = []
+    for start in range(0, len(images), rows):
+        part = images[start : start + rows]
+        short = rows - len(part) if spec.shape[0] else 0
+        fed = np.concatenate([part, part[-1:].repeat(short, axis=0)]) if short else part
+        found.append(np.asarray(function(tf.constant(fed))[output])[: len(part)])
+    return np.concatenate(found)
 
 
-def lite(path: Path, image: np.ndarray) -> np.ndarray:
+def lite(path: Path, image: np.ndarray, output: int) -> np.ndarray:
     """What TensorFlow Lite answers one image."""
     interpreter = tf.lite.Interpreter(str(path))
     interpreter.allocate_tensors()
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image)
     interpreter.invoke()
-    return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    return interpreter.get_tensor(interpreter.get_output_details()[output]["index"])
+
+
+def main() -> None:
+    """Do what the words say; what goes wrong is one line that begins with the script's mark."""
+    job, model, *files = sys.argv[1:]
+    try:
+        if job == "convert":
+            convert(Path(model), Path(files[0]))
+        else:
+            np.save(files[1], answer(Path(model), np.load(files[0]), int(files[2])))
+    except Exception as error:  # TensorFlow's and Keras' own, of many lines
+        first = (str(error).strip().splitlines() or [""])[0]
+        sys.exit(f"tiffin: {type(error).__name__}: {first}")
 
 
 if __name__ == "__main__":
-    job, model, *files = sys.argv[1:]
-    if job == "convert":
-        convert(Path(model), Path(files[0]))
-    else:
-        np.save(files[1], answer(Path(model), np.load(files[0])))
+    main()

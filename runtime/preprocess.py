@@ -65,8 +65,8 @@ def fit(image: Image.Image, preprocess: Preprocess) -> np.ndarray:
     """
     height, width = preprocess.height, preprocess.width
     size, resampling = resized(image.size, preprocess), FILTERS[preprocess.interpolation]
-    across = _kept(image.width, size[0], _corner(size[0] - width, preprocess), width)
-    down = _kept(image.height, size[1], _corner(size[1] - height, preprocess), height)
+    across = _kept(image.width, size[0], corner(size[0] - width, preprocess), width)
+    down = _kept(image.height, size[1], corner(size[1] - height, preprocess), height)
     image = _cropped(image, (across.first, down.first, across.last, down.last))
     rows = image.height
     image = image.resize((across.size, rows), resampling, box=(across.low, 0, across.high, rows))
@@ -105,8 +105,8 @@ def resized(size: tuple[int, int], preprocess: Preprocess) -> tuple[int, int]:
     return found
 
 
-def _corner(margin: int, preprocess: Preprocess) -> int:
-    """Pixels cut off on the left or at the top, of all that are cut off."""
+def corner(margin: int, preprocess: Preprocess) -> int:
+    """Pixels cut off on the left or at the top, of all that are cut off on both sides."""
     return round(margin / 2) if preprocess.rounding == "torchvision" else margin // 2
 
 

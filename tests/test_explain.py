@@ -20,6 +20,7 @@ from PIL import Image
 from tiffin import machine
 from tiffin.artifact import Artifact, Preprocess, RunConfig
 from tiffin.artifact.cpu_class import class_named
+from tiffin.artifact.manifest import ROUNDINGS
 from tiffin.artifact.store import save
 from tiffin.benchmarks.candidate import Candidate
 from tiffin.benchmarks.certify import Context, Target, certificate_of
@@ -216,6 +217,13 @@ def test_without_antialias_is_the_host_part_where_nothing_is_resized_and_not_whe
     plain, smooth = feeds.without_antialias(large, host), prepare(large, host)
     assert plain.shape == smooth.shape and plain.std() > 2 * smooth.std()
     assert feeds.squeezed(large, host).shape == (32, 32, 3)
+
+
+def test_without_antialias_cuts_the_corner_of_the_host_part() -> None:
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (73, 75, 3), dtype=np.uint8))
+    for rounding in ROUNDINGS:
+        host = Preprocess(64, 64, 64 / 73, rounding=rounding)
+        assert np.array_equal(feeds.without_antialias(photo, host), prepare(photo, host))
 
 
 def test_without_antialias_is_not_moved() -> None:

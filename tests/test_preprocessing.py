@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 import pytest
 import torch
 from PIL import Image, ImageOps
@@ -17,11 +18,13 @@ from typer.testing import CliRunner, Result
 
 from tiffin.artifact import Artifact, Preprocess
 from tiffin.artifact.store import save
-from tiffin.benchmarks.preprocessing import as_pixels, compare, levels
+from tiffin.benchmarks.explain.feeds import without_antialias
+from tiffin.benchmarks.preprocessing import as_pixels, compare, in_one_call, levels
 from tiffin.benchmarks.preprocessing_causes import likeliest
 from tiffin.cli.app import app
 from tiffin.errors import BadInput, ParityFailed
 from tiffin.report.difference import side_by_side
+from tiffin.runtime.decode import decode
 from tiffin.runtime.preprocess import prepare
 
 MEAN, STD = np.float32([123.675, 116.28, 103.53]), np.float32([58.395, 57.12, 57.375])
@@ -155,6 +158,40 @@ def test_torchvisions_rounding_of_a_crop_is_named(tmp_path: Path, shelf: list[Pa
     assert not found.alike and cause is not None
     assert cause.changes == ("size and corner of the crop rounded as torchvision does",) and cause.left == 0
     assert compare(replace(HOST, rounding="torchvision"), transform, [tmp_path / "odd.png"]).largest == 0
+
+
+def test_no_antialias_and_another_rounding_are_named_together(tmp_path: Path, shelf: list[Path]) -> None:
+    Image.open(shelf[1]).resize((300, 292)).save(tmp_path / "odd.png")
+    theirs = replace(HOST, rounding="torchvision")
+    found = compare(HOST, lambda photo: without_antialias(photo, theirs), [tmp_path / "odd.png"])
+    cause = likeliest(HOST, found.worst)
+    assert cause is not None and cause.left == 0
+    assert cause.changes == (
+        "photos resized without antialias", "size and corner of the crop rounded as torchvision does"
+    )  # fmt: skip
+
+
+def test_the_order_of_pillows_two_passes_is_no_difference(tmp_path: Path) -> None:
+    """Pillow 13 resizes a tall photo vertically first; older ones never do, and there is nothing to tell."""
+    noise = np.random.default_rng(0).choice(np.uint8([0, 255]), (348, 130, 3))
+    Image.fromarray(noise).save(tmp_path / "tall.png")
+    host = replace(HOST, interpolation="lanczos", rounding="torchvision")
+    found = compare(host, lambda photo: in_one_call(photo, host), [tmp_path / "tall.png"])
+    assert found.alike and found.largest == 0
+    if int(PIL.__version__.partition(".")[0]) >= 13:
+        assert found.by_order > 1
+    other = compare(
+        host, lambda photo: in_one_call(photo, replace(host, interpolation="bicubic")), [tmp_path / "tall.png"]
+    )
+    assert not other.alike and other.by_order == 0
+
+
+def test_a_librarys_transform_has_no_part_in_opening_photos(tmp_path: Path, shelf: list[Path]) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(shelf[1]).save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    assert compare(HOST, pillow, [tmp_path / "turned.jpg"], decode).alike
+    assert not compare(HOST, pillow, [tmp_path / "turned.jpg"]).alike
 
 
 def test_noise_has_no_usual_cause(shelf: list[Path]) -> None:

@@ -468,7 +468,7 @@ def test_preprocessor_configs_become_preprocess(name: str) -> None:
     assert {
         key: found[key] if isinstance(found[key], str) else pytest.approx(found[key]) for key in expected
     } == expected
-    assert ("rounding" in found) == (found.get("fit") != "squeeze")  # nothing is rounded there
+    assert found["rounding"] == ("nearest" if found["fit"] == "squeeze" else "transformers")
 
 
 @pytest.mark.parametrize("crop", [60, 61])
@@ -486,6 +486,15 @@ def test_photos_are_prepared_as_transformers_own_processor_does(
     Image.fromarray(photo).resize((size[1], size[0])).save(tmp_path / "photo.png")
     found = compare(host, lambda image: processor(image, return_tensors="np"), [tmp_path / "photo.png"])
     assert found.alike, found.largest
+
+
+def test_a_checkpoints_json_is_a_whole_rule(tmp_path: Path) -> None:
+    whole = {"height": 8, "width": 8, "mean": [0, 0, 0], "std": [1, 1, 1]}
+    (tmp_path / "whole.json").write_text(json.dumps({"labels": list(LABELS), "preprocess": whole}))
+    (tmp_path / "part.json").write_text(json.dumps(whole))
+    own = {"rounding": "torchvision", "fit": "squeeze"}
+    found = [Told(preprocess=tmp_path / name).host(own, "net") for name in ("whole.json", "part.json")]
+    assert [(host.rounding, host.fit) for host in found] == [("nearest", "crop"), ("torchvision", "squeeze")]
 
 
 REFUSED = {
@@ -1002,12 +1011,24 @@ def test_a_keras_file_is_held_against_what_tensorflow_answers(told: Told, tmp_pa
     assert not (tmp_path / "other").exists()
 
 
+def test_parity_is_of_the_output_that_classifies(told: Told, tmp_path: Path, monkeypatch) -> None:
+    model = foreign(layout="NHWC", before=[helper.make_node("Transpose", ["x"], ["images"], perm=[0, 3, 1, 2])])
+    features = helper.make_tensor_value_info("p", TensorProto.FLOAT, None)
+    model.graph.output.insert(0, features)
+    onnx.save(model, tmp_path / "theirs.onnx")
+    code = CONVERTS + RUNS.format(1).replace("{'x': each[None]})[0]", "{'x': each[None]})[int(files[2])]")
+    source = open_source(plays_tensorflow(tmp_path, monkeypatch, code), told)
+    _, parity = export_source(source, tmp_path / "out", PHOTOS)
+    assert parity.top1_agreement == 1
+
+
 @pytest.mark.parametrize(
     ("code", "error", "said"),
     [
         ("raise ValueError('Lambda layers are refused')", BadInput, "cannot convert it .*Lambda layers are refused"),
         ("import a_library_that_is_absent", EngineMissing, "No module named 'a_library_that_is_absent'"),
         ("sys.exit(3)", BadInput, "exit 3"),
+        ("sys.exit('tiffin: ValueError: two inputs\\nFull config: {}')", BadInput, r"it \(ValueError: two inputs\)"),
         ("pass", BadInput, "wrote no ONNX file"),
     ],
 )
@@ -1055,6 +1076,10 @@ import tensorflow as tf
 open("net.tflite", "wb").write(tf.lite.TFLiteConverter.from_saved_model("net").convert())
 network = keras.Sequential([keras.Input((8, 8, 3)), layers.Lambda(lambda x: x), layers.GlobalAveragePooling2D()])
 network.save("code.keras")
+network.save("code.h5")
+photo = keras.Input(batch_shape=(2, 32, 32, 3))
+pooled = layers.GlobalAveragePooling2D()(layers.Conv2D(6, 3)(photo))
+keras.Model(photo, {"all": pooled, "of": layers.Dense(4)(pooled)}).export("two", verbose=False)
 """
 
 
@@ -1069,8 +1094,11 @@ def test_real_keras_files_come_through(tmp_path: Path) -> None:
         assert source.model.preprocess.mean == pytest.approx((127.5,) * 3)
         artifact, _ = export_source(source, tmp_path / f"out-{name}", PHOTOS)
         assert artifact.manifest.labels == LABELS
-    with pytest.raises(BadInput, match="Lambda"):
-        open_source(str(tmp_path / "code.keras"), told)
+    for name in ("code.keras", "code.h5"):
+        with pytest.raises(BadInput, match="Lambda"):
+            open_source(str(tmp_path / name), told)
+    two = open_source(str(tmp_path / "two"), dataclasses.replace(told, mean=HALF, std=HALF))
+    export_source(two, tmp_path / "out-two", PHOTOS[:3])
 
 
 # Which loader, and its name

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ...artifact import Preprocess
 from ...runtime.decode import decode
-from ...runtime.preprocess import FILTERS, prepare, resized
+from ...runtime.preprocess import FILTERS, corner, prepare, resized
 from .hypothesis import Hypothesis, Suspect
 
 CHANNELS, RESIZE = "channel order", "resize"
@@ -66,11 +66,11 @@ def squeezed(photo: Image.Image, host: Preprocess) -> np.ndarray:
 def without_antialias(photo: Image.Image, host: Preprocess) -> np.ndarray:
     """Resized and cropped as `host` says, each pixel from the nearest 2×2 alone, as cv2 and many engines do.
 
-    Pixel centres fall together, as in the host part: the crop's corner is (size - crop) / 2.
+    Pixel centres and the crop's corner fall together with the host part's.
     """
     width, height = resized(photo.size, host)
     step_x, step_y = photo.width / width, photo.height / height
-    left, top = (width - host.width) // 2, (height - host.height) // 2
+    left, top = corner(width - host.width, host), corner(height - host.height, host)
     matrix = (step_x, 0.0, left * step_x, 0.0, step_y, top * step_y)
     taken = photo.transform((host.width, host.height), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
     return np.asarray(taken)

@@ -23,7 +23,8 @@ LOADERS = cast(
     (huggingface, timm, torchvision, checkpoint_file, program, torchscript, onnx_file, keras, factory),
 )
 _EXPECTED = (
-    "FILE.safetensors, package.module:factory, hf:FOLDER, timm:NAME, torchvision:NAME, FILE.pt2, FILE.pt or FILE.onnx"
+    "FILE.safetensors, package.module:factory, hf:FOLDER, timm:NAME, torchvision:NAME, FILE.pt2, FILE.pt, FILE.onnx, "
+    "FILE.keras, FILE.h5, FILE.tflite or a SavedModel's folder"
 )
 
 

@@ -133,8 +133,8 @@ def host_fields(config: Mapping[str, Any]) -> dict[str, Any]:
         BadInput: it does something that the host part cannot.
     """
     sizes = _sizes(config)
-    rounding = {} if sizes.get("fit") == "squeeze" else {"rounding": "transformers"}
-    return {**sizes, **rounding, **_normalization(config)}
+    rounding = "nearest" if sizes.get("fit") == "squeeze" else "transformers"  # alike where a photo is squeezed
+    return {"fit": "crop", "rounding": rounding, **sizes, **_normalization(config)}
 
 
 def _sizes(config: Mapping[str, Any]) -> dict[str, Any]:

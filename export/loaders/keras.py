@@ -31,7 +31,8 @@ _NEEDED = ("tensorflow", "tf2onnx")
 _BOTH = " and ".join(_NEEDED)
 _LOST = "TensorFlow's model becomes ONNX: no .pt2, no torch backend and no training with it"
 # It would fill the terminal with its start, and take a GPU's whole memory.
-_QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+_QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", "KERAS_BACKEND": "tensorflow"}
+_MARK = "tiffin: "  # of the line in which the program says what went wrong
 
 
 def claims(text: str) -> bool:
@@ -54,11 +55,11 @@ def load(text: str, told: Told) -> Source:
             raise BadInput(f"{text}: {python} wrote no ONNX file", f"a Python that has {_BOTH}", f"set ${PYTHON}")
         model = read_onnx(out)
 
-    def answers(images: np.ndarray) -> np.ndarray:
+    def answers(images: np.ndarray, place: int) -> np.ndarray:
         with tempfile.TemporaryDirectory() as folder:
             given, found = Path(folder) / "images.npy", Path(folder) / "answers.npy"
             np.save(given, images)
-            _run(python, ["answer", text, str(given), str(found)], text)
+            _run(python, ["answer", text, str(given), str(found), str(place)], text)
             return np.load(found)
 
     return adopt(Foreign(model, text, KIND, path.stem, _digest(path), answers, (_LOST,)), told)
@@ -88,12 +89,15 @@ def _run(python: str, words: list[str], text: str) -> None:
     if ended.returncode == 0:
         return
     said = [line.strip() for line in ended.stderr.splitlines() if line.strip()]
-    reason = said[-1] if said else f"exit {ended.returncode}"
+    marked = [line.removeprefix(_MARK) for line in said if line.startswith(_MARK)]
+    reason = (marked or said or [f"exit {ended.returncode}"])[-1]
     if reason.startswith("ModuleNotFoundError"):
         raise EngineMissing(f"{python}: {reason}", f"a Python that has {_BOTH}",
                             f"{python} -m pip install {' '.join(_NEEDED)}")  # fmt: skip
-    raise BadInput(f"{text}: TensorFlow cannot {words[0]} it ({reason})", "one that TensorFlow loads by itself",
-                   "save it as a SavedModel where its code is: model.export(FOLDER)")  # fmt: skip
+    fix = "save it as a SavedModel where its code is: model.export(FOLDER)"
+    raise BadInput(f"{text}: TensorFlow cannot {words[0]} it ({reason})",
+                   "one that TensorFlow loads by itself, with one input",
+                   "" if Path(text).is_dir() else fix)  # fmt: skip
 
 
 def _digest(path: Path) -> str:

@@ -41,8 +41,10 @@ def load(text: str, told: Told) -> Source:
         raise BadInput(f"{text}: {error}", "a name that timm.list_models() has") from error
     notes = load_weights(module, told.weights) if told.weights else ()
     config = dict(module.pretrained_cfg)
-    names, said = (None, ()) if told.weights else label_names(module)
+    names, said = (None, ()) if told.weights or labels else label_names(module)
     transform = create_transform(**resolve_data_config({}, model=module), is_training=False)
+    if module.pretrained_cfg["input_size"][1] != module.pretrained_cfg["input_size"][2]:
+        transform, said = None, (*said, "timm resizes in another way where sides are not alike: not checked on photos")
     word = {"interpolation": told.interpolation} if told.interpolation else {}
     fields = host_fields({**config, **word})
     return as_source(
@@ -100,7 +102,7 @@ def host_fields(config: Mapping[str, Any]) -> dict[str, Any]:
         **cropped_from(resized, (height, width), "pretrained_cfg"),
         "interpolation": require_filter(str(config.get("interpolation", "bilinear")), "pretrained_cfg"),
         "fit": "squeeze" if mode == "squash" else "crop",
-        "rounding": "torchvision",
+        "rounding": "torchvision" if height == width else "nearest",
         "mean": mean,
         "std": std,
     }

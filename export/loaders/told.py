@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...artifact import Preprocess
+from ...artifact.manifest import FITS, ROUNDINGS
 from ...errors import BadInput
 from ...runtime.preprocess import with_golden
 
@@ -149,8 +150,8 @@ def read_preprocess(path: Path) -> dict[str, Any]:
         BadInput: not JSON, or other fields.
     """
     raw = read_json(path, "JSON with Preprocess's fields")
-    if isinstance(raw, Mapping):
-        raw = raw.get("preprocess", raw)  # of a checkpoint's JSON
+    if isinstance(raw, Mapping) and isinstance(raw.get("preprocess"), Mapping):  # a checkpoint's, which is a whole rule
+        raw = {"fit": FITS[0], "rounding": ROUNDINGS[0], **raw["preprocess"]}
     if not isinstance(raw, Mapping):
         raise BadInput(f"{path}: no JSON object", f"some of {', '.join(_FIELDS)}")
     if "do_resize" in raw or "image_mean" in raw:

@@ -42,9 +42,10 @@ def load(text: str, told: Told) -> Source:
     network = _network(path)
     model = _converted(network, text, example(host))
 
-    def answers(images: np.ndarray) -> np.ndarray:
+    def answers(images: np.ndarray, place: int) -> np.ndarray:
         with torch.inference_mode():
-            return torch.cat([network(torch.from_numpy(image[None])) for image in images]).numpy()
+            found = [network(torch.from_numpy(image[None])) for image in images]
+            return torch.cat([each if torch.is_tensor(each) else each[place] for each in found]).numpy()
 
     foreign = Foreign(model, text, KIND, path.stem, sha256_file(path), answers, (_LOST,))
     return adopt(foreign, told)
