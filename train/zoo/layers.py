@@ -66,19 +66,18 @@ def convolution(
     groups: int = 1,
     activation: Callable[[], nn.Module] | None = nn.ReLU,
     eps: float = 1e-5,
-    momentum: float = 0.1,
 ) -> nn.Sequential:
     """Convolution without bias, batch norm, activation.
 
     Args:
         padding: zeros on each side; None keeps the size at stride 1.
         activation: built here; None for a linear layer.
-        eps, momentum: of the batch norm.
+        eps: of the batch norm.
     """
     if padding is None:
         padding = kernel // 2 if isinstance(kernel, int) else (kernel[0] // 2, kernel[1] // 2)
     layers: list[nn.Module] = [nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)]
-    layers.append(nn.BatchNorm2d(outputs, eps, momentum))
+    layers.append(nn.BatchNorm2d(outputs, eps))
     return nn.Sequential(*layers, *([activation()] if activation else []))
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from ..architecture import Architecture
 from .layers import GlobalMean, convolution
 
-_conv = partial(convolution, eps=1e-3, momentum=0.01)
+_conv = partial(convolution, eps=1e-3)
 _RELU, _SWISH = nn.ReLU, nn.Hardswish
 
 # Kernel, expanded channels, channels, squeeze-and-excite, hard-swish, stride.
