@@ -15,6 +15,7 @@ from onnx import TensorProto
 from ..artifact import Preprocess
 from ..errors import BadInput
 from .graph.canonical import canonical
+from .graph.constants import folded
 from .graph.foreign_checks import require_plain, require_standard
 from .graph.free_batch import fixed_batch, freed
 from .graph.logits_output import keep_logits
@@ -99,7 +100,7 @@ def adopt(foreign: Foreign, told: Told) -> Source:
     turned = dataclasses.replace(total, mean=total.mean[::-1], std=total.std[::-1]) if bgr else total
     take_photos(model, start, (host.height, host.width), batch, turned.mean, turned.std, INPUT)
     probabilities = keep_logits(model, output, answers[output].ndim, classes, batch, OUTPUT)
-    made = canonical(model, photo_metadata(foreign.sha256, labels, turned))
+    made = canonical(folded(model), photo_metadata(foreign.sha256, labels, turned))
     _check(made, text)
     notes += said + (("its last layer, a softmax, is left out: logits are answered",) if probabilities else ())
     place = [each.name for each in foreign.model.graph.output].index(output)

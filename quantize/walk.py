@@ -67,13 +67,14 @@ class Walk:
             helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
             for name, value in feeds.items()
         ]
-        outputs = [onnx.ValueInfoProto(name=name) for name in node.output]
+        names = [name for name in node.output if name]
+        outputs = [onnx.ValueInfoProto(name=name) for name in names]
         model = helper.make_model(
             helper.make_graph([node], "node", inputs, outputs), opset_imports=self._opsets, ir_version=10
         )
         session = ort.InferenceSession(model.SerializeToString(), self._settings, providers=["CPUExecutionProvider"])
-        found = session.run_with_ort_values(list(node.output), given)
-        return {name: _array(value) for name, value in zip(node.output, found, strict=True)}
+        found = session.run_with_ort_values(names, given)
+        return {name: _array(value) for name, value in zip(names, found, strict=True)}
 
     def _drop(self, node: onnx.NodeProto) -> None:
         for name in node.input:

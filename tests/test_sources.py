@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import json
 import os
 import re
@@ -40,6 +41,10 @@ from tiffin.export.loaders.state import load_weights
 from tiffin.export.loaders.told import read_labels
 from tiffin.optimize.budget import Budget, SearchOptions
 from tiffin.optimize.optimize import optimize, roles, short_name
+from tiffin.quantize.calibration import CalibrationSet
+from tiffin.quantize.options import PtqOptions
+from tiffin.quantize.quantize import quantize_int8
+from tiffin.records.closeness import closeness
 from tiffin.runtime.preprocess import fit, golden_hashes, patterns
 
 LABELS = ("apple", "leek", "milk", "pear")
@@ -603,6 +608,33 @@ def test_a_layer_that_asks_for_its_version_is_told(tmp_path: Path, ending: str) 
     save_file(one.state_dict(), path) if ending == "safetensors" else torch.save(one.state_dict(), path)
     load_weights(other, path)
     assert torch.equal(one.weight, other.weight)
+
+
+class Standardized(nn.Conv2d):
+    """Its weights are standardized at every call, as those of NF-Nets and BiT are."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        return nn.functional.conv2d(x, weight / weight.std((1, 2, 3), keepdim=True), self.bias)
+
+
+def standardized() -> nn.Module:
+    layers = [nn.Conv2d(3, 16, 3, 2), nn.ReLU(), Standardized(16, 64, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return nn.Sequential(*layers, nn.Linear(64, 4))
+
+
+def test_a_weight_that_is_computed_is_a_weight_to_the_quantizer(mine, told: Told, tmp_path: Path) -> None:
+    code = "\n\n".join(map(inspect.getsource, (Standardized, standardized))).replace("standardized()", "make()")
+    told = with_weights(told, tmp_path / "w.pt", standardized().state_dict())
+    artifact, _ = export_source(open_source(mine(code), told), tmp_path / "out", PHOTOS)
+    graph = onnx.load(artifact.model_path).graph
+    held = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    assert [held[node.input[1]] for node in graph.node if node.op_type == "Conv"] == [(16, 3, 3, 3), (64, 16, 3, 3)]
+    made = quantize_int8(artifact, PtqOptions("cpu", "ort"), CalibrationSet(PHOTOS, "drawn"), tmp_path / "int8")
+    stored = {tuple(tensor.dims) for tensor in onnx.load(made.model_path).graph.initializer
+              if tensor.data_type == TensorProto.INT8}  # fmt: skip
+    assert (64, 16, 3, 3) in stored
+    assert closeness(answers(artifact, PHOTOS), answers(made, PHOTOS)).sqnr_db > 20
 
 
 # By name: the libraries' own caches hold drawn weights, in place of those that they would fetch
