@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 OPSET = 18  # the newest that tf2onnx writes
 ROWS = 16
@@ -64,8 +66,30 @@ def convert(path: Path, out: Path) -> None:
         tf2onnx.convert.from_tflite(str(path), opset=OPSET, output_path=str(out))
         return
     function, spec = program(path)
-    wanted = [tf.TensorSpec(spec.shape, spec.dtype, name="images")]
-    tf2onnx.convert.from_function(tf.function(function), wanted, opset=OPSET, output_path=str(out))
+    traced = tf.function(function).get_concrete_function(tf.TensorSpec(spec.shape, spec.dtype, name="images"))
+    # tf2onnx's own from_function makes inputs of what Keras' Normalization holds, and leaves calls of functions in.
+    frozen = convert_variables_to_constants_v2(traced, aggressive_inlining=True)
+    definition = frozen.graph.as_graph_def()
+    for held in (*definition.node, *definition.library.function):
+        for word in ("_XlaMustCompile", "_noinline"):  # of grouped convolutions, which XLA compiles for CPUs
+            held.attr.pop(word, None)
+    model, _ = tf2onnx.convert.from_graph_def(
+        definition, input_names=[frozen.inputs[0].name], opset=OPSET,
+        output_names=[output.name for output in frozen.outputs], custom_op_handlers={"Erfc": (erfc, [])},
+    )  # fmt: skip
+    odd = sorted({node.op_type for node in model.graph.node if not onnx.defs.has(node.op_type, node.domain)})
+    if odd:
+        raise ValueError(f"tf2onnx has no ONNX form for {', '.join(odd)}")
+    onnx.save(model, out)
+
+
+def erfc(graph: Any, node: Any, name: str, _: Any) -> None:
+    """1 - erf(x), which tf2onnx lacks: Keras' exact GELU has it."""
+    shape, dtype, output = graph.get_shape(node.output[0]), graph.get_dtype(node.output[0]), node.output[0]
+    graph.remove_node(node.name)
+    one = graph.make_const(f"{name}/one", np.ones((), np.float32))
+    erf = graph.make_node("Erf", [node.input[0]])
+    graph.make_node("Sub", [one.output[0], erf.output[0]], outputs=[output], name=name, shapes=[shape], dtypes=[dtype])
 
 
 def answer(path: Path, images: np.ndarray, output: int) -> np.ndarray:

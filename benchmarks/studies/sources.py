@@ -71,7 +71,7 @@ _TF = {"mean": (127.5,) * 3, "std": (127.5,) * 3}
 _TORCH = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 _KERAS: dict[str, dict[str, Any]] = {
     "DenseNet121": _TORCH, "InceptionV3": _TF, "MobileNetV2": _TF, "NASNetMobile": _TF, "ResNet50": _CAFFE,
-    "VGG16": _CAFFE, "Xception": _TF,
+    "VGG16": _CAFFE, "Xception": _TF, "MobileNetV3Small": {"size": (224, 224)},
 }  # fmt: skip
 
 
