@@ -66,21 +66,42 @@ def convert(path: Path, out: Path) -> None:
         tf2onnx.convert.from_tflite(str(path), opset=OPSET, output_path=str(out))
         return
     function, spec = program(path)
-    traced = tf.function(function).get_concrete_function(tf.TensorSpec(spec.shape, spec.dtype, name="images"))
-    # tf2onnx's own from_function makes inputs of what Keras' Normalization holds, and leaves calls of functions in.
-    frozen = convert_variables_to_constants_v2(traced, aggressive_inlining=True)
-    definition = frozen.graph.as_graph_def()
-    for held in (*definition.node, *definition.library.function):
-        for word in ("_XlaMustCompile", "_noinline"):  # of grouped convolutions, which XLA compiles for CPUs
-            held.attr.pop(word, None)
-    model, _ = tf2onnx.convert.from_graph_def(
-        definition, input_names=[frozen.inputs[0].name], opset=OPSET,
-        output_names=[output.name for output in frozen.outputs], custom_op_handlers={"Erfc": (erfc, [])},
-    )  # fmt: skip
+    signature = tf.TensorSpec(spec.shape, spec.dtype, name="images")
+    traced = tf.function(function).get_concrete_function(signature)
+    if all(held.dtype == tf.resource for held in traced.captured_inputs) and not compiled(traced):
+        model, _ = tf2onnx.convert.from_function(
+            tf.function(function), [signature], opset=OPSET, custom_op_handlers={"Erfc": (erfc, [])}
+        )
+    else:
+        model = frozen(traced)
     odd = sorted({node.op_type for node in model.graph.node if not onnx.defs.has(node.op_type, node.domain)})
     if odd:
         raise ValueError(f"tf2onnx has no ONNX form for {', '.join(odd)}")
     onnx.save(model, out)
+
+
+def compiled(traced: Any) -> bool:
+    """True if XLA is to compile a part of it, as Keras has it for grouped convolutions on CPUs."""
+    return any("_XlaMustCompile" in function.attr for function in traced.graph.as_graph_def().library.function)
+
+
+def frozen(traced: Any) -> onnx.ModelProto:
+    """By a frozen graph, which takes many times the weights' memory.
+
+    tf2onnx's own `from_function` makes inputs of what Keras' Normalization holds, and leaves compiled parts out.
+    """
+    import tf2onnx
+
+    made = convert_variables_to_constants_v2(traced, aggressive_inlining=True)
+    definition = made.graph.as_graph_def()
+    for held in (*definition.node, *definition.library.function):
+        for word in ("_XlaMustCompile", "_noinline"):
+            held.attr.pop(word, None)
+    model, _ = tf2onnx.convert.from_graph_def(
+        definition, input_names=[made.inputs[0].name], opset=OPSET,
+        output_names=[output.name for output in made.outputs], custom_op_handlers={"Erfc": (erfc, [])},
+    )  # fmt: skip
+    return model
 
 
 def erfc(graph: Any, node: Any, name: str, _: Any) -> None:

@@ -1060,6 +1060,7 @@ def test_parity_is_of_the_output_that_classifies(told: Told, tmp_path: Path, mon
         ("raise ValueError('Lambda layers are refused')", BadInput, "cannot convert it .*Lambda layers are refused"),
         ("import a_library_that_is_absent", EngineMissing, "No module named 'a_library_that_is_absent'"),
         ("sys.exit(3)", BadInput, "exit 3"),
+        ("import os; print('starts', file=sys.stderr); os.kill(os.getpid(), 9)", BadInput, "killed by signal 9"),
         ("sys.exit('tiffin: ValueError: two inputs\\nFull config: {}')", BadInput, r"it \(ValueError: two inputs\)"),
         ("pass", BadInput, "wrote no ONNX file"),
     ],

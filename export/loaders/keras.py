@@ -91,6 +91,8 @@ def _run(python: str, words: list[str], text: str) -> None:
     said = [line.strip() for line in ended.stderr.splitlines() if line.strip()]
     marked = [line.removeprefix(_MARK) for line in said if line.startswith(_MARK)]
     reason = (marked or said or [f"exit {ended.returncode}"])[-1]
+    if ended.returncode < 0:  # of a signal; what it had said before is no reason
+        reason = f"killed by signal {-ended.returncode}: often too little memory"
     if reason.startswith("ModuleNotFoundError"):
         raise EngineMissing(f"{python}: {reason}", f"a Python that has {_BOTH}",
                             f"{python} -m pip install {' '.join(_NEEDED)}")  # fmt: skip
