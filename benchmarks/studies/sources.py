@@ -238,7 +238,8 @@ def run_all(asked: argparse.Namespace) -> None:
             failed = run_step(__file__, [*shared, "--one", name], LIMIT_S)
             row = {"source": name, "reason": failed} if failed else json.loads(done.read_text())
             say(f"  {shortfall(row) or 'came through'}")
-            _write(done, {**row, **about})
+            row |= about
+            _write(done, row)
         rows += [row] if row else []
     _write(asked.paths[1], {
         "kind": "sources", "version": 1, "created": machine.utc_now(), "environment": machine.environment(),
