@@ -86,6 +86,12 @@ average: $(VENV)/installed  ## average the shipped weights with two more trainin
 
 MATRIX := out/matrix/matrix
 
+matrix: $(VENV)/installed  ## regenerate docs/zoo.md's table: train, convert, quantize and compare each network (hours on one core, goes on where it was cut)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[zoo]'
+	$(BIN)/python $(STUDIES)/matrix.py $(TIFFIN_DATA) $(MATRIX).json $(ARGS)
+	for ending in json npz; do cp $(MATRIX).$$ending $(RESULTS)/; done
+	$(BIN)/python $(STUDIES)/matrix.py --table docs/zoo.md $(RESULTS)/matrix.json
+
 ENVIRONMENTS := out/sources/environments
 
 sources: $(VENV)/installed  ## regenerate docs/sources.md's table: networks of timm, torchvision and Keras, in two environments of their own (8 GB; an hour on two cores, goes on where it was cut)
@@ -98,12 +104,6 @@ sources: $(VENV)/installed  ## regenerate docs/sources.md's table: networks of t
 	  $(ENVIRONMENTS)/torch/bin/python -m pytest -q tests/test_sources.py -k "by_its_name or keras" && \
 	  $(ENVIRONMENTS)/torch/bin/python $(STUDIES)/sources.py $(TIFFIN_DATA) $(RESULTS)/sources.json $(ARGS)
 	$(BIN)/python $(STUDIES)/sources.py --table docs/sources.md $(RESULTS)/sources.json
-
-matrix: $(VENV)/installed  ## regenerate docs/zoo.md's table: train, convert, quantize and compare each network (hours on one core, goes on where it was cut)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[zoo]'
-	$(BIN)/python $(STUDIES)/matrix.py $(TIFFIN_DATA) $(MATRIX).json $(ARGS)
-	for ending in json npz; do cp $(MATRIX).$$ending $(RESULTS)/; done
-	$(BIN)/python $(STUDIES)/matrix.py --table docs/zoo.md $(RESULTS)/matrix.json
 
 fastest: $(VENV)/installed  ## regenerate the records of docs/optimize.md and docs/int8.md (an hour, after `make records`)
 	$(BIN)/tiffin quantize $(BUILT)/fp32 --method qat --out out/qat/int8-qat

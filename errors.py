@@ -99,3 +99,8 @@ class Busy(TiffinError):
 
 class TimedOut(TiffinError):
     """No answer came within the time that the caller gave."""
+
+
+def first_line(error: BaseException) -> str:
+    """What a library's error says first, or its type where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

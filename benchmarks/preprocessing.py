@@ -137,7 +137,7 @@ def _alike(levels_apart: float) -> bool:
 def in_one_call(image: Image.Image, host: Preprocess) -> np.ndarray:
     """The host part as libraries do it: Pillow itself chooses the order of the two passes, by its version."""
     size = resized(image.size, host)
-    left, top = corner(size[0] - host.width, host), corner(size[1] - host.height, host)
+    left, top = corner(size, host)
     whole = image.resize(size, FILTERS[host.interpolation])
     return np.asarray(whole.crop((left, top, left + host.width, top + host.height)))
 

@@ -125,7 +125,9 @@ def _ways(host: Preprocess) -> Iterator[tuple[tuple[str, ...], Way]]:
 
 
 def _rounded(host: Preprocess) -> Iterator[tuple[str, Preprocess]]:
-    """The other roundings."""
+    """The other roundings; of a whole photo that is squeezed nothing is rounded."""
+    if host.fit == "squeeze" and host.crop_fraction == 1:
+        return
     for rounding in ROUNDINGS:
         if rounding != host.rounding:
             yield _ROUNDED[rounding], replace(host, rounding=rounding)

@@ -13,9 +13,8 @@ import onnx
 from onnx import TensorProto
 
 from ..artifact import Preprocess
-from ..errors import BadInput
+from ..errors import BadInput, first_line
 from .graph.canonical import canonical
-from .graph.constants import folded
 from .graph.foreign_checks import require_plain, require_standard
 from .graph.free_batch import fixed_batch, freed
 from .graph.logits_output import keep_logits
@@ -23,7 +22,7 @@ from .graph.opset import at_opset
 from .graph.photo_input import NCHW, Beginning, beginning, layout_of, take_photos, turn_channels
 from .loaders.classifier import checked_labels
 from .loaders.source import OnnxClassifier, Source
-from .loaders.told import Told, ordered
+from .loaders.told import FIELDS, Told, ordered
 from .original import Original
 from .to_onnx import INPUT, OPSET, OUTPUT, photo_metadata
 
@@ -100,7 +99,7 @@ def adopt(foreign: Foreign, told: Told) -> Source:
     turned = dataclasses.replace(total, mean=total.mean[::-1], std=total.std[::-1]) if bgr else total
     take_photos(model, start, (host.height, host.width), batch, turned.mean, turned.std, INPUT)
     probabilities = keep_logits(model, output, answers[output].ndim, classes, batch, OUTPUT)
-    made = canonical(folded(model), photo_metadata(foreign.sha256, labels, turned))
+    made = canonical(model, photo_metadata(foreign.sha256, labels, turned))
     _check(made, text)
     notes += said + (("its last layer, a softmax, is left out: logits are answered",) if probabilities else ())
     place = [each.name for each in foreign.model.graph.output].index(output)
@@ -154,8 +153,7 @@ def _described(metadata: Mapping[str, str], text: str) -> dict[str, Any]:
     if "tiffin.preprocess" not in metadata:
         return {}
     raw = json.loads(metadata["tiffin.preprocess"])
-    host = ("height", "width", "crop_fraction", "interpolation", "fit", "rounding")
-    return {key: raw[key] for key in host if key in raw}
+    return {key: raw[key] for key in FIELDS if key in raw and key not in ("mean", "std")}
 
 
 def _labels(metadata: Mapping[str, str], text: str) -> tuple[str, ...] | None:
@@ -224,5 +222,5 @@ def _check(model: onnx.ModelProto, text: str) -> None:
     try:
         onnx.checker.check_model(model, full_check=True)
     except Exception as error:  # onnx's own, and of shape inference
-        raise BadInput(f"{text}: no valid ONNX ({str(error).splitlines()[0]})", "a graph that onnx's checker accepts",
+        raise BadInput(f"{text}: no valid ONNX ({first_line(error)})", "a graph that onnx's checker accepts",
                        "export it again, by a newer exporter") from error  # fmt: skip

@@ -28,7 +28,6 @@ from ..machine import versions
 from ..runtime.session import Session
 from ..train.checkpoint import state_digest
 from .graph.canonical import canonical
-from .graph.constants import folded
 from .parity import TOLERANCE
 from .quiet import quiet
 from .to_onnx import OPSET, onnx_of
@@ -154,7 +153,7 @@ def _export(module: nn.Module, inputs: Arrays, outputs: list[str], preprocess: P
         except Exception as error:  # torch.export has no error of its own for what it cannot trace
             raise cannot_be_traced(type(getattr(module, "network", module)).__name__, error) from error
     metadata = {"tiffin.preprocess": json.dumps(preprocess.plain(), sort_keys=True)} if preprocess else {}
-    model = canonical(folded(found), metadata, prologue=preprocess is not None)
+    model = canonical(found, metadata, prologue=preprocess is not None)
     onnx.checker.check_model(model, full_check=True)
     return model
 

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from ..errors import BadInput
+from ..errors import BadInput, first_line
 
 
 def unoptimized(model: onnx.ModelProto) -> ort.InferenceSession:
@@ -32,7 +32,7 @@ class Original:
         try:
             self._session = unoptimized(model)
         except Exception as error:  # of C++
-            raise BadInput(f"{name}: ONNX Runtime cannot open it ({str(error).splitlines()[0]})",
+            raise BadInput(f"{name}: ONNX Runtime cannot open it ({first_line(error)})",
                            "a valid ONNX model of an opset that it knows", "export it again") from error  # fmt: skip
 
     def outputs(self, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -45,7 +45,7 @@ class Original:
         try:
             found = self._session.run(names, {self._session.get_inputs()[0].name: images})
         except Exception as error:
-            what = f"{self._name}: fails on images {images.dtype}{images.shape} ({str(error).splitlines()[0]})"
+            what = f"{self._name}: fails on images {images.dtype}{images.shape} ({first_line(error)})"
             raise BadInput(what, "a network that runs", "give the --size that it was made for") from error
         return dict(zip(names, found, strict=True))
 

@@ -46,10 +46,7 @@ def program(path: Path) -> tuple[Callable[[Any], list], Any]:
 
 
 def require_no_code(path: Path) -> None:
-    """Keras before 3.11.3 does not look for a Lambda layer in an HDF5 file, whatever `safe_mode` says.
-
-    Its CVE-2025-9905.
-    """
+    """Keras before 3.11.3 looks for no Lambda layer in an HDF5 file, whatever `safe_mode` says (CVE-2025-9905)."""
     import h5py
 
     with h5py.File(path) as file:
@@ -67,10 +64,11 @@ def convert(path: Path, out: Path) -> None:
         return
     function, spec = program(path)
     signature = tf.TensorSpec(spec.shape, spec.dtype, name="images")
-    traced = tf.function(function).get_concrete_function(signature)
+    program_of = tf.function(function)
+    traced = program_of.get_concrete_function(signature)
     if all(held.dtype == tf.resource for held in traced.captured_inputs) and not compiled(traced):
         model, _ = tf2onnx.convert.from_function(
-            tf.function(function), [signature], opset=OPSET, custom_op_handlers={"Erfc": (erfc, [])}
+            program_of, [signature], opset=OPSET, custom_op_handlers={"Erfc": (erfc, [])}
         )
     else:
         model = frozen(traced)
@@ -116,7 +114,7 @@ def erfc(graph: Any, node: Any, name: str, _: Any) -> None:
 def answer(path: Path, images: np.ndarray, output: int) -> np.ndarray:
     """One of its outputs for float images as it takes them; of a fixed batch, the last one padded."""
     if path.suffix == ".tflite":
-        return np.concatenate([lite(path, image[None], output) for image in images])
+        return lite(path, images, output)
     function, spec = program(path)
     rows = spec.shape[0] or ROWS
     found = []
@@ -128,13 +126,17 @@ def answer(path: Path, images: np.ndarray, output: int) -> np.ndarray:
     return np.concatenate(found)
 
 
-def lite(path: Path, image: np.ndarray, output: int) -> np.ndarray:
-    """What TensorFlow Lite answers one image."""
+def lite(path: Path, images: np.ndarray, output: int) -> np.ndarray:
+    """What TensorFlow Lite answers, one image at a time."""
     interpreter = tf.lite.Interpreter(str(path))
     interpreter.allocate_tensors()
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image)
-    interpreter.invoke()
-    return interpreter.get_tensor(interpreter.get_output_details()[output]["index"])
+    given, wanted = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[output]["index"]
+    found = []
+    for image in images:
+        interpreter.set_tensor(given, image[None])
+        interpreter.invoke()
+        found.append(interpreter.get_tensor(wanted))
+    return np.concatenate(found)
 
 
 def main() -> None:

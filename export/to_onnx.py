@@ -22,7 +22,6 @@ from ..machine import versions
 from ..train import Checkpoint
 from .confidence import HeldOut, fitted
 from .graph.canonical import canonical
-from .graph.constants import folded
 from .onnx_source import require_below_limit
 from .parity import Parity, measure_parity, require_parity
 from .quiet import quiet
@@ -136,7 +135,7 @@ def _export(checkpoint: Checkpoint, traced: Traced) -> onnx.ModelProto:
         found = onnx_of(traced.program, [INPUT], [OUTPUT])
     except Exception as error:  # of the exporter, which has no error of its own for what ONNX lacks
         raise _no_onnx_form(checkpoint, error) from error
-    model = canonical(folded(found), photo_metadata(checkpoint.sha256, checkpoint.labels, checkpoint.preprocess))
+    model = canonical(found, photo_metadata(checkpoint.sha256, checkpoint.labels, checkpoint.preprocess))
     onnx.checker.check_model(model, full_check=True)
     return model
 

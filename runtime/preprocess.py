@@ -65,8 +65,8 @@ def fit(image: Image.Image, preprocess: Preprocess) -> np.ndarray:
     """
     height, width = preprocess.height, preprocess.width
     size, resampling = resized(image.size, preprocess), FILTERS[preprocess.interpolation]
-    across = _kept(image.width, size[0], corner(size[0] - width, preprocess), width)
-    down = _kept(image.height, size[1], corner(size[1] - height, preprocess), height)
+    left, top = corner(size, preprocess)
+    across, down = _kept(image.width, size[0], left, width), _kept(image.height, size[1], top, height)
     image = _cropped(image, (across.first, down.first, across.last, down.last))
     rows = image.height
     image = image.resize((across.size, rows), resampling, box=(across.low, 0, across.high, rows))
@@ -105,9 +105,12 @@ def resized(size: tuple[int, int], preprocess: Preprocess) -> tuple[int, int]:
     return found
 
 
-def corner(margin: int, preprocess: Preprocess) -> int:
-    """Pixels cut off on the left or at the top, of all that are cut off on both sides."""
-    return round(margin / 2) if preprocess.rounding == "torchvision" else margin // 2
+def corner(size: tuple[int, int], preprocess: Preprocess) -> tuple[int, int]:
+    """Pixels that are cut off on the left and at the top of a resized photo of this width and height."""
+    margins = size[0] - preprocess.width, size[1] - preprocess.height
+    if preprocess.rounding == "torchvision":
+        return round(margins[0] / 2), round(margins[1] / 2)
+    return margins[0] // 2, margins[1] // 2
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def without_antialias(photo: Image.Image, host: Preprocess) -> np.ndarray:
     """
     width, height = resized(photo.size, host)
     step_x, step_y = photo.width / width, photo.height / height
-    left, top = corner(width - host.width, host), corner(height - host.height, host)
+    left, top = corner((width, height), host)
     matrix = (step_x, 0.0, left * step_x, 0.0, step_y, top * step_y)
     taken = photo.transform((host.width, host.height), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
     return np.asarray(taken)

@@ -6,17 +6,20 @@ from collections.abc import Mapping
 
 import onnx
 
+from .constants import folded
+
 # Names of the nodes that turn uint8 NHWC photos into normalized float NCHW; quantizers leave them alone.
 PROLOGUE = ("preprocess/cast", "preprocess/scale", "preprocess/shift", "preprocess/layout")
 _PROLOGUE_OPS = ("Cast", "Mul", "Add", "Transpose")
 
 
 def canonical(model: onnx.ModelProto, metadata: Mapping[str, str], prologue: bool = True) -> onnx.ModelProto:
-    """Strip notes, name the nodes, set `metadata_props`; changes the model in place and returns it.
+    """Compute what is constant, strip notes, name the nodes, set `metadata_props`; the model that is given may change.
 
     Args:
         prologue: the graph begins with that of photos; without, no node is named so.
     """
+    model = folded(model)
     graph = model.graph
     for item in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         item.ClearField("doc_string")

@@ -21,9 +21,4 @@ def folded(model: onnx.ModelProto) -> onnx.ModelProto:
     made = onnx.ModelProto()
     made.CopyFrom(model)
     optimizer.fold_constants(made, input_size_limit=_LIMIT, output_size_limit=_LIMIT)
-    optimizer.remove_unused_nodes(made)
-    read = {name for node in made.graph.node for name in node.input} | {output.name for output in made.graph.output}
-    kept = [tensor for tensor in made.graph.initializer if tensor.name in read]
-    made.graph.ClearField("initializer")
-    made.graph.initializer.extend(kept)
     return made

@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 from onnx import inliner, version_converter
 
-from ...errors import BadInput
+from ...errors import BadInput, first_line
 
 _OLDEST = 7  # below, operators broadcast and infer otherwise; onnx converts them in part only
 _IR_VERSION = 10  # the first that opset 21 needs; every engine of 2025 reads it
@@ -42,7 +42,7 @@ def _converted(model: onnx.ModelProto, found: int, opset: int, name: str) -> onn
         return version_converter.convert_version(model, opset)
     except Exception as error:  # of C++; an operator without a way there
         raise BadInput(
-            f"{name}: opset {found} cannot be converted to {opset} ({str(error).splitlines()[0]})",
+            f"{name}: opset {found} cannot be converted to {opset} ({first_line(error)})",
             f"opset {_OLDEST} to {opset}",
             f"export again with opset {opset}",
         ) from error

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from ...artifact import Preprocess
-from ...errors import BadInput
+from ...errors import BadInput, first_line
 from ...train import Checkpoint
 from ...train.checkpoint import state_digest
 from ...train.zoo.layers import LogitsOf, logits_in
@@ -128,9 +128,8 @@ def _answer(module: nn.Module, host: Preprocess, text: str) -> Any:
         with torch.inference_mode():
             return module(example(host))
     except Exception as error:  # the user's own code
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BadInput(
-            f"{text} fails on an image of (1, 3, {host.height}, {host.width}): {first}",
+            f"{text} fails on an image of (1, 3, {host.height}, {host.width}): {first_line(error)}",
             "a network that takes float images (N, 3, height, width)",
             "give the --size (HEIGHTxWIDTH) that it was trained with",
         ) from error

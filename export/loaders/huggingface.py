@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 from torch import nn
 
-from ...errors import BadInput, EngineMissing
+from ...errors import BadInput, EngineMissing, first_line
 from ...train.zoo.layers import LogitsOf
 from ..quiet import quiet
 from .classifier import Brought, as_source
@@ -54,7 +54,7 @@ def load(text: str, told: Told) -> Source:
         try:
             transform = _processor(where, local)
         except Exception as error:  # its own, of files that name no processor that it knows
-            notes.append(f"its preprocessing is read from {_CONFIG} and was not checked: {_first_line(error)}")
+            notes.append(f"its preprocessing is read from {_CONFIG} and was not checked: {first_line(error)}")
     order = "BGR" if config.get("do_flip_channel_order") else "RGB"
     brought = Brought(text, KIND, LogitsOf(model), str(model.config.model_type), labels, own, order, notes=tuple(notes),
                       transform=transform)  # fmt: skip
@@ -78,7 +78,7 @@ def _model(where: str, local: bool, text: str) -> nn.Module:
         with quiet("transformers"):
             return AutoModelForImageClassification.from_pretrained(where, local_files_only=local, dtype="float32")
     except Exception as error:  # its own, of huggingface_hub and of safetensors
-        raise BadInput(f"{text} cannot be loaded: {_first_line(error)}",
+        raise BadInput(f"{text} cannot be loaded: {first_line(error)}",
                        "an image classifier of transformers: config.json, weights",
                        "save it by save_pretrained(FOLDER), then name hf:FOLDER") from error  # fmt: skip
     finally:
@@ -101,10 +101,6 @@ def _preprocessor(where: str, local: bool) -> dict[str, Any]:
     if not isinstance(raw, Mapping):
         raise BadInput(f"{path}: no JSON object", "transformers' preprocessing")
     return dict(raw)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _processor(where: str, local: bool) -> Callable[[Image.Image], Any]:

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from ...errors import BadInput
+from ...errors import BadInput, first_line
 from ...train.checkpoint import load_state
 
 # Under which the usual trainers keep a state_dict: Lightning; plain torch's tutorial; timm, torchvision and others.
@@ -65,7 +65,7 @@ def _unpickled(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = _GLOBAL.search(str(error))
-        needs = f"it needs {found[1]}" if found else str(error).splitlines()[0]
+        needs = f"it needs {found[1]}" if found else first_line(error)
         raise BadInput(
             f"{path}: refused, because unpickling it could run code: {needs}",
             "tensors alone",

@@ -40,26 +40,17 @@ def load(text: str, told: Told) -> Source:
     except Exception as error:  # timm's, the hub's
         raise BadInput(f"{text}: {error}", "a name that timm.list_models() has") from error
     notes = load_weights(module, told.weights) if told.weights else ()
-    config = dict(module.pretrained_cfg)
     names, said = (None, ()) if told.weights or labels else label_names(module)
-    transform = create_transform(**resolve_data_config({}, model=module), is_training=False)
-    if module.pretrained_cfg["input_size"][1] != module.pretrained_cfg["input_size"][2]:
-        transform, said = None, (*said, "timm resizes in another way where sides are not alike: not checked on photos")
+    config = dict(module.pretrained_cfg)
     word = {"interpolation": told.interpolation} if told.interpolation else {}
     fields = host_fields({**config, **word})
-    return as_source(
-        Brought(
-            text,
-            KIND,
-            module,
-            str(config["architecture"]),
-            labels or names,
-            fields,
-            notes=(*notes, *said),
-            transform=transform,
-        ),
-        told,
-    )
+    if fields["height"] == fields["width"]:
+        transform = create_transform(**resolve_data_config({}, model=module), is_training=False)
+    else:
+        transform, said = None, (*said, "timm resizes in another way where sides are not alike: not checked on photos")
+    brought = Brought(text, KIND, module, str(config["architecture"]), labels or names, fields, notes=(*notes, *said),
+                      transform=transform)  # fmt: skip
+    return as_source(brought, told)
 
 
 def label_names(module: Any) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:

@@ -15,7 +15,7 @@ from ...runtime.preprocess import with_golden
 
 CHANNELS = ("RGB", "BGR")
 _NEEDED = {"height": "--size", "width": "--size", "mean": "--mean", "std": "--std"}
-_FIELDS = ("height", "width", "crop_fraction", "interpolation", "mean", "std", "fit", "rounding")
+FIELDS = ("height", "width", "crop_fraction", "interpolation", "mean", "std", "fit", "rounding")
 
 
 @dataclass(frozen=True)
@@ -153,12 +153,12 @@ def read_preprocess(path: Path) -> dict[str, Any]:
     if isinstance(raw, Mapping) and isinstance(raw.get("preprocess"), Mapping):  # a checkpoint's, which is a whole rule
         raw = {"fit": FITS[0], "rounding": ROUNDINGS[0], **raw["preprocess"]}
     if not isinstance(raw, Mapping):
-        raise BadInput(f"{path}: no JSON object", f"some of {', '.join(_FIELDS)}")
+        raise BadInput(f"{path}: no JSON object", f"some of {', '.join(FIELDS)}")
     if "do_resize" in raw or "image_mean" in raw:
         from .huggingface import host_fields
 
         return host_fields(raw)
-    unknown = [name for name in raw if name not in _FIELDS]
+    unknown = [name for name in raw if name not in FIELDS]
     if unknown:
-        raise BadInput(f"{path}: unknown field {unknown[0]!r}", f"some of {', '.join(_FIELDS)}")
+        raise BadInput(f"{path}: unknown field {unknown[0]!r}", f"some of {', '.join(FIELDS)}")
     return {name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()}

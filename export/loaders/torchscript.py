@@ -11,7 +11,7 @@ import onnx
 import torch
 
 from ...artifact.files import sha256_file
-from ...errors import BadInput
+from ...errors import BadInput, first_line
 from ..quiet import quiet
 from .classifier import example
 from .source import Source
@@ -57,7 +57,7 @@ def _network(path: Path) -> torch.jit.ScriptModule:
             warnings.simplefilter("ignore")
             return torch.jit.load(path, map_location="cpu").float().eval()
     except Exception as error:  # of C++
-        what = f"{path}: no TorchScript that this torch reads ({str(error).splitlines()[0]})"
+        what = f"{path}: no TorchScript that this torch reads ({first_line(error)})"
         raise BadInput(what, "a whole file of torch.jit.save", "save it again, or as .onnx") from error
 
 
@@ -74,7 +74,6 @@ def _converted(network: torch.jit.ScriptModule, text: str, images: torch.Tensor)
                 output_names=["logits"],
             )  # fmt: skip
     except Exception as error:  # torch.onnx has many
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise BadInput(f"{text}: cannot be converted to ONNX: {lines[0]}", "a network of plain layers",
+        raise BadInput(f"{text}: cannot be converted to ONNX: {first_line(error)}", "a network of plain layers",
                        "export it to .onnx or .pt2 where its code is") from error  # fmt: skip
     return onnx.load_model_from_string(file.getvalue())

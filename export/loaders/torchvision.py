@@ -39,10 +39,9 @@ def load(text: str, told: Told) -> Source:
         raise BadInput(f"{text}: {error}", "a classifier that torchvision.models.list_models() has") from error
     notes = load_weights(module, told.weights) if told.weights else ()
     names = None if told.weights else tuple(trained.meta["categories"])
-    fields = host_fields(trained.transforms(), told.interpolation)
-    return as_source(
-        Brought(text, KIND, module, name, labels or names, fields, notes=notes, transform=trained.transforms()), told
-    )
+    transform = trained.transforms()
+    fields = host_fields(transform, told.interpolation)
+    return as_source(Brought(text, KIND, module, name, labels or names, fields, notes=notes, transform=transform), told)
 
 
 def host_fields(transforms: Any, interpolation: str | None = None) -> dict[str, Any]:
