@@ -84,12 +84,9 @@ average: $(VENV)/installed  ## average the shipped weights with two more trainin
 	$(BIN)/python $(STUDIES)/readme.py docs/train.md $(RESULTS)/average.json
 	$(BIN)/python $(STUDIES)/training.py --paired docs/train.md $(RESULTS)/average.json
 
-MATRIX := out/matrix/matrix
-
 matrix: $(VENV)/installed  ## regenerate docs/zoo.md's table: train, convert, quantize and compare each network (hours on one core, goes on where it was cut)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[zoo]'
-	$(BIN)/python $(STUDIES)/matrix.py $(TIFFIN_DATA) $(MATRIX).json $(ARGS)
-	for ending in json npz; do cp $(MATRIX).$$ending $(RESULTS)/; done
+	$(BIN)/python $(STUDIES)/matrix.py $(TIFFIN_DATA) $(RESULTS)/matrix.json $(ARGS)
 	$(BIN)/python $(STUDIES)/matrix.py --table docs/zoo.md $(RESULTS)/matrix.json
 
 ENVIRONMENTS := out/sources/environments

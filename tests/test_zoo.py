@@ -30,6 +30,7 @@ from tiffin.quantize.calibration import CalibrationSet
 from tiffin.quantize.options import PtqOptions
 from tiffin.quantize.quantize import quantize_half, quantize_int8
 from tiffin.records import Record
+from tiffin.records.record import load_record
 from tiffin.runtime import backends
 from tiffin.runtime.preprocess import with_golden
 from tiffin.tests.conftest import LABELS, draw, draw_many
@@ -181,6 +182,37 @@ def test_no_cell_of_the_table_is_blank(record: Record) -> None:
     quantized = next(row for row in rows if row.startswith("| tinynet | int8 |"))
     assert "× " in quantized or "not timed: " in quantized
     assert "VNNI" in quantized and "the torch backend computes in fp32 only" in quantized
+
+
+def test_a_network_joins_those_that_the_record_has(
+    record: Record, photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn, path = {word: record.options[word] for word in ("photos", "per_class")}, tmp_path / "matrix.json"
+    record.save(path)
+    known = matrix.known_cells(path, drawn)
+    for cell in cells("resnet18"):
+        known[cell.name] = matrix.without_answers(cell, "not done in 1 s", failed=True)
+    matrix.gather(known, drawn, find_dataset(photo_folder)).save(path)
+    both = tables(load_record(path)).splitlines()
+    assert {line for line in tables(record).splitlines() if line.startswith("| tinynet ")} <= {*both}
+    assert sum("not done in 1 s" in line for line in both) == len(PRECISIONS)
+    with pytest.raises(BadInput, match="matrix.json has cells of"):
+        matrix.known_cells(path, {**drawn, "photos": 7})
+    monkeypatch.setitem(LESSONS, "tinynet", Lesson("scratch", 99, 64))
+    assert {name.split()[0] for name in matrix.known_cells(path, drawn)} == {"resnet18"}
+
+
+def test_cells_of_several_machines_name_each(record: Record) -> None:
+    parts = matrix.divided(record)
+    other = dataclasses.replace(
+        parts["tinynet int8 openvino"], environment={**record.environment, "cpu": "Some Xeon", "cpu_features": []}
+    )
+    about = {key: value for key, value in other.options["tinynet int8 openvino"].items() if key not in ("cpu", "vnni")}
+    parts["tinynet int8 openvino"] = dataclasses.replace(other, options={"tinynet int8 openvino": about})
+    both = matrix.gathered(list(parts.values()), {"tinynet": 4}, {"photos": 1, "per_class": 1}, record.data)
+    assert both.options["cells"]["tinynet int8 openvino"] == {"cpu": "Some Xeon", "vnni": False, **about}
+    assert both.options["cells"]["tinynet fp32 torch"]["cpu"] == record.environment["cpu"]
+    assert " and Some Xeon (without VNNI), " in tables(both)
 
 
 def test_a_step_that_takes_too_long_is_ended_with_a_reason() -> None:

@@ -4,8 +4,9 @@
     python benchmarks/studies/matrix.py --table docs/zoo.md RECORD.json
 
 Each network is trained first (`matrix_training`); then each cell is measured in a process of its own with a time limit
-(`matrix_cell`). What is known is kept in the work folder at once and RECORD.json is written anew after each cell: an
-interrupted run goes on where it was, `--again` also tries cells that did not end in time. One thread throughout.
+(`matrix_cell`). RECORD.json is written anew after each cell and what it holds is not measured twice: an interrupted run
+goes on where it was, one network joins the others, `--again` also tries cells that did not end in time. One thread
+throughout.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from tiffin.cli.render import say
 from tiffin.data import Dataset, balanced, find_dataset, sample
 from tiffin.data.overlap import prove_disjoint
 from tiffin.data.prepared import prepare_photos
+from tiffin.errors import BadInput
 from tiffin.records import Record, Subject
 from tiffin.records.record import load_record
 from tiffin.train import load_checkpoint
@@ -62,31 +64,40 @@ def one(asked: argparse.Namespace, dataset: Dataset) -> None:
 
 def run_all(asked: argparse.Namespace, dataset: Dataset) -> None:
     """All steps that are not done yet, cheapest architecture first."""
+    record, drawn = asked.paths[1], {"photos": asked.photos, "per_class": asked.per_class}
+    known = known_cells(record, drawn)
     shared = [*map(str, asked.paths), "--work", str(asked.work), "--photos", str(asked.photos),
               "--per-class", str(asked.per_class), *(["--untimed"] if asked.untimed else [])]  # fmt: skip
     for name in asked.architecture or LESSONS:
+        missing = [
+            cell for cell in cells(name) if cell.name not in known or (asked.again and _failed(known[cell.name]))
+        ]
+        if not missing:
+            continue
         say(f"{name}: training")
         failed = run_step(__file__, [*shared, "--one", name], asked.train_limit_s)
         if failed:  # no result: the next run trains on
             say(f"  {failed}")
             continue
-        for cell in cells(name):
-            done = _file(asked.work, cell)
-            if not done.exists() or (asked.again and load_record(done).options.get("failed")):
-                say(cell.name)
-                _run_cell(cell, done, shared, asked.cell_limit_s)
-                gather(asked, dataset).save(asked.paths[1])
+        for cell in missing:
+            say(cell.name)
+            known[cell.name] = _run_cell(cell, asked.work, shared, asked.cell_limit_s)
+            gather(known, drawn, dataset).save(record)
 
 
-def _run_cell(cell: Cell, done: Path, shared: list[str], limit_s: float) -> None:
+def _failed(part: Record) -> bool:
+    return any(about.get("failed") for about in part.options.values())
+
+
+def _run_cell(cell: Cell, work: Path, shared: list[str], limit_s: float) -> Record:
     """Its process writes what it found; where it did not come to that, the reason is the result."""
     if refused(cell):
-        without_answers(cell, refused(cell)).save(done)
-        return
+        return without_answers(cell, refused(cell))
     failed = run_step(__file__, [*shared, "--one", cell.architecture, cell.precision, cell.backend], limit_s)
     if failed:
         say(f"  {failed}")
-        without_answers(cell, failed, failed=True).save(done)
+        return without_answers(cell, failed, failed=True)
+    return load_record(_file(work, cell))
 
 
 def _file(work: Path, cell: Cell) -> Path:
@@ -96,19 +107,57 @@ def _file(work: Path, cell: Cell) -> Path:
 def without_answers(cell: Cell, reason: str, failed: bool = False) -> Record:
     """A record of a cell that has a reason in place of answers; `failed` where another try may help."""
     subject = Subject(cell.name, reason=reason)
-    return Record("study", machine.environment(), (subject,), {"failed": failed, cell.name: {}},
+    return Record("study", machine.environment(), (subject,), {cell.name: {"failed": True} if failed else {}},
                   created=machine.utc_now())  # fmt: skip
 
 
-def gather(asked: argparse.Namespace, dataset: Dataset) -> Record:
-    """One record of every cell that is known."""
-    files = [_file(asked.work, cell) for name in LESSONS for cell in cells(name)]
-    known = [load_record(path) for path in files if path.exists()]
-    names = [name for name in LESSONS if any(part.subjects[0].name.startswith(f"{name} ") for part in known)]
-    drawn = {"photos": asked.photos, "per_class": asked.per_class}
-    data = {"name": dataset.name, "kind": dataset.kind, "role": "confirm", "count": asked.photos,
+def known_cells(path: Path, drawn: Mapping[str, int]) -> dict[str, Record]:
+    """Cells that an earlier run measured, by name; none of a network that has another lesson by now.
+
+    Args:
+        drawn: as for `gathered`.
+
+    Raises:
+        BadInput: the record is of other photos.
+    """
+    if not path.exists():
+        return {}
+    record = load_record(path)
+    if any(record.options[word] != count for word, count in drawn.items()):
+        has = {word: record.options[word] for word in drawn}
+        raise BadInput(f"{path} has cells of {has}", f"{dict(drawn)}, as this run measures", "name another RECORD.json")
+    return {name: part for name, part in divided(record).items() if _as_taught(record, name.split()[0])}
+
+
+def _as_taught(record: Record, architecture: str) -> bool:
+    lesson = record.options["lessons"][architecture]
+    return dataclasses.asdict(LESSONS[architecture]) == {key: lesson[key] for key in lesson if key != "classes"}
+
+
+def gather(known: Mapping[str, Record], drawn: Mapping[str, int], dataset: Dataset) -> Record:
+    """One record of every cell that is known, in the matrix's order."""
+    ordered = [known[cell.name] for name in LESSONS for cell in cells(name) if cell.name in known]
+    names = [name for name in LESSONS if any(cell.name in known for cell in cells(name))]
+    data = {"name": dataset.name, "kind": dataset.kind, "role": "confirm", "count": drawn["photos"],
             "labels": dataset.labels}  # fmt: skip
-    return gathered(known, {name: len(taught(name, dataset).labels) for name in names}, drawn, data)
+    return gathered(ordered, {name: len(taught(name, dataset).labels) for name in names}, drawn, data)
+
+
+def divided(record: Record) -> dict[str, Record]:
+    """The cells that `gathered` put together, by name."""
+    return {
+        name: dataclasses.replace(
+            record, options={name: about}, data={},
+            subjects=tuple(each for each in record.subjects if _belongs(each.name, name)),
+            rounds={key: each for key, each in record.rounds.items() if _belongs(key, name)},
+            predictions={key: each for key, each in record.predictions.items() if _belongs(key, name)},
+        )
+        for name, about in record.options["cells"].items()
+    }  # fmt: skip
+
+
+def _belongs(subject: str, cell: str) -> bool:
+    return subject == cell or subject.startswith(f"{cell}, ")
 
 
 def gathered(
@@ -124,9 +173,8 @@ def gathered(
         **drawn,
         "threads": THREADS,
         "timing": dataclasses.asdict(TIMING),
-        "vnni": machine.has_vnni(),
         "lessons": {name: {**dataclasses.asdict(LESSONS[name]), "classes": count} for name, count in classes.items()},
-        "cells": {key: about for part in known for key, about in part.options.items() if isinstance(about, dict)},
+        "cells": {name: {**_machine(part), **about} for part in known for name, about in part.options.items()},
     }
     return Record(
         "study", machine.environment(), tuple(subject for part in known for subject in part.subjects), options, data,
@@ -134,6 +182,12 @@ def gathered(
         {name: found for part in known for name, found in part.predictions.items()},
         complete=len(known) == len(LESSONS) * len(cells("")), created=machine.utc_now(),
     )  # fmt: skip
+
+
+def _machine(part: Record) -> dict[str, Any]:
+    """What a cell was measured on: cells of one matrix may come from several machines."""
+    features = part.environment["cpu_features"]
+    return {"cpu": part.environment["cpu"], "vnni": not machine.VNNI_FEATURES.isdisjoint(features)}
 
 
 def main() -> None:

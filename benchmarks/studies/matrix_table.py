@@ -100,7 +100,7 @@ def _speed(record: Record, cell: Cell) -> str:
 
 
 def _without_vnni(record: Record, cell: Cell) -> str:
-    if not record.options["vnni"]:
+    if not record.options["cells"][cell.name]["vnni"]:
         return "no VNNI here"
     found = record.predictions.get(cell.without_vnni)
     reference = record.predictions.get(Cell(cell.architecture, "fp32", "torch").name)
@@ -110,11 +110,12 @@ def _without_vnni(record: Record, cell: Cell) -> str:
 
 
 def _notes(record: Record) -> Iterator[str]:
-    about, asked = record.environment, record.options
-    features = "with VNNI" if asked["vnni"] else "without VNNI"
+    asked = record.options
+    machines = dict.fromkeys((about["cpu"], about["vnni"]) for about in asked["cells"].values())
+    on = " and ".join(f"{cpu} ({'with' if vnni else 'without'} VNNI)" for cpu, vnni in machines)
     launches = asked["timing"]["launches"]
     yield (
-        f"{about['cpu']} ({features}), {asked['threads']} thread, {record.data['count']} test photos of "
+        f"{on}, {asked['threads']} thread, {record.data['count']} test photos of "
         f"{record.data['name']}, {asked['per_class']} calibration photo a class, {launches} launches."
     )
     missing = [name for name in LESSONS if name not in asked["lessons"]]

@@ -5,8 +5,8 @@
 
 Each float artifact is foretold once, on calibration photos; then quantized in each scheme without compensation, whose
 corrected biases are no rounding, and each layer measured as `tiffin sensitivity` does, on photos of the select role.
-Artifacts are kept in the work folder, and rows of an artifact that RECORD.json has are taken over: an interrupted run
-goes on, and `make quantizable` adds the networks that `make matrix` has trained since.
+Artifacts are kept in the work folder, and rows that RECORD.json has of an artifact or of others are taken over: an
+interrupted run goes on, and `make quantizable` adds the networks that `make matrix` has trained since.
 """
 
 from __future__ import annotations
@@ -143,10 +143,11 @@ def main() -> None:
         return
     study = Study(find_dataset(asked.data), asked.work, asked.photos)
     known = _known(asked.record, asked.photos)
-    rows: list[dict[str, Any]] = []
+    artifacts = sorted(map(Artifact.load, asked.artifacts), key=lambda artifact: artifact.digest not in known)
+    names = {artifact.folder.name for artifact in artifacts}
+    rows = [row for others in known.values() for row in others if row["artifact"] not in names]
     record = {"kind": "quantizable", "version": 1, "created": machine.utc_now(),
               "environment": machine.environment(), "photos": asked.photos, "rows": rows}  # fmt: skip
-    artifacts = sorted(map(Artifact.load, asked.artifacts), key=lambda artifact: artifact.digest not in known)
     for artifact in artifacts:  # those that are known first: an interrupted run keeps them
         for row in known.get(artifact.digest) or study.rows(artifact):
             rows.append(row)

@@ -5,8 +5,8 @@
 
 It runs in an environment that has the libraries (`make sources`): torchvision's binaries need the torch that they were
 built for. No weights are fetched: each network gets drawn ones and ten classes; so answers are compared, and nobody's
-accuracy is. Each is a process of its own; rows that the work folder has of the same libraries and photos are taken
-over, with `--again` but for those that did not come through.
+accuracy is. Each is a process of its own; rows that RECORD.json has of the same libraries and photos are taken over,
+with `--again` but for those that did not come through.
 """
 
 from __future__ import annotations
@@ -185,14 +185,17 @@ def page(record: dict[str, Any]) -> str:
             f"{row['int8']['sqnr_db']:.1f}" if "int8" in row else "–", shortfall(row) or "yes",
         ])  # fmt: skip
     through = sum(not shortfall(row) for row in record["rows"])
-    libraries = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     said = (
-        f"{through} of {len(rows)} came through, on {record['created'][:10]}, with {libraries}; "
-        f"drawn weights, {record['photos']} photos",
+        f"{through} of {len(rows)} came through, by {record['created'][:10]}; drawn weights",
+        *dict.fromkeys(f"with {_libraries(row['versions'])}, {row['photos']} photos" for row in record["rows"]),
         "Δ: greatest difference of an answer, as a part of the greatest; parity is against the source's own library, "
         "OpenVINO against ONNX Runtime. Photos: greatest difference to the library's own transform, of 255 levels",
     )
     return Table(head, rows, left=1).markdown() + "\n\n" + "\n".join(f"- {line}" for line in said)
+
+
+def _libraries(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def shortfall(row: dict[str, Any]) -> str:
@@ -228,23 +231,22 @@ def run_all(asked: argparse.Namespace) -> None:
     """All that are missing, one process each; then one record of every row that is known."""
     shared = [*map(str, asked.paths), "--work", str(asked.work), "--photos", str(asked.photos)]
     about = {"versions": library_versions(), "photos": asked.photos}
-    rows = []
-    for name in names():
-        done = _file(asked.work, name)
-        row = json.loads(done.read_text()) if done.exists() else {}
-        known = {key: row.get(key) for key in about} == about and not (asked.again and shortfall(row))
-        if not known and (not asked.only or any(name.startswith(each) for each in asked.only)):
-            say(name)
-            failed = run_step(__file__, [*shared, "--one", name], LIMIT_S)
-            row = {"source": name, "reason": failed} if failed else json.loads(done.read_text())
-            say(f"  {shortfall(row) or 'came through'}")
-            row |= about
-            _write(done, row)
-        rows += [row] if row else []
-    _write(asked.paths[1], {
-        "kind": "sources", "version": 1, "created": machine.utc_now(), "environment": machine.environment(),
-        **about, "rows": rows,
-    })  # fmt: skip
+    record = asked.paths[1]
+    known = {row["source"]: row for row in json.loads(record.read_text())["rows"]} if record.exists() else {}
+    wanted = [name for name in names() if not asked.only or name.startswith(tuple(asked.only))]
+    for name in wanted:
+        row = known.get(name, {})
+        if row.items() >= about.items() and not (asked.again and shortfall(row)):
+            continue
+        say(name)
+        failed = run_step(__file__, [*shared, "--one", name], LIMIT_S)
+        row = {"source": name, "reason": failed} if failed else json.loads(_file(asked.work, name).read_text())
+        say(f"  {shortfall(row) or 'came through'}")
+        known[name] = row | about
+        _write(record, {
+            "kind": "sources", "version": 1, "created": machine.utc_now(), "environment": machine.environment(),
+            "rows": [known[each] for each in names() if each in known],
+        })  # fmt: skip
 
 
 def _file(work: Path, name: str) -> Path:
