@@ -1,7 +1,8 @@
-"""Nodes that compute constants from constants are computed once: so a standardized weight is a weight to a quantizer.
+"""Constants of a graph as initializers: those that nodes hold, and those that nodes compute from others.
 
 torch's exporter folds small tensors alone. What is left (NF-Nets and BiT standardize their weights at every call, Swin
-transposes its tables) costs time on engines that do not fold, and hides weights from whoever looks for them.
+transposes its tables) costs time on engines that do not fold, and hides weights from whoever looks for them. Other
+exporters write scalars as `Constant` nodes, of which all that changes a graph's types would have to know.
 """
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ _LIMIT = 2**28  # elements of one tensor, far above any weight
 
 
 def folded(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph with constants computed, by onnxscript; the same object where there is nothing to compute."""
+    """The graph with all constants as initializers, by onnxscript; the same object where they are."""
     constants = {tensor.name for tensor in model.graph.initializer}
-    if not any(node.input and constants.issuperset(node.input) for node in model.graph.node):
+    if not any(constants.issuperset(node.input) for node in model.graph.node):
         return model
+    import onnx_ir
+    from onnx_ir.passes.common import LiftConstantsToInitializersPass
     from onnxscript import optimizer
 
-    made = onnx.ModelProto()
-    made.CopyFrom(model)
+    made, lift = onnx_ir.from_proto(model), LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)
+    lift(made)
     optimizer.fold_constants(made, input_size_limit=_LIMIT, output_size_limit=_LIMIT)
-    return made
+    lift(made)
+    return onnx_ir.to_proto(made)
