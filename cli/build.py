@@ -19,15 +19,16 @@ if TYPE_CHECKING:  # onnx and torch, which `tiffin --help` does without
     from ..artifact import Preprocess
     from ..data import Dataset
     from ..export.confidence import HeldOut
-    from ..export.loaders import Source
+    from ..export.loaders import Source, Told
 
+COMPARED = 64  # photos that are prepared by the source's library too
 _BUILD = ("torch", "onnx", "onnxscript", "nncf", "safetensors")
 
 
 def register(app: typer.Typer) -> None:
     """Add this file's commands."""
-    app.command()(export)
-    app.command()(synthesize)
+    app.command()(sources.takes_told(export))
+    app.command()(sources.takes_told(synthesize))
 
 
 def need_build(packages: tuple[str, ...] = _BUILD, extra: str = "build") -> None:
@@ -49,17 +50,6 @@ def export(
     photos: Annotated[int, typer.Option(min=1, help="Photos for the parity check.")] = 64,
     seed: options.Seed = 0,
     fit_temperature: options.FitTemperature = True,
-    weights: sources.Weights = None,
-    labels: sources.Labels = None,
-    preprocess: sources.PreprocessFile = None,
-    size: sources.Size = None,
-    mean: sources.Mean = None,
-    std: sources.Std = None,
-    crop_fraction: sources.CropFraction = None,
-    interpolation: sources.Interpolation = None,
-    fit: sources.Fit = None,
-    channels: sources.Channels = None,
-    rounding: sources.Rounding = None,
     reference: Annotated[
         str | None,
         typer.Option(
@@ -67,14 +57,14 @@ def export(
             "Default: the transform of timm, torchvision or transformers; none: no check."
         ),
     ] = None,
+    *,
+    told: Told,
 ) -> None:
     """A trained classifier to ONNX, kept only if its logits are those of its source."""
     need_build()
     if form not in ("onnx", "pt2"):
         raise BadInput(f"unknown format {form!r}", "onnx or pt2")
-    given = sources.told(weights, labels, preprocess, size, mean, std, crop_fraction, interpolation, fit, channels,
-                         rounding)  # fmt: skip
-    opened = sources.opened(source, given)
+    opened = sources.opened(source, told)
     trained = opened.model
     render.echo_options(checkpoint=trained.sha256[:12], architecture=trained.architecture, format=form, out=out)
     require_same_preprocessing(opened, reference, lambda: drawn_paths(dataset_of(data), "confirm", photos, seed), out)
@@ -163,8 +153,10 @@ def say_temperature(artifact: Artifact) -> None:
 
 def synthesize(
     out: Annotated[Path, typer.Argument(help="Folder to write the set to.")],
-    checkpoint: Annotated[Path | None, typer.Option(help="Trained weights. Default: shipped.")] = None,
+    checkpoint: Annotated[str | None, typer.Option(help=sources.HELP, show_default=False)] = None,
     seed: options.Seed = 0,
+    *,
+    told: Told,
 ) -> None:
     """Photos made from the checkpoint alone, for calibration and agreement without data."""
     need_build()
@@ -173,12 +165,11 @@ def synthesize(
 
     from ..quantize.synthesis import SynthesisOptions
     from ..quantize.synthesis import synthesize as make
-    from ..train.checkpoint import DEFAULT_CHECKPOINT, load_checkpoint
 
     chosen = SynthesisOptions(seed=seed)
     render.echo_options(**asdict(chosen), out=out)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    make(load_checkpoint(checkpoint or DEFAULT_CHECKPOINT), out, chosen)
+    make(sources.opened(checkpoint, told).module(), out, chosen)
     render.show(f"wrote {out}")
     render.next_command(f"tiffin quantize ARTIFACT --data {shlex.quote(str(out))}")
 

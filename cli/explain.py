@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
 def explain(
     artifact: Annotated[str, typer.Argument(help="Artifact; FOLDER@BACKEND runs it on another engine.")],
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Its trained weights. Default: found beside it, or shipped.")
+        str | None, typer.Option(help="Source that it was exported from. Default: found beside it, or shipped.")
     ] = None,
     backend: options.Backend = None,
     threads: options.Threads = None,

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from . import options, output, render
+from . import options, output, render, sources
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
+    from ..export.loaders import Told
     from ..records.rounds import Regime
 
 
@@ -19,7 +20,7 @@ def register(app: typer.Typer) -> None:
     """Add this file's commands."""
     app.command()(bench)
     app.command()(score)
-    app.command()(demo)
+    app.command()(sources.takes_told(demo))
 
 
 def bench(
@@ -148,8 +149,8 @@ def score(
 
 
 def demo(
+    source: Annotated[str | None, typer.Argument(help=sources.HELP, show_default=False)] = None,
     out: Annotated[Path, typer.Option(help="Folder for artifacts, cache and record.")] = Path("out/demo"),
-    checkpoint: Annotated[Path | None, typer.Option(help="Trained weights. Default: shipped.")] = None,
     data: options.Data = None,
     photos: Annotated[int, typer.Option(min=1, help="Photos to score.")] = 500,
     full: Annotated[
@@ -157,9 +158,11 @@ def demo(
     ] = False,
     seed: options.Seed = 0,
     as_json: options.Json = False,
+    *,
+    told: Told,
 ) -> None:
-    """Checkpoint to a table of backends and precisions, measured on this machine."""
-    from .build import need_build
+    """A trained classifier to a table of backends and precisions, measured on this machine."""
+    from .build import COMPARED, drawn_paths, need_build, require_same_preprocessing
 
     need_build()
     from ..benchmarks.options import RoundOptions
@@ -167,13 +170,15 @@ def demo(
     from ..optimize.demo import run_demo
     from ..optimize.pipeline import Recipe
     from ..optimize.proof import REFERENCE
-    from ..train.checkpoint import DEFAULT_CHECKPOINT
 
     output.make_parent(out / "record.json")
-    recipe = Recipe(out, checkpoint or DEFAULT_CHECKPOINT, None if full else photos, seed=seed, full=full)
+    opened = sources.opened(source, told)
+    dataset = find_dataset(data, progress=sys.stderr.isatty())
+    dataset = sources.matched(dataset, opened.model.labels, source or "the shipped classifier")
+    require_same_preprocessing(opened, None, lambda: drawn_paths(dataset, "confirm", COMPARED, seed), out)
+    recipe = Recipe(out, opened, None if full else photos, seed=seed, full=full)
     launches, blocks = (12, 8) if full else (6, 6)
     rounds = RoundOptions(launches=launches, blocks=blocks, seed=seed, target=None, time_limit_s=3600)
-    dataset = find_dataset(data, progress=sys.stderr.isatty())
     render.echo_options(data=dataset.name, photos=recipe.photos or "all", launches=rounds.launches, seed=seed, out=out)
     record = run_demo(recipe, rounds, dataset, render.TerminalProgress())
     output.finish(record, out / "record.json", as_json, REFERENCE)

@@ -19,12 +19,10 @@ if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from ..optimize.choice import Row
     from ..records.rounds import Regime
 
-_COMPARED = 64  # photos that are prepared by the source's library too
-
 
 def register(app: typer.Typer) -> None:
     """Add this file's commands."""
-    app.command()(optimize)
+    app.command()(sources.takes_told(optimize))
 
 
 def optimize(
@@ -60,17 +58,8 @@ def optimize(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for artifacts, records and the winner.")] = Path("out/optimize"),
     as_json: options.Json = False,
-    weights: sources.Weights = None,
-    labels: sources.Labels = None,
-    preprocess: sources.PreprocessFile = None,
-    size: sources.Size = None,
-    mean: sources.Mean = None,
-    std: sources.Std = None,
-    crop_fraction: sources.CropFraction = None,
-    interpolation: sources.Interpolation = None,
-    fit: sources.Fit = None,
-    channels: sources.Channels = None,
-    rounding: sources.Rounding = None,
+    *,
+    told: Told,
 ) -> None:
     """The fastest artifact for this device that is proven as accurate, with the evidence."""
     from ..optimize.budget import Budget, SearchOptions
@@ -85,12 +74,13 @@ def optimize(
     if from_records:
         _decide(from_records, reference, budget, as_json)
         return
-    from .build import drawn_paths, need_build, require_same_preprocessing
+    from .build import COMPARED, drawn_paths, need_build, require_same_preprocessing
 
     need_build()
     from ..artifact import Artifact
     from ..benchmarks.options import RoundOptions
     from ..data import find_dataset
+    from ..export.loaders import Told
     from ..optimize.optimize import labels_of, roles
     from ..optimize.optimize import optimize as find
 
@@ -98,13 +88,13 @@ def optimize(
     chosen = cast("Regime", "throughput" if objective == "throughput" else regime)
     rounds = RoundOptions(regime=chosen, fps=fps, seed=seed)
     output.make_parent(out / "search.json")
-    given = sources.told(weights, labels, preprocess, size, mean, std, crop_fraction, interpolation, fit, channels,
-                         rounding)  # fmt: skip
-    first = _opened(model, given)
+    first = _opened(model, told)
+    others = [_opened(text, Told()) for text in also or ()]
     dataset = find_dataset(data, progress=sys.stderr.isatty())
     dataset = sources.matched(dataset, labels_of(first), model or "the shipped classifier")
-    if not isinstance(first, Artifact):
-        require_same_preprocessing(first, None, lambda: drawn_paths(dataset, "select", _COMPARED, seed), out)
+    for each in (first, *others):
+        if not isinstance(each, Artifact):
+            require_same_preprocessing(each, None, lambda: drawn_paths(dataset, "select", COMPARED, seed), out)
     photos = roles(dataset, per_class, seed, out / "cache")
     render.echo_options(
         model=model or "shipped", also=", ".join(also or ()) or "nothing", max_drop=max_drop,
@@ -113,17 +103,17 @@ def optimize(
     )  # fmt: skip
     search = SearchOptions(out, limit_s, tuple(backend) if backend else None, tuple(threads) if threads else None,
                            rounds)  # fmt: skip
-    answer = find([first, *(also or ())], photos, budget, search, render.TerminalProgress())
+    answer = find([first, *others], photos, budget, search, render.TerminalProgress())
     _show(answer, budget, as_json)
 
 
 def _opened(model: str | None, given: Told) -> Source | Artifact:
     """An artifact by its folder, any other source by its loader."""
     from ..artifact import Artifact
-    from ..export.loaders import is_source
+    from ..export.loaders import Told, is_source
 
     if model and not is_source(model):
-        if given != type(given)():
+        if given != Told():
             raise BadInput(f"{model} is an artifact, and more is told of it", "its own labels and preprocessing",
                            "leave these options out, or export its source with them")  # fmt: skip
         return Artifact.load(model)

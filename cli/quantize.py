@@ -63,7 +63,7 @@ def quantize(
         str, typer.Option(help="photos, or data-free: images made from the checkpoint alone.")
     ] = "photos",
     checkpoint: Annotated[
-        Path | None, typer.Option(help="What the artifact was exported from, for data-free. Default: shipped.")
+        str | None, typer.Option(help="Source that it was exported from, for data-free. Default: shipped.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write to. Default: beside the artifact.")] = None,
     data: options.Data = None,
@@ -157,7 +157,7 @@ def _held_out(source: Artifact, dataset: Dataset, out: Path) -> HeldOut:
     return held_out_photos(dataset, source.manifest.labels, source.preprocess, out)
 
 
-def _made_from(source: Artifact, checkpoint: Path | None, out: Path, seed: int) -> Dataset:
+def _made_from(source: Artifact, checkpoint: str | None, out: Path, seed: int) -> Dataset:
     """Images that the checkpoint remembers."""
     from ..quantize.data_free import data_free
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import BadInput, EngineFailed
-from . import options, output, render
+from . import options, output, render, sources
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from ..records import Record
@@ -34,7 +34,9 @@ def selftest(
     out: Annotated[
         Path | None, typer.Option(help="With --gpu: folder for artifacts, cache and record. Default: out/selftest.")
     ] = None,
-    checkpoint: Annotated[Path | None, typer.Option(help="With --gpu: trained weights. Default: shipped.")] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="With --gpu: a source (docs/sources.md). Default: the shipped classifier.")
+    ] = None,
     data: options.Data = None,
     photos: Annotated[int | None, typer.Option(min=1, help="With --gpu: photos to score. Default: all.")] = None,
     time_limit_s: Annotated[
@@ -61,15 +63,15 @@ def selftest(
     from ..optimize.gpu_checks import REFERENCE, checks
     from ..optimize.pipeline import Recipe
     from ..optimize.selftest import require_gpu, run_selftest
-    from ..train.checkpoint import DEFAULT_CHECKPOINT
 
     require_gpu()
     out, seed = out or Path("out/selftest"), seed or 0
     time_limit_s = 300.0 if time_limit_s is None else time_limit_s
     output.make_parent(out / "selftest.json")
-    dataset = find_dataset(data, progress=sys.stderr.isatty())
+    opened = sources.opened(checkpoint)
+    dataset = sources.matched(find_dataset(data, progress=sys.stderr.isatty()), opened.model.labels, opened.text)
     render.echo_options(data=dataset.name, photos=photos or "all", time_limit_s=time_limit_s, seed=seed, out=out)
-    recipe = Recipe(out, checkpoint or DEFAULT_CHECKPOINT, photos, seed=seed)
+    recipe = Recipe(out, opened, photos, seed=seed)
     rounds = RoundOptions(seed=seed, time_limit_s=time_limit_s)
     record = run_selftest(recipe, rounds, dataset, render.TerminalProgress())
     output.finish(record, out / "selftest.json", as_json, REFERENCE)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -20,31 +23,41 @@ HELP = (
     "Default: the shipped classifier."
 )
 
-Weights = Annotated[Path | None, typer.Option(help="Weights for package.module:factory, timm: "
-                                              "and torchvision:; .pt, .ckpt or .safetensors.")]  # fmt: skip
-Labels = Annotated[Path | None, typer.Option(help="One name a line in the order of the logits, "
-                                             "or JSON.")]  # fmt: skip
-PreprocessFile = Annotated[
-    Path | None,
-    typer.Option("--preprocess", help="JSON of Preprocess, or a preprocessor_config.json."),
-]
-Size = Annotated[str | None, typer.Option(help="Input in pixels: 224, or HEIGHTxWIDTH.")]
-Mean = Annotated[str | None, typer.Option(help="R,G,B of images from 0 to 1; above 1: in levels.")]
-Std = Annotated[str | None, typer.Option(help="R,G,B, in the units of --mean.")]
-CropFraction = Annotated[float | None, typer.Option(help="Part of the resized photo that is kept.")]
-Interpolation = Annotated[str | None, typer.Option(help="bicubic, bilinear or lanczos.")]
-Fit = Annotated[str | None, typer.Option(help="crop, or squeeze the whole photo into the input.")]
-Channels = Annotated[str | None, typer.Option(help="RGB or BGR, as it was trained.")]
-Rounding = Annotated[
-    str | None, typer.Option(help="nearest, torchvision or transformers: of the longer side and the crop's corner.")
-]
+_TOLD: dict[str, Any] = {
+    "weights": Annotated[Path | None, typer.Option(
+        help="Weights for package.module:factory, timm: and torchvision:; .pt, .ckpt or .safetensors.")],
+    "labels": Annotated[Path | None, typer.Option(help="One name a line in the order of the logits, or JSON.")],
+    "preprocess": Annotated[Path | None, typer.Option(help="JSON of Preprocess, or a preprocessor_config.json.")],
+    "size": Annotated[str | None, typer.Option(help="Input in pixels: 224, or HEIGHTxWIDTH.")],
+    "mean": Annotated[str | None, typer.Option(help="R,G,B of images from 0 to 1; above 1: in levels.")],
+    "std": Annotated[str | None, typer.Option(help="R,G,B, in the units of --mean.")],
+    "crop_fraction": Annotated[float | None, typer.Option(help="Part of the resized photo that is kept.")],
+    "interpolation": Annotated[str | None, typer.Option(help="bicubic, bilinear or lanczos.")],
+    "fit": Annotated[str | None, typer.Option(help="crop, or squeeze the whole photo into the input.")],
+    "channels": Annotated[str | None, typer.Option(help="RGB or BGR, as it was trained.")],
+    "rounding": Annotated[str | None, typer.Option(
+        help="nearest, torchvision or transformers: of the longer side and the crop's corner.")],
+}  # fmt: skip
 
 
-def told(
-    weights: Path | None, labels: Path | None, preprocess: Path | None, size: str | None, mean: str | None,
-    std: str | None, crop_fraction: float | None, interpolation: str | None, fit: str | None, channels: str | None,
-    rounding: str | None,
-) -> Told:  # fmt: skip
+def takes_told(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that has the options of `_TOLD`, and is called with them as `told: Told`."""
+
+    @functools.wraps(command)
+    def called(**given: Any) -> None:
+        told = _told(**{name: given.pop(name) for name in _TOLD})
+        command(**given, told=told)
+
+    written = inspect.signature(command, locals={"Told": object}, eval_str=True)  # its import is for type checkers
+    own = [each for each in written.parameters.values() if each.name != "told"]
+    named = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+             for name, kind in _TOLD.items()]  # fmt: skip
+    called.__signature__ = inspect.Signature([*own, *named])  # type: ignore[attr-defined]  # what typer reads
+    called.__annotations__ = {each.name: each.annotation for each in (*own, *named)}
+    return called
+
+
+def _told(size: str | None, mean: str | None, std: str | None, **others: Any) -> Told:
     """The options as `export.loaders` takes them.
 
     Raises:
@@ -52,8 +65,7 @@ def told(
     """
     from ..export.loaders import Told
 
-    return Told(weights, labels, preprocess, _size(size), _triple("mean", mean), _triple("std", std), crop_fraction,
-                interpolation, fit, channels, rounding)  # fmt: skip
+    return Told(size=_size(size), mean=_triple("mean", mean), std=_triple("std", std), **others)
 
 
 def _size(words: str | None) -> tuple[int, int] | None:
@@ -78,7 +90,7 @@ def _triple(name: str, words: str | None) -> tuple[float, float, float] | None:
     return cast("tuple[float, float, float]", values)
 
 
-def opened(text: str | None, given: Told) -> Source:
+def opened(text: str | None, given: Told | None = None) -> Source:
     """The source, shown before it is used."""
     from ..export.loaders import open_source
     from ..train.checkpoint import DEFAULT_CHECKPOINT

@@ -181,7 +181,7 @@ def _echo(architecture: str, source: str, chosen: TrainOptions, out: Path) -> No
 
 def distill(
     checkpoint: Annotated[
-        Path | None, typer.Argument(help="The teacher. Default: the shipped classifier.", show_default=False)
+        Path | None, typer.Argument(help="The teacher, .safetensors of tiffin. Default: shipped.", show_default=False)
     ] = None,
     size: Annotated[int, typer.Option(min=32, help="Side of the student's input, pixels.")] = 192,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the train photos.")] = 5,

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from ..artifact import Artifact, Producer, RunConfig
-from ..errors import BadInput
 from ..machine import versions
 from ..records.divergence import log_softmax
 from .confidence import HeldOut
@@ -41,10 +40,7 @@ def program_of(source: Source, out: Path, held_out: HeldOut | None = None) -> Ar
     Raises:
         BadInput: it came as a graph, which torch cannot run.
     """
-    if isinstance(source.model, OnnxClassifier):
-        raise BadInput(f"{source.text}: {source.kind} has no torch program", "a source with torch code",
-                       "leave --format out: ONNX")  # fmt: skip
-    return to_pt2(source.model, out, held_out)
+    return to_pt2(source.module("leave --format out: ONNX"), out, held_out)
 
 
 def from_onnx(

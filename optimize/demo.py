@@ -15,7 +15,6 @@ from ..data import Dataset
 from ..data.prepared import PreparedPhotos
 from ..errors import TiffinError
 from ..records import Predictions, Record, Subject
-from ..train import load_checkpoint
 from .candidates import plan, without_vnni
 from .pipeline import Recipe, build, gather
 
@@ -48,9 +47,8 @@ def run_demo(recipe: Recipe, rounds: RoundOptions, dataset: Dataset, progress: P
         ParityFailed: the exported model is not the trained one.
     """
     environment = machine.environment()
-    checkpoint = load_checkpoint(recipe.checkpoint)
-    materials = gather(recipe, dataset, checkpoint, progress.say)
-    built = build(recipe, checkpoint, materials, progress.say)
+    materials = gather(recipe, dataset, progress.say)
+    built = build(recipe, materials, progress.say)
     candidates = plan(built)
     progress.say(f"timing: {len(candidates)} candidates, {rounds.launches} launches each")
     run = Measurement(candidates, rounds, progress.timing)

@@ -21,7 +21,7 @@ from ..data.overlap import prove_all_disjoint
 from ..data.prepared import PreparedPhotos, prepare_photos
 from ..errors import BadInput
 from ..export.confidence import HeldOut, held_out
-from ..export.loaders import Source, is_source, open_source
+from ..export.loaders import Source
 from ..records import Record
 from .answer import Answer
 from .budget import Budget, SearchOptions
@@ -74,10 +74,10 @@ def roles(dataset: Dataset, per_class: int, seed: int, cache: Path) -> Roles:
     return found
 
 
-Given = Path | str | Source | Artifact
+Given = Source | Artifact
 
 
-def labels_of(given: Source | Artifact) -> tuple[str, ...]:
+def labels_of(given: Given) -> tuple[str, ...]:
     """A model's labels, whichever way it came."""
     return given.model.labels if isinstance(given, Source) else given.manifest.labels
 
@@ -88,8 +88,8 @@ def optimize(
     """Search on calibrate and select, confirm the winner once on confirm, ship it or what it was compared with.
 
     Args:
-        sources: the given model first, any source of `export.loaders` or an fp32 ONNX artifact; then whatever else
-            may compete: a checkpoint with a smaller input, an artifact that is quantized already.
+        sources: the given model first, a source or an fp32 ONNX artifact; then whatever else may compete: a source with
+            a smaller input, an artifact that is quantized already.
 
     Raises:
         BadInput: a source cannot be used, or two have different labels.
@@ -118,9 +118,9 @@ def optimize(
 
 
 def load_models(sources: Sequence[Given], photos: Roles, folder: Path, progress: Progress) -> list[Model]:
-    """Open each source; what is no artifact is exported, its parity proven on photos of select."""
+    """What is no artifact is exported, its parity proven on photos of select."""
     stages, models = Stages(folder, progress.say), list[Model]()
-    for given in map(_opened, sources):
+    for given in sources:
         name = _short_name(given, {model.name for model in models})
         artifact = _exported(given, name, stages, photos) if isinstance(given, Source) else given
         host = artifact.preprocess
@@ -135,14 +135,7 @@ def load_models(sources: Sequence[Given], photos: Roles, folder: Path, progress:
     return models
 
 
-def _opened(given: Given) -> Source | Artifact:
-    """Raises BadInput for what is neither an artifact's folder nor a source."""
-    if isinstance(given, Source | Artifact):
-        return given
-    return open_source(str(given)) if is_source(str(given)) else Artifact.load(given)
-
-
-def _short_name(given: Source | Artifact, taken: set[str]) -> str:
+def _short_name(given: Given, taken: set[str]) -> str:
     """Such as `resnet50` of `timm:resnet50`: of letters that a folder's name may have."""
     name = given.folder.resolve().name if isinstance(given, Artifact) else short_name(given.text)
     if name in taken:

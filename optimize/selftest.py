@@ -25,7 +25,6 @@ from ..errors import EngineMissing, TiffinError
 from ..records import Record
 from ..runtime import backends
 from ..runtime.backends._cuda import driver_problem
-from ..train import load_checkpoint
 from .demo import Progress, score_all
 from .gpu_checks import REFERENCE, counted
 from .pipeline import Materials, Recipe, gather, parity_photos
@@ -84,15 +83,14 @@ def run_selftest(recipe: Recipe, rounds: RoundOptions, dataset: Dataset, progres
 
 
 def _build(recipe: Recipe, dataset: Dataset, stages: Stages, libraries: list[str], progress: Progress) -> Materials:
-    from ..export.to_onnx import to_onnx
-    from ..export.to_pt2 import to_pt2
+    from ..export.from_source import export_source, program_of
     from ..export.to_tensorrt import to_tensorrt
     from ..quantize.calibration import CalibrationSet
     from ..quantize.options import PtqOptions
     from ..quantize.quantize import quantize_fp8, quantize_half, quantize_int8
 
-    checkpoint = load_checkpoint(recipe.checkpoint)
-    materials = gather(recipe, dataset, checkpoint, progress.say)
+    source = recipe.source
+    materials = gather(recipe, dataset, progress.say)
     calibration = CalibrationSet.of(materials.calibration, dataset.name)
     held = materials.held_out
     fitted = {"held_out": held.digest()}
@@ -101,10 +99,8 @@ def _build(recipe: Recipe, dataset: Dataset, stages: Stages, libraries: list[str
     def of_fp32(make: Callable[..., Artifact], *options: Any) -> Make:
         return lambda out: make(stages.artifacts["fp32"], *options, out, held_out=held)
 
-    stages.first(
-        "fp32", checkpoint.sha256, fitted, lambda out: to_onnx(checkpoint, out, parity_photos(materials), held)[0]
-    )
-    stages.first("torch-fp32", checkpoint.sha256, fitted, lambda out: to_pt2(checkpoint, out, held))
+    stages.first("fp32", source.key, fitted, lambda out: export_source(source, out, parity_photos(materials), held)[0])
+    stages.first("torch-fp32", source.key, fitted, lambda out: program_of(source, out, held))
     for half in ("fp16", "bf16"):
         stages.then(half, "fp32", {"precision": half, **fitted}, of_fp32(quantize_half, half))
     plain, mixed = PtqOptions("tensorrt"), PtqOptions("tensorrt", floats="fp16")

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..artifact import Artifact
 from ..data import Dataset, open_dataset, synthesized
 from ..errors import BadInput
-from ..train import load_checkpoint
+from ..export.loaders import module_of
 from .synthesis import Progress, SynthesisOptions, synthesize
 
 
@@ -20,7 +20,7 @@ def made_from(dataset: Dataset) -> str | None:
 
 def data_free(
     artifact: Artifact,
-    checkpoint: Path | None,
+    checkpoint: str | None,
     cache: Path,
     seed: int = 0,
     progress: Progress = lambda done, total: None,
@@ -28,7 +28,8 @@ def data_free(
     """A set with photos for the calibrate role: the shipped one where it was made from this artifact's checkpoint.
 
     Args:
-        checkpoint: the weights that the artifact was exported from; None where the shipped set will do.
+        checkpoint: the source that the artifact was exported from (docs/sources.md); None where the shipped set will
+            do.
         cache: folder in which made sets are kept, by checkpoint and seed.
 
     Raises:
@@ -44,10 +45,7 @@ def data_free(
             "the weights that it was exported from",
             "pass --checkpoint",
         )
-    loaded = load_checkpoint(checkpoint)
-    if loaded.sha256 != wanted:
-        raise BadInput(f"{checkpoint}: {loaded.sha256[:12]}, not what {artifact.folder} came from",
-                       f"checkpoint {str(wanted)[:12]}")  # fmt: skip
+    loaded = module_of(artifact, checkpoint)
     out = cache / f"synthesized-{loaded.sha256[:12]}-{seed}"
     if not (out / "photos.csv").exists():
         synthesize(loaded, out, SynthesisOptions(seed=seed, confirm_batches=0, calibrate_batches=2), progress)

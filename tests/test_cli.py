@@ -350,7 +350,7 @@ def test_a_dataset_with_more_classes_than_the_model(refused: Run, here: Path, ph
         ("bench", "fp32", "--out", "/dev/null/x/bench.json"),
         ("bench", "fp32", "--out", "fp32"),
         ("score", "fp32", "--data", "DATA", "--out", "/dev/null/x/score.json"),
-        ("demo", "--checkpoint", "mine.safetensors", "--data", "DATA", "--out", "/dev/null/x"),
+        ("demo", "mine.safetensors", "--data", "DATA", "--out", "/dev/null/x"),
         ("synthesize", "/dev/null/x", "--checkpoint", "mine.safetensors"),
     ],
 )

@@ -38,6 +38,7 @@ from tiffin.records.causes import causes
 from tiffin.records.certification import Evidence, write_certificate
 from tiffin.records.loss_budget import adds_up, loss_budget, on_photos, worst_stage
 from tiffin.runtime.preprocess import prepare
+from tiffin.train import DEFAULT_CHECKPOINT
 
 from .conftest import LABELS, draw, draw_many
 
@@ -414,7 +415,7 @@ def test_what_was_broken_is_named(
     """Alone in a folder, its manifest as if nothing had happened: only the checkpoint is known."""
     model = change(onnx.load(onnx_artifact.model_path))
     made = save(tmp_path / "alone" / "broken", onnx_artifact.manifest, {"model.onnx": model.SerializeToString()})
-    record = explain(asked(made, dataset, work, checkpoint=checkpoint_file))
+    record = explain(asked(made, dataset, work, checkpoint=str(checkpoint_file)))
     stages, found = loss_budget(record), causes(record)
     assert adds_up(stages) and worst_stage(stages).name == "ONNX, unoptimized"  # type: ignore[union-attr]
     assert found[0].named and found[0].kind == kind and words in found[0].words
@@ -492,14 +493,13 @@ def test_a_class_of_cpu_is_limited_here_or_absent_with_its_reason(
 
 
 def test_what_cannot_be_explained_is_refused(
-    onnx_artifact: Artifact, pt2_artifact: Artifact, dataset: Dataset, checkpoint_file: Path, tmp_path: Path
+    onnx_artifact: Artifact, pt2_artifact: Artifact, dataset: Dataset, tmp_path: Path
 ) -> None:
-    other = tmp_path / "other.safetensors"
-    other.write_bytes(checkpoint_file.read_bytes() + b" ")
     turned = copied(onnx_artifact, tmp_path / "turned", labels=("apple", "leek", "milk", "plum"))
     drawn = dataclasses.replace(dataset, kind="synthesized")
+    nowhere, other = str(tmp_path / "none.safetensors"), str(DEFAULT_CHECKPOINT)
     refused = {
-        "no such checkpoint": lambda: explain(asked(onnx_artifact, dataset, tmp_path, checkpoint=tmp_path / "none")),
+        "no such checkpoint": lambda: explain(asked(onnx_artifact, dataset, tmp_path, checkpoint=nowhere)),
         "not what": lambda: explain(asked(onnx_artifact, dataset, tmp_path, checkpoint=other)),
         "other labels": lambda: asked(turned, dataset, tmp_path),
         "no photos": lambda: asked(onnx_artifact, drawn, tmp_path),

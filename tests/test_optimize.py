@@ -20,6 +20,7 @@ from tiffin.benchmarks.options import RoundOptions
 from tiffin.data import Dataset, open_dataset
 from tiffin.data.overlap import pixel_hashes
 from tiffin.errors import BadDataset, BadInput, EngineMissing, Overlap
+from tiffin.export.loaders import open_source
 from tiffin.optimize import gpu_checks
 from tiffin.optimize.answer import Answer, sentence
 from tiffin.optimize.budget import Budget, SearchOptions
@@ -41,7 +42,6 @@ from tiffin.records.latency import summarize
 from tiffin.records.record import load_record
 from tiffin.runtime import backends, default_run, load
 from tiffin.runtime.backends._cuda import driver_problem
-from tiffin.train import load_checkpoint
 
 STAGES = {
     "fp32",
@@ -67,15 +67,16 @@ def dataset(photo_folder: Path) -> Dataset:
 
 @pytest.fixture(scope="module")
 def recipe(checkpoint_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Recipe:
-    return Recipe(tmp_path_factory.mktemp("pipeline") / "out", checkpoint_file, photos=24, per_class=2)
+    return Recipe(
+        tmp_path_factory.mktemp("pipeline") / "out", open_source(str(checkpoint_file)), photos=24, per_class=2
+    )
 
 
 def run(recipe: Recipe, dataset: Dataset) -> tuple[Built, dict[str, str]]:
     """What was built, and what each stage said: "building" or "unchanged, reused"."""
     said: list[str] = []
-    checkpoint = load_checkpoint(recipe.checkpoint)
-    materials = gather(recipe, dataset, checkpoint, lambda line: None)
-    built = build(recipe, checkpoint, materials, said.append)
+    materials = gather(recipe, dataset, lambda line: None)
+    built = build(recipe, materials, said.append)
     return built, dict(line.split(": ", 1) for line in said if not line.startswith("  "))
 
 
@@ -163,13 +164,13 @@ def test_calibration_and_scored_photos_must_be_disjoint(recipe: Recipe, dataset:
     confirm = dataset.role("confirm")
     mixed = dataclasses.replace(dataset, roles={**dataset.roles, "calibrate": confirm})
     with pytest.raises(Overlap, match="calibrate and confirm"):
-        gather(dataclasses.replace(recipe, out=tmp_path), mixed, load_checkpoint(recipe.checkpoint), lambda line: None)
+        gather(dataclasses.replace(recipe, out=tmp_path), mixed, lambda line: None)
 
 
 def test_an_empty_calibration_role_is_refused(recipe: Recipe, dataset: Dataset) -> None:
     bare = dataclasses.replace(dataset, roles={"confirm": dataset.role("confirm")})
     with pytest.raises(BadDataset, match="calibrate"):
-        gather(recipe, bare, load_checkpoint(recipe.checkpoint), lambda line: None)
+        gather(recipe, bare, lambda line: None)
 
 
 # Candidates
@@ -501,7 +502,7 @@ QUICK = RoundOptions(launches=2, max_launches=2, blocks=2, block_s=0.01, warmup_
 def searching(checkpoint_file: Path, searched: Dataset, out: Path, budget: Budget, **options: object) -> Answer:
     photos = roles(searched, 4, 0, out / "cache")
     chosen = SearchOptions(out, **{"time_budget_s": 600.0, "rounds": QUICK, **options})
-    return optimize([checkpoint_file], photos, budget, chosen, Silent())
+    return optimize([open_source(str(checkpoint_file))], photos, budget, chosen, Silent())
 
 
 @pytest.fixture(scope="module")
@@ -698,9 +699,9 @@ def test_pytests_last_line_is_counted(text: str, counts: dict[str, int]) -> None
 
 
 @pytest.mark.skipif(not driver_problem(), reason="there is a GPU here")
-def test_a_selftest_without_a_gpu_says_so_before_it_builds(tmp_path: Path) -> None:
+def test_a_selftest_without_a_gpu_says_so_before_it_builds(checkpoint_file: Path, tmp_path: Path) -> None:
     with pytest.raises(EngineMissing, match="nothing was tested"):
-        run_selftest(Recipe(tmp_path), RoundOptions(), None, None)
+        run_selftest(Recipe(tmp_path, open_source(str(checkpoint_file))), RoundOptions(), None, None)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -709,6 +710,8 @@ def test_a_selftest_without_a_gpu_says_so_before_it_builds(tmp_path: Path) -> No
 @pytest.mark.skipif(bool(driver_problem()), reason=driver_problem() or "there is a GPU")
 def test_a_selftest_on_a_gpu_runs_every_engine(checkpoint_file: Path, photo_folder: Path, tmp_path: Path) -> None:
     rounds = RoundOptions(launches=2, blocks=2, block_s=0.02, target=None)
-    record = run_selftest(Recipe(tmp_path, checkpoint_file), rounds, open_dataset(photo_folder), Silent())
+    record = run_selftest(
+        Recipe(tmp_path, open_source(str(checkpoint_file))), rounds, open_dataset(photo_folder), Silent()
+    )
     engines = [subject for subject in record.subjects if subject.name.startswith("tensorrt")]
     assert engines and not [f"{each.name}: {each.reason}" for each in engines if each.reason]

@@ -462,17 +462,17 @@ def test_the_shipped_images_serve_what_came_from_the_shipped_checkpoint(onnx_art
     with pytest.raises(BadInput, match="no images are at hand"):
         data_free(onnx_artifact, None, tmp_path)
     with pytest.raises(BadInput, match="not what"):
-        data_free(onnx_artifact, DEFAULT_CHECKPOINT, tmp_path)
+        data_free(onnx_artifact, str(DEFAULT_CHECKPOINT), tmp_path)
 
 
 def test_images_are_made_once_from_another_checkpoint_and_calibrate_it(
     onnx_artifact, checkpoint_file: Path, photos, tmp_path: Path
 ) -> None:
     steps: list[tuple[int, int]] = []
-    made = data_free(onnx_artifact, checkpoint_file, tmp_path, progress=lambda *step: steps.append(step))
+    made = data_free(onnx_artifact, str(checkpoint_file), tmp_path, progress=lambda *step: steps.append(step))
     assert steps[-1][0] == steps[-1][1] == len(steps)
     assert made.kind == "synthesized" and not made.roles.get("confirm")
-    again = data_free(onnx_artifact, checkpoint_file, tmp_path, progress=lambda *step: pytest.fail("made again"))
+    again = data_free(onnx_artifact, str(checkpoint_file), tmp_path, progress=lambda *step: pytest.fail("made again"))
     assert again.root == made.root
     host = onnx_artifact.manifest.preprocess
     prepared = prepare_photos(made.role("calibrate"), host, tmp_path / "cache", made.kind)

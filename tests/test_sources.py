@@ -36,14 +36,17 @@ from tiffin.errors import BadDataset, BadInput, EngineMissing, ParityFailed, Tif
 from tiffin.export import onnx_source
 from tiffin.export.from_source import export_source, program_of
 from tiffin.export.graph.canonical import PROLOGUE
-from tiffin.export.loaders import OnnxClassifier, Told, huggingface, keras, open_source, timm, torchvision
+from tiffin.export.loaders import OnnxClassifier, Told, huggingface, keras, module_of, open_source, timm, torchvision
 from tiffin.export.loaders.state import load_weights
 from tiffin.export.loaders.told import read_labels
+from tiffin.export.logits import engine_logits
 from tiffin.optimize.budget import Budget, SearchOptions
 from tiffin.optimize.optimize import optimize, roles, short_name
+from tiffin.optimize.pipeline import Recipe, build, gather
 from tiffin.quantize.calibration import CalibrationSet
+from tiffin.quantize.data_free import made_from
 from tiffin.quantize.options import PtqOptions
-from tiffin.quantize.quantize import quantize_int8
+from tiffin.quantize.quantize import quantize_half, quantize_int8
 from tiffin.records.closeness import closeness
 from tiffin.runtime.preprocess import fit, golden_hashes, patterns
 
@@ -756,7 +759,7 @@ def test_torchscript_becomes_onnx_and_says_what_is_lost(told: Told, tmp_path: Pa
     assert "no .pt2" in source.notes[0]
     artifact, _ = export_source(source, tmp_path / "out", PHOTOS)
     require_same(answers(artifact, PHOTOS), wanted(network(), PHOTOS))
-    with pytest.raises(BadInput, match="no torch program"):
+    with pytest.raises(BadInput, match="no torch module"):
         program_of(source, tmp_path / "pt2")
 
 
@@ -1248,6 +1251,38 @@ def from_onnx(checkpoint, mine, told: Told, tmp_path: Path):
     return open_source(str(tmp_path / "net.onnx"), told)
 
 
+def test_the_main_job_takes_a_graph(checkpoint, mine, told, photo_folder: Path, tmp_path: Path) -> None:
+    recipe = Recipe(tmp_path / "demo", from_onnx(checkpoint, mine, told, tmp_path), photos=24, per_class=2)
+    materials = gather(recipe, open_dataset(photo_folder), lambda line: None)
+    built = build(recipe, materials, lambda line: None)
+    assert list(built.reasons) == ["torch-fp32"] and "has no torch module" in built.reasons["torch-fp32"]
+    assert {"fp32", "int8-cpu-ort", "openvino-int8-cpu-nncf"} <= set(built.artifacts)
+    assert all(artifact.manifest.labels == LABELS for artifact in built.artifacts.values())
+
+
+def test_scalars_in_nodes_of_a_foreign_graph_become_fp16_too(checkpoint, mine, told, tmp_path: Path) -> None:
+    source = from_onnx(checkpoint, mine, told, tmp_path)
+    assert any(node.op_type == "Constant" for node in onnx.load(tmp_path / "net.onnx").graph.node)
+    fp32, _ = export_source(source, tmp_path / "fp32", PHOTOS)
+    half = quantize_half(fp32, "fp16", tmp_path / "fp16")
+    onnx.checker.check_model(onnx.load(half.model_path), full_check=True)
+    wanted, found = (engine_logits(each, RunConfig("onnxruntime"), PHOTOS) for each in (fp32, half))
+    assert 0 < np.abs(found - wanted).max() < 0.01 * np.abs(wanted).max()
+
+
+def test_images_are_made_from_any_source_that_has_a_module(photo_folder: Path, tmp_path: Path) -> None:
+    save_transformers("resnet", tmp_path / "model")
+    name = f"hf:{tmp_path / 'model'}"
+    artifact, _ = export_source(open_source(name), tmp_path / "fp32", PHOTOS)
+    assert module_of(artifact, name).preprocess == artifact.preprocess
+    code, said = run_command("synthesize", tmp_path / "set", "--checkpoint", name)
+    assert code == 0, said
+    assert made_from(open_dataset(tmp_path / "set")) == artifact.manifest.checkpoint
+    onnx.save(foreign(), tmp_path / "theirs.onnx")
+    with pytest.raises(BadInput, match="unknown"):
+        module_of(artifact, str(tmp_path / "theirs.onnx"))
+
+
 @pytest.mark.parametrize("make", [trained_module, from_transformers, from_onnx])
 def test_a_source_goes_through_optimize(make, checkpoint, mine, told, photo_folder: Path, tmp_path: Path) -> None:
     source = make(checkpoint, mine, told, tmp_path)
@@ -1300,8 +1335,12 @@ def test_a_librarys_own_transform_is_held_against_the_host_part(
     assert code == 0 and "the transform of transformers prepares" in said
     read = huggingface.host_fields
     monkeypatch.setattr(huggingface, "host_fields", lambda config: {**read(config), "interpolation": "bilinear"})
-    for command in ("export", "optimize"):
-        code, said = run_command(command, *words, tmp_path / "other")
+    (tmp_path / "labels.txt").write_text("\n".join(LABELS))
+    graph = ("--also", words[0], "--labels", tmp_path / "labels.txt", "--mean", "0.5", "--std", "0.5")
+    onnx.save(foreign(), tmp_path / "theirs.onnx")
+    for command in (("export", words[0]), ("optimize", words[0]), ("demo", words[0]),
+                    ("optimize", tmp_path / "theirs.onnx", *graph)):  # fmt: skip
+        code, said = run_command(*command, *words[1:], tmp_path / "other")
         assert code == 1 and "likeliest cause: the reference has photos resized by bicubic" in said, said
         assert "--preprocess" in said and (tmp_path / "other-preprocessing.png").is_file()
         assert not (tmp_path / "other" / "manifest.json").exists()

@@ -15,7 +15,6 @@ from ...artifact.engine_stamp import LIBRARIES
 from ...artifact.files import sha256_file
 from ...artifact.lineage import neighbours, source_of
 from ...artifact.store import is_artifact
-from ...errors import BadInput
 
 if TYPE_CHECKING:  # torch
     from ...train import Checkpoint
@@ -29,32 +28,23 @@ class Lineage:
 
     Args:
         artifact: the one that is explained.
-        checkpoint: file of the trained weights; None looks for a torch program beside the artifact and for a shipped
-            checkpoint of the digest that its manifest names.
+        checkpoint: the source that it was exported from (docs/sources.md); None looks for a torch program beside the
+            artifact and for a shipped checkpoint of the digest that its manifest names.
         work: folder for what is exported anew.
 
     Raises:
-        BadInput: the file is another checkpoint than the manifest names, or is not there.
+        BadInput: the source cannot be opened, or is not what the artifact was exported from.
     """
 
-    def __init__(self, artifact: Artifact, checkpoint: Path | None, work: Path) -> None:
+    def __init__(self, artifact: Artifact, checkpoint: str | None, work: Path) -> None:
         self.artifact, self._work = artifact, work
-        self._file = self._named(checkpoint) if checkpoint else self._shipped()
+        self._named = checkpoint or self._shipped()
+        if checkpoint:
+            self.checkpoint()
 
-    def _named(self, path: Path) -> Path:
+    def _shipped(self) -> str | None:
         wanted = self.artifact.manifest.checkpoint
-        if not path.is_file():
-            raise BadInput(f"{path}: no such checkpoint", "a .safetensors file")
-        if wanted and (found := sha256_file(path)) != wanted:
-            raise BadInput(
-                f"{path}: sha256 {found[:12]}…, not what {self.artifact.folder} was made from",
-                f"the checkpoint {wanted[:12]}…",
-            )
-        return path
-
-    def _shipped(self) -> Path | None:
-        wanted = self.artifact.manifest.checkpoint
-        return next((path for path in sorted(_SHIPPED.glob("*.safetensors")) if sha256_file(path) == wanted), None)
+        return next((str(path) for path in sorted(_SHIPPED.glob("*.safetensors")) if sha256_file(path) == wanted), None)
 
     @cached_property
     def _around(self) -> dict[str, Artifact]:
@@ -110,11 +100,11 @@ class Lineage:
 
     def checkpoint(self) -> Checkpoint | None:
         """The trained weights; None where they are not found or torch is absent."""
-        if self._file is None or find_spec("torch") is None:
+        if self._named is None or find_spec("torch") is None:
             return None
-        from ...train import load_checkpoint
+        from ...export.loaders import module_of
 
-        return load_checkpoint(self._file)
+        return module_of(self.artifact, self._named)
 
     def program(self) -> tuple[Artifact | None, str]:
         """The checkpoint as a torch program, or why there is none."""
@@ -122,7 +112,7 @@ class Lineage:
         for other in self._around.values():
             if other.manifest.format == "pt2" and mine and other.manifest.checkpoint == mine:
                 return other, ""
-        if self._file is None:
+        if self._named is None:
             return None, NO_CHECKPOINT
         checkpoint = self.checkpoint()
         if checkpoint is None:

@@ -51,7 +51,7 @@ class Asked:
     role: str
     photos: Sequence[Photo]
     work: Path
-    checkpoint: Path | None = None
+    checkpoint: str | None = None
     classes: Sequence[str] | None = None
     tries: int = 200
     seed: int = 0

@@ -8,15 +8,19 @@ labels and preprocessing from the source's own configuration, and what is `Told`
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
+from ...artifact import Artifact
 from ...artifact.store import is_artifact
 from ...errors import BadInput
 from . import checkpoint_file, factory, huggingface, keras, onnx_file, program, timm, torchscript, torchvision
 from .source import Loader, OnnxClassifier, Source
 from .told import Told
 
-__all__ = ["LOADERS", "OnnxClassifier", "Source", "Told", "is_source", "open_source"]
+if TYPE_CHECKING:
+    from ...train import Checkpoint
+
+__all__ = ["LOADERS", "OnnxClassifier", "Source", "Told", "is_source", "module_of", "open_source"]
 
 LOADERS = cast(
     "tuple[Loader, ...]",
@@ -48,3 +52,21 @@ def open_source(text: str, told: Told | None = None) -> Source:
         raise BadInput(f"{text}: a folder of transformers", "hf: before it", f"`tiffin export hf:{text}`")
     what = "no such file" if Path(text).suffix and not Path(text).exists() else "no source of a trained classifier"
     raise BadInput(f"{text}: {what}", _EXPECTED, "see docs/sources.md")
+
+
+def module_of(artifact: Artifact, text: str) -> Checkpoint:
+    """The torch module that an artifact was exported from.
+
+    Args:
+        text: a source that says all of itself. Its preprocessing is its own, which need not be the artifact's.
+
+    Raises:
+        BadInput: it cannot be opened by its name alone, has no torch module, or is another than the manifest names.
+    """
+    found, manifest = open_source(text).module(), artifact.manifest
+    if manifest.checkpoint and found.sha256 != manifest.checkpoint:
+        raise BadInput(
+            f"{text}: sha256 {found.sha256[:12]}…, not what {artifact.folder} was made from",
+            f"the weights {manifest.checkpoint[:12]}…",
+        )
+    return found

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 
 from ...artifact import Preprocess
+from ...errors import BadInput
 from ...train import Checkpoint
 from .told import Told
 
@@ -66,6 +67,19 @@ class Source:
         model = self.model
         parts = [model.sha256, model.architecture, list(model.labels), model.preprocess.plain()]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode() + self.answers).hexdigest()
+
+    def module(self, otherwise: str = "see docs/sources.md") -> Checkpoint:
+        """The classifier with torch code.
+
+        Args:
+            otherwise: what to do for one without.
+
+        Raises:
+            BadInput: it came as a graph.
+        """
+        if isinstance(self.model, OnnxClassifier):
+            raise BadInput(f"{self.text}: {self.kind} has no torch module", "a source with torch code", otherwise)
+        return self.model
 
     def lines(self) -> list[str]:
         """What a person checks before it is used."""
