@@ -107,7 +107,7 @@ class _Build:
         self._stages = Stages(recipe.out / "artifacts", say)
 
     def run(self) -> Built:
-        # Imported here: they pull in torch and onnx, which a finished run does not need.
+        # Imported here: a run whose stages are all known needs none of them.
         from ..export.engine_options import EngineOptions
         from ..export.from_source import program_of
         from ..export.to_openvino import to_openvino

@@ -40,7 +40,7 @@ class Lineage:
         self.artifact, self._work = artifact, work
         self._named = checkpoint or self._shipped()
         if checkpoint:
-            self.checkpoint()
+            _ = self.checkpoint  # what is no source of this artifact is refused before anything is answered
 
     def _shipped(self) -> str | None:
         wanted = self.artifact.manifest.checkpoint
@@ -86,7 +86,7 @@ class Lineage:
         return next(above, None) or self._exported(photos)
 
     def _exported(self, photos: np.ndarray) -> Artifact | None:
-        checkpoint = self.checkpoint()
+        checkpoint = self.checkpoint
         if checkpoint is None or find_spec("onnxscript") is None:
             return None
         folder = self._work / f"onnx-{checkpoint.sha256[:12]}"
@@ -98,6 +98,7 @@ class Lineage:
 
         return to_onnx(checkpoint, folder, photos)[0]
 
+    @cached_property
     def checkpoint(self) -> Checkpoint | None:
         """The trained weights; None where they are not found or torch is absent."""
         if self._named is None or find_spec("torch") is None:
@@ -114,7 +115,7 @@ class Lineage:
                 return other, ""
         if self._named is None:
             return None, NO_CHECKPOINT
-        checkpoint = self.checkpoint()
+        checkpoint = self.checkpoint
         if checkpoint is None:
             return None, 'torch is not installed: pip install "tiffin[build]"'
         folder = self._work / f"torch-{checkpoint.sha256[:12]}"

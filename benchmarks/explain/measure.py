@@ -209,7 +209,7 @@ class Explanation:
         drawn = np.random.default_rng(asked.seed).permutation(unique)[: asked.tries]
         rows = np.sort(drawn)
         photos = part_of(self._prepared, rows, asked.work)
-        checkpoint = self._lineage.checkpoint()
+        checkpoint = self._lineage.checkpoint
         return Suspect(
             held, [asked.photos[row] for row in rows], photos, on_photos(answers, photos.hashes),
             scratch, asked.dataset.labels,
@@ -220,7 +220,7 @@ class Explanation:
 
     def _shown(self, photos: PreparedPhotos) -> np.ndarray:
         """A few of the photos as the checkpoint takes them, on which an export proves itself."""
-        checkpoint = self._lineage.checkpoint()
+        checkpoint = self._lineage.checkpoint
         if checkpoint is None:
             return np.asarray(photos.array()[:8])
         first = prepare_photos(self._asked.photos[:8], checkpoint.preprocess, self._asked.work)
