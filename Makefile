@@ -84,14 +84,14 @@ average: $(VENV)/installed  ## average the shipped weights with two more trainin
 	$(BIN)/python $(STUDIES)/readme.py docs/train.md $(RESULTS)/average.json
 	$(BIN)/python $(STUDIES)/training.py --paired docs/train.md $(RESULTS)/average.json
 
-matrix: $(VENV)/installed  ## regenerate docs/zoo.md's table: train, convert, quantize and compare each network (hours on one core, goes on where it was cut)
+matrix: $(VENV)/installed  ## what docs/zoo.md's table lacks: train, convert, quantize and compare each network (hours on one core, goes on where it was cut; ARGS=--anew: all of it again)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[zoo]'
 	$(BIN)/python $(STUDIES)/matrix.py $(TIFFIN_DATA) $(RESULTS)/matrix.json $(ARGS)
 	$(BIN)/python $(STUDIES)/matrix.py --table docs/zoo.md $(RESULTS)/matrix.json
 
 ENVIRONMENTS := out/sources/environments
 
-sources: $(VENV)/installed  ## regenerate docs/sources.md's table: networks of timm, torchvision and Keras, in two environments of their own (8 GB; an hour on two cores, goes on where it was cut)
+sources: $(VENV)/installed  ## what docs/sources.md's table lacks: networks of timm, torchvision and Keras, in two environments of their own (8 GB; an hour on two cores, goes on where it was cut; ARGS=--anew: all of it again)
 	$(PYTHON) -m venv $(ENVIRONMENTS)/torch
 	$(ENVIRONMENTS)/torch/bin/python -m pip install -q --disable-pip-version-check -e '.[build,onnxruntime,openvino,hf]' \
 	  torchvision timm pytest hypothesis

@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # onnx and torch, which `tiffin --help` does without
     from ..artifact import Preprocess
     from ..data import Dataset
     from ..export.confidence import HeldOut
-    from ..export.loaders import Source, Told
+    from ..export.loaders import Source
 
 COMPARED = 64  # photos that are prepared by the source's library too
 _BUILD = ("torch", "onnx", "onnxscript", "nncf", "safetensors")
@@ -58,7 +58,7 @@ def export(
         ),
     ] = None,
     *,
-    told: Told,
+    told: sources.Options,
 ) -> None:
     """A trained classifier to ONNX, kept only if its logits are those of its source."""
     need_build()
@@ -90,19 +90,24 @@ def drawn_paths(dataset: Dataset, role: str, photos: int, seed: int) -> list[Pat
 
 
 def require_same_preprocessing(
-    source: Source, reference: str | None, photos: Callable[[], list[Path]], out: Path
+    source: Source,
+    reference: str | None,
+    photos: Callable[[], list[Path]],
+    out: Path,
+    otherwise: str = "or tell --preprocess FILE.json, which is not checked",
 ) -> None:
     """Before anything is exported: the host part against the reference, or the source's library.
 
     Args:
         reference: `package.module:transform`, "none", or None for the library's own transform, if there is one.
         photos: called where there is something to compare with.
+        otherwise: what else to do where its library prepares photos otherwise.
     """
     from .preprocessing import compared, library_reference, named_reference, told
 
     if reference == "none":
         return
-    held = named_reference(reference) if reference else library_reference(source)
+    held = named_reference(reference) if reference else library_reference(source, otherwise)
     if held is None:
         return
     host, picture = source.model.preprocess, beside(out, "preprocessing.png")
@@ -153,10 +158,17 @@ def say_temperature(artifact: Artifact) -> None:
 
 def synthesize(
     out: Annotated[Path, typer.Argument(help="Folder to write the set to.")],
-    checkpoint: Annotated[str | None, typer.Option(help=sources.HELP, show_default=False)] = None,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(
+            help="Source with torch code and batch norms: FILE.safetensors of tiffin, package.module:factory, hf:, "
+            "timm:, torchvision: (docs/sources.md). Default: the shipped classifier.",
+            show_default=False,
+        ),
+    ] = None,
     seed: options.Seed = 0,
     *,
-    told: Told,
+    told: sources.Options,
 ) -> None:
     """Photos made from the checkpoint alone, for calibration and agreement without data."""
     need_build()

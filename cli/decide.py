@@ -26,7 +26,7 @@ def show(
     as_json: options.Json = False,
 ) -> None:
     """Print a record's tables again; measures nothing."""
-    from ..optimize.proof import REFERENCE
+    from ..optimize.proof import reference_of
     from ..records.record import load_record
 
     loaded = load_record(record)
@@ -45,11 +45,9 @@ def show(
     if loaded.kind == "certify":
         render.show(certificates.as_json(loaded) if as_json else certificates.as_text(loaded, markdown))
         return
-    names = [subject.name for subject in loaded.subjects]
-    if not names:
+    if not loaded.subjects:
         raise BadInput(f"{record}: a record of nothing", "a record with subjects")
-    ran = [subject.name for subject in loaded.subjects if not subject.reason] or names
-    output.print_record(loaded, REFERENCE if REFERENCE in names else ran[0], as_json, markdown, details)
+    output.print_record(loaded, reference_of(loaded), as_json, markdown, details)
     if loaded.kind == "selftest" and not as_json:
         render.show("\n" + selftest.checks_text(loaded))
 

@@ -12,7 +12,6 @@ import typer
 from . import options, output, render, sources
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
-    from ..export.loaders import Told
     from ..records.rounds import Regime
 
 
@@ -159,7 +158,7 @@ def demo(
     seed: options.Seed = 0,
     as_json: options.Json = False,
     *,
-    told: Told,
+    told: sources.Options,
 ) -> None:
     """A trained classifier to a table of backends and precisions, measured on this machine."""
     from .build import COMPARED, drawn_paths, need_build, require_same_preprocessing
@@ -169,7 +168,7 @@ def demo(
     from ..data import find_dataset
     from ..optimize.demo import run_demo
     from ..optimize.pipeline import Recipe
-    from ..optimize.proof import REFERENCE
+    from ..optimize.proof import reference_of
 
     output.make_parent(out / "record.json")
     opened = sources.opened(source, told)
@@ -181,5 +180,5 @@ def demo(
     rounds = RoundOptions(launches=launches, blocks=blocks, seed=seed, target=None, time_limit_s=3600)
     render.echo_options(data=dataset.name, photos=recipe.photos or "all", launches=rounds.launches, seed=seed, out=out)
     record = run_demo(recipe, rounds, dataset, render.TerminalProgress())
-    output.finish(record, out / "record.json", as_json, REFERENCE)
+    output.finish(record, out / "record.json", as_json, reference_of(record))
     render.next_command(f"tiffin predict {out / 'artifacts' / 'int8-cpu-nncf'} PHOTO --backend openvino")

@@ -13,7 +13,7 @@ from . import options, output, render, sources
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from ..artifact import Artifact
-    from ..export.loaders import Source, Told
+    from ..export.loaders import Source
     from ..optimize.answer import Answer
     from ..optimize.budget import Budget, Objective
     from ..optimize.choice import Row
@@ -29,7 +29,7 @@ def optimize(
     model: Annotated[str | None, typer.Argument(help=f"fp32 ONNX artifact. {sources.HELP}", show_default=False)] = None,
     also: Annotated[
         list[str] | None,
-        typer.Option(help="May compete: a checkpoint with a smaller input, an int8 artifact. May repeat."),
+        typer.Option(help="May compete: a source with a smaller input, an int8 artifact. May repeat."),
     ] = None,
     data: options.Data = None,
     max_drop: Annotated[float, typer.Option(help="Points of top-1 that may be lost against fp32.")] = 1.0,
@@ -59,7 +59,7 @@ def optimize(
     out: Annotated[Path, typer.Option(help="Folder for artifacts, records and the winner.")] = Path("out/optimize"),
     as_json: options.Json = False,
     *,
-    told: Told,
+    told: sources.Options,
 ) -> None:
     """The fastest artifact for this device that is proven as accurate, with the evidence."""
     from ..optimize.budget import Budget, SearchOptions
@@ -80,7 +80,6 @@ def optimize(
     from ..artifact import Artifact
     from ..benchmarks.options import RoundOptions
     from ..data import find_dataset
-    from ..export.loaders import Told
     from ..optimize.optimize import labels_of, roles
     from ..optimize.optimize import optimize as find
 
@@ -89,12 +88,13 @@ def optimize(
     rounds = RoundOptions(regime=chosen, fps=fps, seed=seed)
     output.make_parent(out / "search.json")
     first = _opened(model, told)
-    others = [_opened(text, Told()) for text in also or ()]
+    others = [_opened(text) for text in also or ()]
     dataset = find_dataset(data, progress=sys.stderr.isatty())
     dataset = sources.matched(dataset, labels_of(first), model or "the shipped classifier")
     for each in (first, *others):
         if not isinstance(each, Artifact):
-            require_same_preprocessing(each, None, lambda: drawn_paths(dataset, "select", COMPARED, seed), out)
+            advice = () if each is first else (f"or `tiffin export {each.text}`, told more, and --also its artifact",)
+            require_same_preprocessing(each, None, lambda: drawn_paths(dataset, "select", COMPARED, seed), out, *advice)
     photos = roles(dataset, per_class, seed, out / "cache")
     render.echo_options(
         model=model or "shipped", also=", ".join(also or ()) or "nothing", max_drop=max_drop,
@@ -107,17 +107,17 @@ def optimize(
     _show(answer, budget, as_json)
 
 
-def _opened(model: str | None, given: Told) -> Source | Artifact:
+def _opened(model: str | None, told: sources.Options | None = None) -> Source | Artifact:
     """An artifact by its folder, any other source by its loader."""
     from ..artifact import Artifact
-    from ..export.loaders import Told, is_source
+    from ..export.loaders import is_source
 
     if model and not is_source(model):
-        if given != Told():
+        if told and sources.is_told(told):
             raise BadInput(f"{model} is an artifact, and more is told of it", "its own labels and preprocessing",
                            "leave these options out, or export its source with them")  # fmt: skip
         return Artifact.load(model)
-    return sources.opened(model, given)
+    return sources.opened(model, told)
 
 
 def seconds(words: str) -> float:

@@ -89,14 +89,13 @@ def named_reference(reference: str) -> Reference:
     return Reference(reference, transform, opened)
 
 
-def library_reference(source: Source) -> Reference | None:
+def library_reference(source: Source, otherwise: str) -> Reference | None:
     """The transform that the source's library has; it has no part in how a photo is opened."""
     from ..runtime.decode import decode
 
     if source.transform is None:
         return None
-    otherwise = "; or tell --preprocess FILE.json, which is not checked"
-    return Reference(f"the transform of {source.kind}", source.transform, decode, otherwise)
+    return Reference(f"the transform of {source.kind}", source.transform, decode, f"; {otherwise}")
 
 
 def compared(host: Preprocess, reference: Reference, photos: Sequence[Path], out: Path) -> Agreement:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -40,21 +40,28 @@ _TOLD: dict[str, Any] = {
 }  # fmt: skip
 
 
+Options = Mapping[str, Any]  # those of `_TOLD` as they were typed, None for what was left out
+
+
 def takes_told(command: Callable[..., None]) -> Callable[..., None]:
-    """A command that has the options of `_TOLD`, and is called with them as `told: Told`."""
+    """A command that has the options of `_TOLD`, and is called with them as `told`; they import nothing."""
 
     @functools.wraps(command)
     def called(**given: Any) -> None:
-        told = _told(**{name: given.pop(name) for name in _TOLD})
+        told = {name: given.pop(name) for name in _TOLD}
         command(**given, told=told)
 
-    written = inspect.signature(command, locals={"Told": object}, eval_str=True)  # its import is for type checkers
-    own = [each for each in written.parameters.values() if each.name != "told"]
+    own = [each for each in inspect.signature(command, eval_str=True).parameters.values() if each.name != "told"]
     named = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
              for name, kind in _TOLD.items()]  # fmt: skip
     called.__signature__ = inspect.Signature([*own, *named])  # type: ignore[attr-defined]  # what typer reads
     called.__annotations__ = {each.name: each.annotation for each in (*own, *named)}
     return called
+
+
+def is_told(told: Options) -> bool:
+    """True if any of the options was given."""
+    return any(value is not None for value in told.values())
 
 
 def _told(size: str | None, mean: str | None, std: str | None, **others: Any) -> Told:
@@ -90,12 +97,17 @@ def _triple(name: str, words: str | None) -> tuple[float, float, float] | None:
     return cast("tuple[float, float, float]", values)
 
 
-def opened(text: str | None, given: Told | None = None) -> Source:
-    """The source, shown before it is used."""
-    from ..export.loaders import open_source
+def opened(text: str | None, told: Options | None = None) -> Source:
+    """The source, shown before it is used.
+
+    Args:
+        told: None where a command has no options for it.
+    """
+    from ..export.loaders import open_alone, open_source
     from ..train.checkpoint import DEFAULT_CHECKPOINT
 
-    found = open_source(text or str(DEFAULT_CHECKPOINT), given)
+    named = text or str(DEFAULT_CHECKPOINT)
+    found = open_alone(named) if told is None else open_source(named, _told(**told))
     if text:
         for line in found.lines():
             render.say(line)

@@ -157,12 +157,7 @@ def _exported(source: Source, name: str, stages: Stages, photos: Roles) -> Artif
     seen = np.asarray(some.array()[:PARITY_PHOTOS])
     held = photos.held_out(trained.labels, trained.preprocess)
     options = {"parity": some.hashes[:PARITY_PHOTOS], "held_out": held.digest()}
-    made = stages.first(name, source.key, options, lambda out: export_source(source, out, seen, held)[0])
-    if made is None:
-        raise BadInput(
-            f"{source.text} cannot be exported: {stages.reasons[name]}", "a classifier that exports with parity"
-        )
-    return made
+    return stages.needed(name, source.key, options, lambda out: export_source(source, out, seen, held)[0])
 
 
 def _confirm(

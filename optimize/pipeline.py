@@ -95,7 +95,11 @@ def _prove_roles(dataset: Dataset, cache: Path) -> None:
 
 
 def build(recipe: Recipe, materials: Materials, say: Say) -> Built:
-    """Build every artifact; one that cannot be built here is a reason, not an end."""
+    """Build every artifact; one that cannot be built here is a reason, not an end.
+
+    Raises:
+        BadInput, ParityFailed: the source cannot be exported, or answers otherwise afterwards.
+    """
     return _Build(recipe, materials, say).run()
 
 
@@ -116,7 +120,7 @@ class _Build:
 
         source, held = self._recipe.source, self._materials.held_out
         fitted = {"held_out": held.digest()}
-        self._stages.first("fp32", source.key, {"photos": self._parity_digest(), **fitted}, self._export)
+        self._stages.needed("fp32", source.key, {"photos": self._parity_digest(), **fitted}, self._export)
         self._stages.first("torch-fp32", source.key, fitted, lambda out: program_of(source, out, held))
         for precision in ("fp16", "bf16"):
             make = self._with("fp32", quantize_half, precision, held_out=held)

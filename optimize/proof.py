@@ -9,8 +9,15 @@ from .. import machine
 from ..records import Record, Subject
 from ..records.speed import Speed, compare_speeds
 
-REFERENCE = "torch fp32"  # the row that the main job counts flips against
+_REFERENCES = ("torch fp32", "onnxruntime fp32")  # of the main job; the second for a source without torch code
 _FLOATS = ("fp32", "fp16", "bf16")
+
+
+def reference_of(record: Record) -> str:
+    """The row that others are held against: the main job's fp32 if it ran, else the first that did, else the first."""
+    names = [subject.name for subject in record.subjects]
+    ran = [subject.name for subject in record.subjects if not subject.reason]
+    return next((name for name in _REFERENCES if name in ran), (ran or names)[0])
 
 
 def engine_of(subject: Subject) -> str:

@@ -99,7 +99,7 @@ def _build(recipe: Recipe, dataset: Dataset, stages: Stages, libraries: list[str
     def of_fp32(make: Callable[..., Artifact], *options: Any) -> Make:
         return lambda out: make(stages.artifacts["fp32"], *options, out, held_out=held)
 
-    stages.first("fp32", source.key, fitted, lambda out: export_source(source, out, parity_photos(materials), held)[0])
+    stages.needed("fp32", source.key, fitted, lambda out: export_source(source, out, parity_photos(materials), held)[0])
     stages.first("torch-fp32", source.key, fitted, lambda out: program_of(source, out, held))
     for half in ("fp16", "bf16"):
         stages.then(half, "fp32", {"precision": half, **fitted}, of_fp32(quantize_half, half))

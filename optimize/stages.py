@@ -32,16 +32,20 @@ class Stages:
 
     def first(self, name: str, parent: str, options: dict[str, Any], make: Make) -> Artifact | None:
         """Make one artifact of something that is none, known by the digest `parent`; None where it cannot be built."""
-        key = hashlib.sha256(json.dumps([parent, options, versions(_BUILDERS)], sort_keys=True).encode()).hexdigest()
-        out = self._folder / name
-        found = _reusable(out, key)
-        self._say(f"{name}: unchanged, reused" if found else f"{name}: building")
         try:
-            self.artifacts[name] = found or make(out)
+            return self.needed(name, parent, options, make)
         except TiffinError as error:
             self.reasons[name] = error.what
             self._say(f"  cannot be built: {error.what}")
             return None
+
+    def needed(self, name: str, parent: str, options: dict[str, Any], make: Make) -> Artifact:
+        """As `first`, for what all else is made of: where it cannot be built, that is the error."""
+        key = hashlib.sha256(json.dumps([parent, options, versions(_BUILDERS)], sort_keys=True).encode()).hexdigest()
+        out = self._folder / name
+        found = _reusable(out, key)
+        self._say(f"{name}: unchanged, reused" if found else f"{name}: building")
+        self.artifacts[name] = found or make(out)
         if not found:
             write_claim(self.artifacts[name], "stage", {"key": key})
         return self.artifacts[name]

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..artifact import Artifact
 from ..data import Dataset, open_dataset, synthesized
 from ..errors import BadInput
-from ..export.loaders import module_of
+from ..export.loaders import reopened
 from .synthesis import Progress, SynthesisOptions, synthesize
 
 
@@ -33,7 +33,8 @@ def data_free(
         cache: folder in which made sets are kept, by checkpoint and seed.
 
     Raises:
-        BadInput: the checkpoint is missing or another, or has no batch statistics to make images from.
+        BadInput: the checkpoint is missing, another or prepares photos otherwise, or has no batch statistics to make
+            images from.
     """
     shipped = synthesized()
     wanted = artifact.manifest.checkpoint
@@ -45,8 +46,14 @@ def data_free(
             "the weights that it was exported from",
             "pass --checkpoint",
         )
-    loaded = module_of(artifact, checkpoint)
-    out = cache / f"synthesized-{loaded.sha256[:12]}-{seed}"
+    source = reopened(artifact, checkpoint)
+    if source.model.preprocess != artifact.preprocess:
+        raise BadInput(
+            f"{artifact.folder} prepares photos otherwise than {checkpoint} says: more was told at its export",
+            "a source that says all of itself",
+            "`tiffin synthesize OUT --checkpoint SOURCE` with the same options, then --data OUT",
+        )
+    out = cache / f"synthesized-{source.key[:12]}-{seed}"
     if not (out / "photos.csv").exists():
-        synthesize(loaded, out, SynthesisOptions(seed=seed, confirm_batches=0, calibrate_batches=2), progress)
+        synthesize(source.module(), out, SynthesisOptions(seed=seed, confirm_batches=0, calibrate_batches=2), progress)
     return open_dataset(out)

@@ -994,22 +994,20 @@ def device(here: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Run a command in a process that, like its workers, has none of the workstation's packages."""
     (here / "site").mkdir()
     (here / "site/sitecustomize.py").write_text(
-        "import sys\n"
-        "class Blocked:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        f"        if name.split('.')[0] in {BLOCKED}:\n"
-        "            raise ModuleNotFoundError(name)\n"
-        "sys.meta_path.insert(0, Blocked())\n"
+        "from importlib.machinery import PathFinder\n"
+        "find = PathFinder.find_spec\n"
+        f"hidden = {BLOCKED}\n"
+        "PathFinder.find_spec = lambda name, *rest: None if name.partition('.')[0] in hidden else find(name, *rest)\n"
     )
     env = {**os.environ, "PYTHONPATH": str(here / "site"), "COLUMNS": "80"}
     missing = "import sys\nfor name in sys.argv[1:]:\n    try: __import__(name)\n    except ImportError: print(name)"
     tried = subprocess.run([sys.executable, "-c", missing, *BLOCKED], capture_output=True, text=True, env=env)
     assert tuple(tried.stdout.split()) == BLOCKED
 
-    def run(*words: object) -> str:
+    def run(*words: object, code: int = 0) -> str:
         ended = subprocess.run([*COMMAND, *map(str, words)], capture_output=True, text=True, env=env)
-        assert ended.returncode == 0, ended.stderr
-        return ended.stdout
+        assert ended.returncode == code, ended.stderr
+        return ended.stderr if code else ended.stdout
 
     return run
 
@@ -1022,6 +1020,13 @@ def test_a_device_measures_shows_and_compares_without_the_workstations_packages(
     device("bench", "fp32@onnxruntime", "fp32@null", *words, "--out", "two.json")
     assert "photo to label" in device("show", "one.json", "--details")
     assert json.loads(device("compare", "one.json", "two.json", "--json"))["rows"]
+
+
+def test_a_device_decides_from_records_and_is_told_what_building_needs(device) -> None:
+    assert device("optimize", "--from-records", SEARCHED).strip().startswith("ship ")
+    for words in (("export",), ("synthesize", "set"), ("demo",), ("optimize",)):
+        said = device(*words, "--size", 64, code=1)
+        assert "not installed" in said and 'pip install "tiffin[build]"' in said, said
 
 
 def test_a_full_disk_is_one_error_and_leaves_the_old_record(

@@ -32,7 +32,7 @@ from tiffin.optimize.device import merged
 from tiffin.optimize.evidence import finalists
 from tiffin.optimize.optimize import optimize, roles
 from tiffin.optimize.pipeline import Built, Recipe, build, gather
-from tiffin.optimize.proof import REFERENCE, best_float, not_faster, vnni_notes
+from tiffin.optimize.proof import best_float, not_faster, reference_of, vnni_notes
 from tiffin.optimize.selftest import run_selftest
 from tiffin.optimize.variants import structure_of
 from tiffin.records import Predictions, Record, Rounds, Subject
@@ -178,7 +178,7 @@ def test_an_empty_calibration_role_is_refused(recipe: Recipe, dataset: Dataset) 
 
 def test_candidates_run_here_or_have_a_reason(built: Built) -> None:
     rows = {row.name: row for row in plan(built, threads=1)}
-    assert next(iter(rows)) == REFERENCE and {"onnxruntime fp32", "openvino int8 cpu nncf"} <= set(rows)
+    assert next(iter(rows)) == "torch fp32" and {"onnxruntime fp32", "openvino int8 cpu nncf"} <= set(rows)
     assert all(row.reason or (row.artifact and row.run and row.run.threads == 1) for row in rows.values())
     assert not rows["onnxruntime int8 cpu ort"].reason and "bf16" in rows["onnxruntime bf16"].reason
     assert not {name for name in rows if "cpu-vnni" in name}  # only the full recipe builds them
@@ -288,7 +288,7 @@ def demo(recipe: Recipe, dataset: Dataset, built: Built) -> Record:
 
 def test_the_demo_times_and_scores_all_that_runs(demo: Record) -> None:
     ran = {subject.name for subject in demo.subjects if not subject.reason}
-    assert {REFERENCE, "onnxruntime fp32", "openvino fp32", "openvino int8 cpu nncf"} <= ran
+    assert {"torch fp32", "onnxruntime fp32", "openvino fp32", "openvino int8 cpu nncf"} <= ran
     assert set(demo.predictions) == ran
     assert set(demo.rounds) == {name for name in ran if "without VNNI" not in name}
     said = {"name": demo.data["name"], "kind": "photos", "role": "confirm", "count": 24, "calibration": 8}
@@ -297,7 +297,7 @@ def test_the_demo_times_and_scores_all_that_runs(demo: Record) -> None:
 
 
 def test_the_demos_engines_agree(demo: Record) -> None:
-    wanted = demo.predictions[REFERENCE].top[:, 0]
+    wanted = demo.predictions[reference_of(demo)].top[:, 0]
     for name in ("onnxruntime fp32", "openvino fp32"):
         np.testing.assert_array_equal(demo.predictions[name].top[:, 0], wanted)
     assert (demo.predictions["openvino int8 cpu nncf"].top[:, 0] == wanted).mean() >= 0.8

@@ -29,6 +29,7 @@ from tiffin.artifact import Artifact, Preprocess, RunConfig
 from tiffin.artifact.manifest import parse_manifest
 from tiffin.benchmarks.options import RoundOptions
 from tiffin.benchmarks.preprocessing import compare
+from tiffin.cli.plain import record_json
 from tiffin.data import open_dataset
 from tiffin.data.classes import read_as
 from tiffin.data.dataset import Dataset, Photo
@@ -36,15 +37,17 @@ from tiffin.errors import BadDataset, BadInput, EngineMissing, ParityFailed, Tif
 from tiffin.export import onnx_source
 from tiffin.export.from_source import export_source, program_of
 from tiffin.export.graph.canonical import PROLOGUE
-from tiffin.export.loaders import OnnxClassifier, Told, huggingface, keras, module_of, open_source, timm, torchvision
+from tiffin.export.loaders import OnnxClassifier, Told, huggingface, keras, open_source, reopened, timm, torchvision
 from tiffin.export.loaders.state import load_weights
 from tiffin.export.loaders.told import read_labels
 from tiffin.export.logits import engine_logits
 from tiffin.optimize.budget import Budget, SearchOptions
+from tiffin.optimize.demo import run_demo
 from tiffin.optimize.optimize import optimize, roles, short_name
 from tiffin.optimize.pipeline import Recipe, build, gather
+from tiffin.optimize.proof import reference_of
 from tiffin.quantize.calibration import CalibrationSet
-from tiffin.quantize.data_free import made_from
+from tiffin.quantize.data_free import data_free, made_from
 from tiffin.quantize.options import PtqOptions
 from tiffin.quantize.quantize import quantize_half, quantize_int8
 from tiffin.records.closeness import closeness
@@ -1258,6 +1261,12 @@ def test_the_main_job_takes_a_graph(checkpoint, mine, told, photo_folder: Path, 
     assert list(built.reasons) == ["torch-fp32"] and "has no torch module" in built.reasons["torch-fp32"]
     assert {"fp32", "int8-cpu-ort", "openvino-int8-cpu-nncf"} <= set(built.artifacts)
     assert all(artifact.manifest.labels == LABELS for artifact in built.artifacts.values())
+    record = run_demo(recipe, QUICK, open_dataset(photo_folder), Silent())
+    assert reference_of(record) == "onnxruntime fp32" and "torch fp32" not in record.predictions
+    (told,) = (
+        row for row in record_json(record, reference_of(record))["rows"] if row["name"] == "onnxruntime int8 cpu ort"
+    )
+    assert told["flips"] is not None and told["agreement"]["value"] > 0.8
 
 
 def test_scalars_in_nodes_of_a_foreign_graph_become_fp16_too(checkpoint, mine, told, tmp_path: Path) -> None:
@@ -1274,13 +1283,18 @@ def test_images_are_made_from_any_source_that_has_a_module(photo_folder: Path, t
     save_transformers("resnet", tmp_path / "model")
     name = f"hf:{tmp_path / 'model'}"
     artifact, _ = export_source(open_source(name), tmp_path / "fp32", PHOTOS)
-    assert module_of(artifact, name).preprocess == artifact.preprocess
+    assert reopened(artifact, name).model.preprocess == artifact.preprocess
     code, said = run_command("synthesize", tmp_path / "set", "--checkpoint", name)
     assert code == 0, said
     assert made_from(open_dataset(tmp_path / "set")) == artifact.manifest.checkpoint
+    config = tmp_path / "model" / "preprocessor_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "image_mean": [0.1, 0.1, 0.1]}))
+    with pytest.raises(BadInput, match="more was told at its export"):
+        data_free(artifact, name, tmp_path / "cache")
     onnx.save(foreign(), tmp_path / "theirs.onnx")
-    with pytest.raises(BadInput, match="unknown"):
-        module_of(artifact, str(tmp_path / "theirs.onnx"))
+    for text, said in ((artifact.model_path, "has no torch module"), (tmp_path / "theirs.onnx", "unknown")):
+        with pytest.raises(BadInput, match=said):
+            reopened(artifact, str(text))
 
 
 @pytest.mark.parametrize("make", [trained_module, from_transformers, from_onnx])
@@ -1342,7 +1356,8 @@ def test_a_librarys_own_transform_is_held_against_the_host_part(
                     ("optimize", tmp_path / "theirs.onnx", *graph)):  # fmt: skip
         code, said = run_command(*command, *words[1:], tmp_path / "other")
         assert code == 1 and "likeliest cause: the reference has photos resized by bicubic" in said, said
-        assert "--preprocess" in said and (tmp_path / "other-preprocessing.png").is_file()
+        assert ("`tiffin export hf:" if "--also" in command else "tell --preprocess") in said
+        assert (tmp_path / "other-preprocessing.png").is_file()
         assert not (tmp_path / "other" / "manifest.json").exists()
     for accepted in (("--reference", "none"), ("--interpolation", "bilinear")):
         code, said = run_command("export", *words, tmp_path / f"as-told-{accepted[1]}", *accepted)

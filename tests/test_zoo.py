@@ -149,9 +149,8 @@ def record(given: Materials) -> Record:
         for cell in cells("tinynet")
         if cell.backend in installed
     ]
-    return matrix.gathered(
-        found, {"tinynet": 4}, {"photos": len(given.confirm), "per_class": 12}, {"count": 48, "name": "drawn"}
-    )
+    how = {"photos": len(given.confirm), "per_class": 12, "threads": 1, "timing": dataclasses.asdict(given.timing)}
+    return matrix.gathered(found, {"tinynet": 4}, how, {"count": 48, "name": "drawn"})
 
 
 def test_each_cell_has_answers_or_one_line_why_not(record: Record) -> None:
@@ -184,34 +183,74 @@ def test_no_cell_of_the_table_is_blank(record: Record) -> None:
     assert "VNNI" in quantized and "the torch backend computes in fp32 only" in quantized
 
 
-def test_a_network_joins_those_that_the_record_has(
-    record: Record, photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drawn, path = {word: record.options[word] for word in ("photos", "per_class")}, tmp_path / "matrix.json"
-    record.save(path)
-    known = matrix.known_cells(path, drawn)
-    for cell in cells("resnet18"):
-        known[cell.name] = matrix.without_answers(cell, "not done in 1 s", failed=True)
-    matrix.gather(known, drawn, find_dataset(photo_folder)).save(path)
-    both = tables(load_record(path)).splitlines()
+@pytest.fixture
+def study(record: Record, checkpoint_file: Path, photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The study's loop on the record of tinynet; `failing` is what each process that it starts ends with."""
+    monkeypatch.setattr(matrix, "weights_of", lambda name, folder: checkpoint_file)
+    started: list[list[str]] = []
+
+    def run(*words: str, failing: str = "not done in 1 s") -> tuple[list[list[str]], Record]:
+        def step(script: str, told: list[str], limit_s: float) -> str:
+            started.append(told[told.index("--one") + 1 :])
+            return "" if len(started[-1]) == 1 else failing
+
+        monkeypatch.setattr(matrix, "run_step", step)
+        started.clear()
+        asked = matrix.words().parse_args([str(photo_folder), str(tmp_path / "matrix.json"), *words])
+        matrix.run_all(asked, dataset)
+        return started, load_record(tmp_path / "matrix.json")
+
+    dataset = find_dataset(photo_folder)
+    photos = record.options["photos"]
+    given = dataclasses.replace(record, data=matrix.about(dataset, photos))
+    given.save(tmp_path / "matrix.json")
+    monkeypatch.setattr(matrix, "TIMING", RoundOptions(**record.options["timing"]))
+    return lambda *words, **told: run("--photos", str(photos), "--per-class", "12", *words, **told)
+
+
+def test_a_network_joins_those_that_the_record_has(study, record: Record) -> None:
+    started, found = study("--architecture", "resnet18")
+    assert started[0] == ["resnet18"] and len(started) == 1 + len(cells("")) - 3  # torch in three precisions: refused
+    both = tables(found).splitlines()
     assert {line for line in tables(record).splitlines() if line.startswith("| tinynet ")} <= {*both}
     assert sum("not done in 1 s" in line for line in both) == len(PRECISIONS)
-    with pytest.raises(BadInput, match="matrix.json has cells of"):
-        matrix.known_cells(path, {**drawn, "photos": 7})
+    assert study("--architecture", "resnet18")[0] == []
+    assert len(study("--architecture", "resnet18", "--again")[0]) == len(started)
+
+
+def test_what_the_record_has_is_measured_again_where_it_is_asked_for(study) -> None:
+    started, found = study("--architecture", "tinynet", "--anew")
+    assert len(started) == 1 + len(cells("")) - 3
+    assert not found.predictions  # each ended with a reason
+
+
+def test_cells_of_other_weights_are_none_to_compare_with(
+    record: Record, checkpoint: Checkpoint, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = matrix.divided(record)
+    matrix.drop_other_weights("tinynet", known, checkpoint.sha256)
+    assert known == matrix.divided(record)
+    matrix.drop_other_weights("tinynet", known, "0" * 64)
+    assert not known and "all of tinynet are measured again" in capsys.readouterr().err
+
+
+def test_a_record_of_other_conditions_is_not_added_to(study, monkeypatch: pytest.MonkeyPatch) -> None:
+    for words, said in ((("--photos", "7"), "other photos, count"), (("--untimed",), "other timing")):
+        with pytest.raises(BadInput, match=said):
+            study("--architecture", "resnet18", *words)
     monkeypatch.setitem(LESSONS, "tinynet", Lesson("scratch", 99, 64))
-    assert {name.split()[0] for name in matrix.known_cells(path, drawn)} == {"resnet18"}
+    assert not {name for name in study("--architecture", "resnet18")[1].predictions if name.startswith("tinynet")}
 
 
 def test_cells_of_several_machines_name_each(record: Record) -> None:
-    parts = matrix.divided(record)
-    other = dataclasses.replace(
-        parts["tinynet int8 openvino"], environment={**record.environment, "cpu": "Some Xeon", "cpu_features": []}
-    )
-    about = {key: value for key, value in other.options["tinynet int8 openvino"].items() if key not in ("cpu", "vnni")}
-    parts["tinynet int8 openvino"] = dataclasses.replace(other, options={"tinynet int8 openvino": about})
-    both = matrix.gathered(list(parts.values()), {"tinynet": 4}, {"photos": 1, "per_class": 1}, record.data)
-    assert both.options["cells"]["tinynet int8 openvino"] == {"cpu": "Some Xeon", "vnni": False, **about}
-    assert both.options["cells"]["tinynet fp32 torch"]["cpu"] == record.environment["cpu"]
+    parts, name = matrix.divided(record), "tinynet int8 openvino"
+    here = {**record.environment, "cpu": "Some Xeon", "cpu_features": []}
+    bare = {key: value for key, value in parts[name].options[name].items() if "tinynet" in key}
+    parts[name] = dataclasses.replace(parts[name], environment=here, options={name: bare})
+    both = matrix.gathered(list(parts.values()), {"tinynet": 4}, record.options, record.data)
+    told = both.options["cells"]
+    assert told[name]["cpu"] == "Some Xeon" and told[name]["vnni"] is False
+    assert told["tinynet fp32 torch"] == record.options["cells"]["tinynet fp32 torch"]
     assert " and Some Xeon (without VNNI), " in tables(both)
 
 

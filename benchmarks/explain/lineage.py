@@ -17,7 +17,7 @@ from ...artifact.lineage import neighbours, source_of
 from ...artifact.store import is_artifact
 
 if TYPE_CHECKING:  # torch
-    from ...train import Checkpoint
+    from ...export.loaders import Source
 
 _SHIPPED = Path(__file__).parents[2] / "train" / "weights"
 NO_CHECKPOINT = "no checkpoint of it is found: name it with --checkpoint"
@@ -40,7 +40,7 @@ class Lineage:
         self.artifact, self._work = artifact, work
         self._named = checkpoint or self._shipped()
         if checkpoint:
-            _ = self.checkpoint  # what is no source of this artifact is refused before anything is answered
+            _ = self.source  # where torch is, another one is refused before anything is answered
 
     def _shipped(self) -> str | None:
         wanted = self.artifact.manifest.checkpoint
@@ -86,26 +86,26 @@ class Lineage:
         return next(above, None) or self._exported(photos)
 
     def _exported(self, photos: np.ndarray) -> Artifact | None:
-        checkpoint = self.checkpoint
-        if checkpoint is None or find_spec("onnxscript") is None:
+        if self.source is None or find_spec("onnxscript") is None:
             return None
-        folder = self._work / f"onnx-{checkpoint.sha256[:12]}"
+        folder = self._work / f"onnx-{self.source.key[:12]}"
         if is_artifact(folder):
             return Artifact.load(folder)
-        if photos.shape[1:] != (checkpoint.preprocess.height, checkpoint.preprocess.width, 3):
+        host = self.source.model.preprocess
+        if photos.shape[1:] != (host.height, host.width, 3):
             return None
-        from ...export.to_onnx import to_onnx
+        from ...export.from_source import export_source
 
-        return to_onnx(checkpoint, folder, photos)[0]
+        return export_source(self.source, folder, photos)[0]
 
     @cached_property
-    def checkpoint(self) -> Checkpoint | None:
-        """The trained weights; None where they are not found or torch is absent."""
+    def source(self) -> Source | None:
+        """The trained classifier; None where it is not found or torch is absent."""
         if self._named is None or find_spec("torch") is None:
             return None
-        from ...export.loaders import module_of
+        from ...export.loaders import reopened
 
-        return module_of(self.artifact, self._named)
+        return reopened(self.artifact, self._named)
 
     def program(self) -> tuple[Artifact | None, str]:
         """The checkpoint as a torch program, or why there is none."""
@@ -115,15 +115,14 @@ class Lineage:
                 return other, ""
         if self._named is None:
             return None, NO_CHECKPOINT
-        checkpoint = self.checkpoint
-        if checkpoint is None:
+        if self.source is None:
             return None, 'torch is not installed: pip install "tiffin[build]"'
-        folder = self._work / f"torch-{checkpoint.sha256[:12]}"
+        folder = self._work / f"torch-{self.source.key[:12]}"
         if is_artifact(folder):
             return Artifact.load(folder), ""
-        from ...export.to_pt2 import to_pt2
+        from ...export.from_source import program_of
 
-        return to_pt2(checkpoint, folder), ""
+        return program_of(self.source, folder), ""
 
 
 def _is_fp32_onnx(artifact: Artifact) -> bool:

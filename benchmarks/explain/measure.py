@@ -209,21 +209,21 @@ class Explanation:
         drawn = np.random.default_rng(asked.seed).permutation(unique)[: asked.tries]
         rows = np.sort(drawn)
         photos = part_of(self._prepared, rows, asked.work)
-        checkpoint = self._lineage.checkpoint
+        source = self._lineage.source
         return Suspect(
             held, [asked.photos[row] for row in rows], photos, on_photos(answers, photos.hashes),
             scratch, asked.dataset.labels,
             (simulated, on_photos(self._found.predictions[simulated.name], photos.hashes)) if simulated else None,
             self._lineage.graph, self._lineage.trusted(self._shown(photos)),
-            checkpoint.preprocess if checkpoint else None, asked.dataset.roles.get("calibrate", ()),
+            source.model.preprocess if source else None, asked.dataset.roles.get("calibrate", ()),
         )  # fmt: skip
 
     def _shown(self, photos: PreparedPhotos) -> np.ndarray:
         """A few of the photos as the checkpoint takes them, on which an export proves itself."""
-        checkpoint = self._lineage.checkpoint
-        if checkpoint is None:
+        source = self._lineage.source
+        if source is None:
             return np.asarray(photos.array()[:8])
-        first = prepare_photos(self._asked.photos[:8], checkpoint.preprocess, self._asked.work)
+        first = prepare_photos(self._asked.photos[:8], source.model.preprocess, self._asked.work)
         return np.asarray(first.array())
 
     def _simulated(self) -> Candidate | None:

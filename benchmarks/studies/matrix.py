@@ -5,8 +5,8 @@
 
 Each network is trained first (`matrix_training`); then each cell is measured in a process of its own with a time limit
 (`matrix_cell`). RECORD.json is written anew after each cell and what it holds is not measured twice: an interrupted run
-goes on where it was, one network joins the others, `--again` also tries cells that did not end in time. One thread
-throughout.
+goes on where it was, one network joins the others. `--again` also tries cells that did not end in time, `--anew`
+measures all that are asked for. One thread throughout.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from tiffin import machine
+from tiffin.artifact.files import sha256_file
 from tiffin.benchmarks.options import RoundOptions
 from tiffin.benchmarks.studies.matrix_cell import THREADS, Cell, Materials, cells, measure_cell, refused
 from tiffin.benchmarks.studies.matrix_table import tables
-from tiffin.benchmarks.studies.matrix_training import LESSONS, taught, trained
+from tiffin.benchmarks.studies.matrix_training import LESSONS, taught, trained, weights_of
 from tiffin.benchmarks.studies.page import fill
 from tiffin.benchmarks.studies.steps import run_step
 from tiffin.cli.render import say
@@ -64,29 +65,42 @@ def one(asked: argparse.Namespace, dataset: Dataset) -> None:
 
 def run_all(asked: argparse.Namespace, dataset: Dataset) -> None:
     """All steps that are not done yet, cheapest architecture first."""
-    record, drawn = asked.paths[1], {"photos": asked.photos, "per_class": asked.per_class}
-    known = known_cells(record, drawn)
+    record, how, data = asked.paths[1], conditions(asked), about(dataset, asked.photos)
+    known = known_cells(record, how, data)
     shared = [*map(str, asked.paths), "--work", str(asked.work), "--photos", str(asked.photos),
               "--per-class", str(asked.per_class), *(["--untimed"] if asked.untimed else [])]  # fmt: skip
     for name in asked.architecture or LESSONS:
-        missing = [
-            cell for cell in cells(name) if cell.name not in known or (asked.again and _failed(known[cell.name]))
-        ]
-        if not missing:
+        if not missing(name, known, asked):
             continue
         say(f"{name}: training")
         failed = run_step(__file__, [*shared, "--one", name], asked.train_limit_s)
         if failed:  # no result: the next run trains on
             say(f"  {failed}")
             continue
-        for cell in missing:
+        drop_other_weights(name, known, sha256_file(weights_of(name, asked.work / name)))
+        for cell in missing(name, known, asked):
             say(cell.name)
             known[cell.name] = _run_cell(cell, asked.work, shared, asked.cell_limit_s)
-            gather(known, drawn, dataset).save(record)
+            gather(known, how, data, dataset).save(record)
 
 
-def _failed(part: Record) -> bool:
-    return any(about.get("failed") for about in part.options.values())
+def missing(name: str, known: Mapping[str, Record], asked: argparse.Namespace) -> list[Cell]:
+    """Cells of one network that are to be measured."""
+
+    def wanted(part: Record | None) -> bool:
+        return part is None or asked.anew or (asked.again and any(each.get("failed") for each in part.options.values()))
+
+    return [cell for cell in cells(name) if wanted(known.get(cell.name))]
+
+
+def drop_other_weights(name: str, known: dict[str, Record], sha256: str) -> None:
+    """Cells are compared with each other: where the network was trained again to other weights, none is kept."""
+    mine = [cell.name for cell in cells(name) if cell.name in known]
+    others = {row.checkpoint for each in mine for row in known[each].subjects if row.checkpoint} - {sha256}
+    if others:
+        say(f"  known cells are of weights {min(others)[:12]}, not {sha256[:12]}: all of {name} are measured again")
+        for each in mine:
+            del known[each]
 
 
 def _run_cell(cell: Cell, work: Path, shared: list[str], limit_s: float) -> Record:
@@ -111,36 +125,53 @@ def without_answers(cell: Cell, reason: str, failed: bool = False) -> Record:
                   created=machine.utc_now())  # fmt: skip
 
 
-def known_cells(path: Path, drawn: Mapping[str, int]) -> dict[str, Record]:
+def conditions(asked: argparse.Namespace) -> dict[str, Any]:
+    """What all cells of a record have in common, beside their photos."""
+    timing = None if asked.untimed else dataclasses.asdict(TIMING)
+    return {"photos": asked.photos, "per_class": asked.per_class, "threads": THREADS, "timing": timing}
+
+
+def about(dataset: Dataset, photos: int) -> dict[str, Any]:
+    """The photos, as the record names them."""
+    return {"name": dataset.name, "kind": dataset.kind, "role": "confirm", "count": photos,
+            "labels": list(dataset.labels)}  # fmt: skip
+
+
+def known_cells(path: Path, how: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Record]:
     """Cells that an earlier run measured, by name; none of a network that has another lesson by now.
 
     Args:
-        drawn: as for `gathered`.
+        how, data: `conditions` and `about` of this run.
 
     Raises:
-        BadInput: the record is of other photos.
+        BadInput: the record's are others.
     """
     if not path.exists():
         return {}
     record = load_record(path)
-    if any(record.options[word] != count for word, count in drawn.items()):
-        has = {word: record.options[word] for word in drawn}
-        raise BadInput(f"{path} has cells of {has}", f"{dict(drawn)}, as this run measures", "name another RECORD.json")
-    return {name: part for name, part in divided(record).items() if _as_taught(record, name.split()[0])}
+    has = {**{word: record.options[word] for word in how}, **record.data}
+    odd = [word for word, value in {**how, **data}.items() if has[word] != value]
+    if odd:
+        raise BadInput(f"{path} has cells of other {', '.join(odd)}", "those that this run measures with",
+                       "name another RECORD.json, or run as it was run")  # fmt: skip
+    parts = divided(record)
+    kept = {name: part for name, part in parts.items() if _as_taught(record, name.split()[0])}
+    for name in dict.fromkeys(each.split()[0] for each in parts if each not in kept):
+        say(f"{name}: its cells are left out, it has another lesson by now")
+    return kept
 
 
 def _as_taught(record: Record, architecture: str) -> bool:
     lesson = record.options["lessons"][architecture]
-    return dataclasses.asdict(LESSONS[architecture]) == {key: lesson[key] for key in lesson if key != "classes"}
+    now = LESSONS.get(architecture)
+    return now is not None and dataclasses.asdict(now) == {key: lesson[key] for key in lesson if key != "classes"}
 
 
-def gather(known: Mapping[str, Record], drawn: Mapping[str, int], dataset: Dataset) -> Record:
+def gather(known: Mapping[str, Record], how: Mapping[str, Any], data: Mapping[str, Any], dataset: Dataset) -> Record:
     """One record of every cell that is known, in the matrix's order."""
     ordered = [known[cell.name] for name in LESSONS for cell in cells(name) if cell.name in known]
     names = [name for name in LESSONS if any(cell.name in known for cell in cells(name))]
-    data = {"name": dataset.name, "kind": dataset.kind, "role": "confirm", "count": drawn["photos"],
-            "labels": dataset.labels}  # fmt: skip
-    return gathered(ordered, {name: len(taught(name, dataset).labels) for name in names}, drawn, data)
+    return gathered(ordered, {name: len(taught(name, dataset).labels) for name in names}, how, data)
 
 
 def divided(record: Record) -> dict[str, Record]:
@@ -161,20 +192,18 @@ def _belongs(subject: str, cell: str) -> bool:
 
 
 def gathered(
-    known: Sequence[Record], classes: Mapping[str, int], drawn: Mapping[str, int], data: Mapping[str, Any]
+    known: Sequence[Record], classes: Mapping[str, int], how: Mapping[str, Any], data: Mapping[str, Any]
 ) -> Record:
     """Records of cells as one.
 
     Args:
         classes: network → how many it tells apart.
-        drawn: how many photos are answered, and how many a class calibrate.
+        how: `conditions`; data: `about` the photos.
     """
     options = {
-        **drawn,
-        "threads": THREADS,
-        "timing": dataclasses.asdict(TIMING),
+        **how,
         "lessons": {name: {**dataclasses.asdict(LESSONS[name]), "classes": count} for name, count in classes.items()},
-        "cells": {name: {**_machine(part), **about} for part in known for name, about in part.options.items()},
+        "cells": {name: {**_measured(part), **about} for part in known for name, about in part.options.items()},
     }
     return Record(
         "study", machine.environment(), tuple(subject for part in known for subject in part.subjects), options, data,
@@ -184,27 +213,34 @@ def gathered(
     )  # fmt: skip
 
 
-def _machine(part: Record) -> dict[str, Any]:
-    """What a cell was measured on: cells of one matrix may come from several machines."""
-    features = part.environment["cpu_features"]
-    return {"cpu": part.environment["cpu"], "vnni": not machine.VNNI_FEATURES.isdisjoint(features)}
+def _measured(part: Record) -> dict[str, Any]:
+    """On what and when: cells of one matrix may come from several machines and versions."""
+    here = part.environment
+    return {"cpu": here["cpu"], "vnni": not machine.VNNI_FEATURES.isdisjoint(here["cpu_features"]),
+            "created": part.created, **{word: here[word] for word in ("git_commit", "versions")}}  # fmt: skip
+
+
+def words() -> argparse.ArgumentParser:
+    """What the study is called with."""
+    known = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    known.add_argument("paths", nargs=2, type=Path)
+    known.add_argument("--work", type=Path, default=Path("out/matrix"))
+    known.add_argument("--architecture", action="append", choices=list(LESSONS), metavar="NAME")
+    known.add_argument("--photos", type=int, default=300, help="test photos that are answered")
+    known.add_argument("--per-class", type=int, default=1, help="calibration photos of each class")
+    known.add_argument("--train-limit-s", type=float, default=3600.0)
+    known.add_argument("--cell-limit-s", type=float, default=1200.0)
+    known.add_argument("--untimed", action="store_true", help="answers alone")
+    known.add_argument("--again", action="store_true", help="also cells that failed or did not end in time")
+    known.add_argument("--anew", action="store_true", help="also cells that the record has")
+    known.add_argument("--one", nargs="+", help=argparse.SUPPRESS)
+    known.add_argument("--table", action="store_true")
+    return known
 
 
 def main() -> None:
     """Run what is missing, or write the table into a page."""
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("paths", nargs=2, type=Path)
-    words.add_argument("--work", type=Path, default=Path("out/matrix"))
-    words.add_argument("--architecture", action="append", choices=list(LESSONS), metavar="NAME")
-    words.add_argument("--photos", type=int, default=300, help="test photos that are answered")
-    words.add_argument("--per-class", type=int, default=1, help="calibration photos of each class")
-    words.add_argument("--train-limit-s", type=float, default=3600.0)
-    words.add_argument("--cell-limit-s", type=float, default=1200.0)
-    words.add_argument("--untimed", action="store_true", help="answers alone")
-    words.add_argument("--again", action="store_true", help="also cells that failed or did not end in time")
-    words.add_argument("--one", nargs="+", help=argparse.SUPPRESS)
-    words.add_argument("--table", action="store_true")
-    asked = words.parse_args()
+    asked = words().parse_args()
     if asked.table:
         fill(asked.paths[0], "matrix", tables(load_record(asked.paths[1])))
         return

@@ -113,10 +113,10 @@ def _notes(record: Record) -> Iterator[str]:
     asked = record.options
     machines = dict.fromkeys((about["cpu"], about["vnni"]) for about in asked["cells"].values())
     on = " and ".join(f"{cpu} ({'with' if vnni else 'without'} VNNI)" for cpu, vnni in machines)
-    launches = asked["timing"]["launches"]
+    timed = f"{asked['timing']['launches']} launches" if asked["timing"] else "not timed"
     yield (
         f"{on}, {asked['threads']} thread, {record.data['count']} test photos of "
-        f"{record.data['name']}, {asked['per_class']} calibration photo a class, {launches} launches."
+        f"{record.data['name']}, {asked['per_class']} calibration photo a class, {timed}."
     )
     missing = [name for name in LESSONS if name not in asked["lessons"]]
     if missing:

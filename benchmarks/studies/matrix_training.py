@@ -73,15 +73,18 @@ def coarse(dataset: Dataset, count: int) -> Dataset:
     return dataclasses.replace(dataset, labels=kept, coarse=None, roles=roles)
 
 
+def weights_of(name: str, folder: Path) -> Path:
+    """Where the checkpoint is, or will be once it is trained."""
+    return DEFAULT_CHECKPOINT if LESSONS[name].mode == "shipped" else folder / "checkpoint.safetensors"
+
+
 def trained(name: str, dataset: Dataset, folder: Path) -> Path:
     """The checkpoint's file; an interrupted training goes on, a finished one is found again.
 
     Args:
         dataset: as `taught` gives it.
     """
-    lesson, out = LESSONS[name], folder / "checkpoint.safetensors"
-    if lesson.mode == "shipped":
-        return DEFAULT_CHECKPOINT
+    lesson, out = LESSONS[name], weights_of(name, folder)
     if not out.exists():
         begun = start(name, dataset.labels, None if lesson.mode == "features" else "none", lesson.size, seed=0)
         train(_fitted(dataset, lesson), begun, options(lesson, begun.host.height), out)

@@ -30,6 +30,7 @@ from tiffin.benchmarks.studies.page import fill
 from tiffin.cli.render import Table, say
 from tiffin.data import Dataset, balanced, find_dataset, sample
 from tiffin.data.prepared import prepare_photos
+from tiffin.errors import BadInput
 from tiffin.quantize.calibration import CalibrationSet
 from tiffin.quantize.forecast import forecast
 from tiffin.quantize.options import PtqOptions
@@ -119,9 +120,17 @@ def page(record: dict[str, Any]) -> str:
 
 
 def _known(record: Path, photos: int) -> dict[str, list[dict[str, Any]]]:
-    """Digest of an artifact → its rows in an earlier record of as many photos, where all schemes are there."""
-    if not record.is_file() or (earlier := json.loads(record.read_text()))["photos"] != photos:
+    """Digest of an artifact → its rows in an earlier record, where all schemes are there.
+
+    Raises:
+        BadInput: the record is of other photos.
+    """
+    if not record.is_file():
         return {}
+    earlier = json.loads(record.read_text())
+    if earlier["photos"] != photos:
+        raise BadInput(f"{record} has rows of {earlier['photos']} photos", f"{photos}, as this run measures",
+                       "name another RECORD.json")  # fmt: skip
     found: dict[str, list[dict[str, Any]]] = {}
     for row in earlier["rows"]:
         found.setdefault(row["digest"], []).append(row)

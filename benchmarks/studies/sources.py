@@ -6,7 +6,7 @@
 It runs in an environment that has the libraries (`make sources`): torchvision's binaries need the torch that they were
 built for. No weights are fetched: each network gets drawn ones and ten classes; so answers are compared, and nobody's
 accuracy is. Each is a process of its own; rows that RECORD.json has of the same libraries and photos are taken over,
-with `--again` but for those that did not come through.
+with `--again` but for those that did not come through, with `--anew` none that is asked for.
 """
 
 from __future__ import annotations
@@ -228,7 +228,7 @@ def library_versions() -> dict[str, str]:
 
 
 def run_all(asked: argparse.Namespace) -> None:
-    """All that are missing, one process each; then one record of every row that is known."""
+    """All that are missing, one process each; the record is written anew after each."""
     shared = [*map(str, asked.paths), "--work", str(asked.work), "--photos", str(asked.photos)]
     about = {"versions": library_versions(), "photos": asked.photos}
     record = asked.paths[1]
@@ -236,7 +236,8 @@ def run_all(asked: argparse.Namespace) -> None:
     wanted = [name for name in names() if not asked.only or name.startswith(tuple(asked.only))]
     for name in wanted:
         row = known.get(name, {})
-        if row.items() >= about.items() and not (asked.again and shortfall(row)):
+        same = row.items() >= about.items()
+        if same and not asked.anew and not (asked.again and shortfall(row)):
             continue
         say(name)
         failed = run_step(__file__, [*shared, "--one", name], LIMIT_S)
@@ -265,6 +266,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words.add_argument("--only", action="append", metavar="START", help="of the names that start so")
     words.add_argument("--photos", type=int, default=16)
     words.add_argument("--again", action="store_true", help="also those that did not come through")
+    words.add_argument("--anew", action="store_true", help="also those that the record has")
     words.add_argument("--one", help=argparse.SUPPRESS)
     words.add_argument("--table", action="store_true")
     asked = words.parse_args(arguments)

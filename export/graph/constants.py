@@ -9,11 +9,19 @@ from __future__ import annotations
 
 import onnx
 
+from ...errors import BadInput, first_line
+
 _LIMIT = 2**28  # elements of one tensor, far above any weight
 
 
 def folded(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph with all constants as initializers, by onnxscript; the same object where they are."""
+    """The graph with its constants as initializers, by onnxscript; the same object where they are.
+
+    Those in the bodies of If and Loop alone are left.
+
+    Raises:
+        BadInput: a tensor of a kind that onnx_ir does not read, such as a sparse one.
+    """
     constants = {tensor.name for tensor in model.graph.initializer}
     if not any(constants.issuperset(node.input) for node in model.graph.node):
         return model
@@ -21,7 +29,11 @@ def folded(model: onnx.ModelProto) -> onnx.ModelProto:
     from onnx_ir.passes.common import LiftConstantsToInitializersPass
     from onnxscript import optimizer
 
-    made, lift = onnx_ir.from_proto(model), LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)
+    try:
+        made = onnx_ir.from_proto(model)
+    except onnx_ir.serde.SerdeError as error:
+        raise BadInput(f"the graph cannot be read: {first_line(error)}", "dense tensors in ONNX's own types") from error
+    lift = LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)
     lift(made)
     optimizer.fold_constants(made, input_size_limit=_LIMIT, output_size_limit=_LIMIT)
     lift(made)

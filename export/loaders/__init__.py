@@ -8,7 +8,7 @@ labels and preprocessing from the source's own configuration, and what is `Told`
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from ...artifact import Artifact
 from ...artifact.store import is_artifact
@@ -17,10 +17,7 @@ from . import checkpoint_file, factory, huggingface, keras, onnx_file, program, 
 from .source import Loader, OnnxClassifier, Source
 from .told import Told
 
-if TYPE_CHECKING:
-    from ...train import Checkpoint
-
-__all__ = ["LOADERS", "OnnxClassifier", "Source", "Told", "is_source", "module_of", "open_source"]
+__all__ = ["LOADERS", "OnnxClassifier", "Source", "Told", "is_source", "open_alone", "open_source", "reopened"]
 
 LOADERS = cast(
     "tuple[Loader, ...]",
@@ -54,19 +51,29 @@ def open_source(text: str, told: Told | None = None) -> Source:
     raise BadInput(f"{text}: {what}", _EXPECTED, "see docs/sources.md")
 
 
-def module_of(artifact: Artifact, text: str) -> Checkpoint:
-    """The torch module that an artifact was exported from.
-
-    Args:
-        text: a source that says all of itself. Its preprocessing is its own, which need not be the artifact's.
+def open_alone(text: str) -> Source:
+    """Open a source that says all of itself, where nothing can be told.
 
     Raises:
-        BadInput: it cannot be opened by its name alone, has no torch module, or is another than the manifest names.
+        BadInput: it does not, or cannot be opened.
     """
-    found, manifest = open_source(text).module(), artifact.manifest
-    if manifest.checkpoint and found.sha256 != manifest.checkpoint:
+    try:
+        return open_source(text)
+    except BadInput as error:
+        wanted = "a source that says all of itself: FILE.safetensors of tiffin, hf:, timm:, torchvision:"
+        raise BadInput(error.what, wanted, "see docs/sources.md") from error
+
+
+def reopened(artifact: Artifact, text: str) -> Source:
+    """The source with torch code that an artifact was exported from. Its preprocessing need not be the artifact's.
+
+    Raises:
+        BadInput: it does not say all of itself, has no torch module, or is another than the manifest names.
+    """
+    found, wanted = open_alone(text), str(artifact.manifest.checkpoint)
+    if found.module().sha256 != wanted:
         raise BadInput(
-            f"{text}: sha256 {found.sha256[:12]}…, not what {artifact.folder} was made from",
-            f"the weights {manifest.checkpoint[:12]}…",
+            f"{text}: sha256 {found.model.sha256[:12]}…, not what {artifact.folder} was made from",
+            f"the weights {wanted[:12]}…",
         )
     return found
