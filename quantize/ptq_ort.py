@@ -12,6 +12,7 @@ import onnx
 
 from ..artifact.scheme import Scheme
 from ..export.graph.canonical import PROLOGUE
+from ..export.graph.fold_qdq import fold_qdq
 from ..export.quiet import quiet
 from .calibration import Calibration
 from .options import PtqOptions
@@ -61,7 +62,8 @@ def quantize_ort(
                 **({"CalibStridedMinMax": _stride(len(calibration))} if options.ranges in words else {}),
             },
         )
-        return onnx.load(path)
+        made = onnx.load(path)
+    return fold_qdq(made)[0] if "tensorrt" in scheme.engines else made  # it takes no quantized scalar
 
 
 def _operators(model: onnx.ModelProto) -> list[str] | None:

@@ -33,6 +33,8 @@ from tiffin.export.graph.canonical import PROLOGUE
 from tiffin.export.graph.dialect import read_dialect
 from tiffin.export.graph.fp8 import round_to_fp8
 from tiffin.export.graph.precision import regrid, to_half
+from tiffin.export.logits import engine_logits
+from tiffin.export.to_onnx import to_onnx
 from tiffin.machine import has_vnni
 from tiffin.quantize.calibration import CalibrationSet
 from tiffin.quantize.corrections import correct, fit_line, in_order
@@ -481,6 +483,33 @@ def test_images_are_made_once_from_another_checkpoint_and_calibrate_it(
     with tiffin.load(onnx_artifact) as fp32, tiffin.load(artifact) as int8:
         wanted, found = (each.run({"photos": photos})["logits"].argmax(1) for each in (fp32, int8))
     assert (wanted == found).mean() >= 0.85
+
+
+class ScaledResidual(torch.nn.Module):
+    """As in Inception-ResNet: a branch times a constant without dimensions, which a quantizer rounds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.branch = torch.nn.Conv2d(3, 8, 3, 2), torch.nn.Conv2d(8, 8, 3, padding=1)
+        self.last = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(8, 4))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        found = self.first(images).relu()
+        return self.last(found + 0.17 * self.branch(found))
+
+
+def test_a_residuals_factor_stays_float_for_tensorrt(checkpoint, photos, tmp_path: Path) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        scaled = dataclasses.replace(checkpoint, module=ScaledResidual().eval(), sha256="0" * 64)
+    fp32 = to_onnx(scaled, tmp_path / "fp32", photos)[0]
+    calibration = CalibrationSet(photos[:24], "drawn", HASHES)
+    made = quantize_int8(fp32, PtqOptions("tensorrt", "ort", compensate=False), calibration, tmp_path / "int8")
+    factors = [node for node in graph(made).node if node.op_type == "Mul" and not node.name.startswith("preprocess/")]
+    held = {tensor.name: tensor.data_type for tensor in graph(made).initializer}
+    assert len(factors) == 1 and [held[name] for name in factors[0].input if name in held] == [onnx.TensorProto.FLOAT]
+    found, wanted = (engine_logits(each, RunConfig("onnxruntime", graph_level="none"), photos) for each in (made, fp32))
+    assert ((found - wanted) ** 2).sum() < ((wanted - wanted.mean(0)) ** 2).sum() / 20
 
 
 def test_a_network_without_batch_norm_has_nothing_to_make_images_from(checkpoint, tmp_path: Path) -> None:

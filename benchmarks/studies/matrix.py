@@ -5,8 +5,8 @@
 
 Each network is trained first (`matrix_training`); then each cell is measured in a process of its own with a time limit
 (`matrix_cell`). RECORD.json is written anew after each cell and what it holds is not measured twice: an interrupted run
-goes on where it was, one network joins the others. `--again` also tries cells that did not end in time, `--anew`
-measures all that are asked for. One thread throughout.
+goes on where it was, one network joins the others. `--again` also tries cells that have a reason in place of answers,
+`--anew` measures all that are asked for. One thread throughout.
 """
 
 from __future__ import annotations
@@ -87,10 +87,8 @@ def run_all(asked: argparse.Namespace, dataset: Dataset) -> None:
 def missing(name: str, known: Mapping[str, Record], asked: argparse.Namespace) -> list[Cell]:
     """Cells of one network that are to be measured."""
 
-    def wanted(part: Record | None) -> bool:
-        return part is None or asked.anew or (asked.again and any(each.get("failed") for each in part.options.values()))
-
-    return [cell for cell in cells(name) if wanted(known.get(cell.name))]
+    again = {each for each, part in known.items() if asked.anew or (asked.again and part.subject(each).reason)}
+    return [cell for cell in cells(name) if cell.name not in known or cell.name in again]
 
 
 def drop_other_weights(name: str, known: dict[str, Record], sha256: str) -> None:
@@ -110,7 +108,7 @@ def _run_cell(cell: Cell, work: Path, shared: list[str], limit_s: float) -> Reco
     failed = run_step(__file__, [*shared, "--one", cell.architecture, cell.precision, cell.backend], limit_s)
     if failed:
         say(f"  {failed}")
-        return without_answers(cell, failed, failed=True)
+        return without_answers(cell, failed)
     return load_record(_file(work, cell))
 
 
@@ -118,11 +116,10 @@ def _file(work: Path, cell: Cell) -> Path:
     return work / "cells" / f"{cell.architecture}-{cell.precision}-{cell.backend}.json"
 
 
-def without_answers(cell: Cell, reason: str, failed: bool = False) -> Record:
-    """A record of a cell that has a reason in place of answers; `failed` where another try may help."""
+def without_answers(cell: Cell, reason: str) -> Record:
+    """A record of a cell that has a reason in place of answers."""
     subject = Subject(cell.name, reason=reason)
-    return Record("study", machine.environment(), (subject,), {cell.name: {"failed": True} if failed else {}},
-                  created=machine.utc_now())  # fmt: skip
+    return Record("study", machine.environment(), (subject,), {cell.name: {}}, created=machine.utc_now())
 
 
 def conditions(asked: argparse.Namespace) -> dict[str, Any]:
@@ -231,7 +228,7 @@ def words() -> argparse.ArgumentParser:
     known.add_argument("--train-limit-s", type=float, default=3600.0)
     known.add_argument("--cell-limit-s", type=float, default=1200.0)
     known.add_argument("--untimed", action="store_true", help="answers alone")
-    known.add_argument("--again", action="store_true", help="also cells that failed or did not end in time")
+    known.add_argument("--again", action="store_true", help="also cells that have a reason in place of answers")
     known.add_argument("--anew", action="store_true", help="also cells that the record has")
     known.add_argument("--one", nargs="+", help=argparse.SUPPRESS)
     known.add_argument("--table", action="store_true")

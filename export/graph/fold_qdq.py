@@ -1,7 +1,8 @@
 """Quantized constants that no layer multiplies with → the float values that they stand for.
 
 TensorRT reads a quantized constant directly before a DequantizeLinear only, and none without dimensions («Quantized
-constant is only allowed before DQ»): what a quantizer leaves where it rounds the constants of the preprocessing.
+constant is only allowed before DQ»): what a quantizer leaves where it rounds the constants of the preprocessing, or the
+factor of a residual.
 """
 
 from __future__ import annotations
