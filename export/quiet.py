@@ -9,11 +9,15 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quiet(logger: str | None) -> Iterator[None]:
-    """Only errors of one logger (None: the root) while the block runs; its level is put back however it ends."""
+    """Only errors of one logger (None: the root) while the block runs; it is put back as it was however that ends.
+
+    A library that warns by `logging.warning` gives the root a handler, which would print all later warnings otherwise.
+    """
     named = logging.getLogger(logger)
-    level = named.level
+    level, handlers = named.level, named.handlers[:]
     named.setLevel(logging.ERROR)
     try:
         yield
     finally:
         named.setLevel(level)
+        named.handlers[:] = handlers

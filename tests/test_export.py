@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import zipfile
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from tiffin.export.graph.preflight import FIXES, Target, apply_fixes, examine
 from tiffin.export.graph.residual_qdq import residual_qdq
 from tiffin.export.graph.rounding import layers_of, partly_quantized
 from tiffin.export.graph.symmetric import symmetric
+from tiffin.export.quiet import quiet
 from tiffin.export.to_openvino import to_openvino
 from tiffin.export.to_pt2 import to_pt2
 from tiffin.export.to_tensorrt import EngineOptions, to_tensorrt
@@ -1228,3 +1230,10 @@ def test_a_cpu_graph_is_fixed_builds_and_answers_alike(int8, photos, tmp_path: P
 def answers_plainly(artifact: Artifact, photos: np.ndarray) -> np.ndarray:
     with tiffin.load(artifact, RunConfig("onnxruntime", graph_level="none")) as session:
         return session.run({"photos": photos})["logits"]
+
+
+def test_a_librarys_handler_does_not_stay_with_the_root_logger(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.root, "handlers", [])
+    with quiet(None):
+        logging.warning("as onnxruntime's quantizer does")
+    assert logging.root.handlers == []
