@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -55,8 +54,8 @@ def certify(
     from .. import machine
     from ..benchmarks.accuracy import score
     from ..benchmarks.certify import BATCH, Certifier, CertifyOptions, Context
-    from ..data import find_dataset
     from ..data.prepared import prepare_photos
+    from .build import dataset_of
 
     found = options.candidates(artifacts, backend, threads, precision)
     chosen = CertifyOptions(identity, photos, alarm, everything, seed)
@@ -64,7 +63,7 @@ def certify(
     _targets(wanted, found[0])  # an unknown word is refused before anything is measured
     base = options.candidates([str(_reference(reference, found))], None, threads, None)[0]
     assert base.artifact is not None
-    dataset = options.labelled(find_dataset(data, progress=sys.stderr.isatty()), [base])
+    dataset = options.labelled(dataset_of(data), [base])
     drawn = _photos(dataset, role)
     context = Context({"name": dataset.name, "kind": dataset.kind, "role": role, "count": len(drawn)},
                       base.artifact.digest, margin)  # fmt: skip

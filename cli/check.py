@@ -12,7 +12,7 @@ import typer
 
 from ..errors import BadInput
 from . import options, output, render
-from .build import need_build
+from .build import dataset_of, need_build
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from ..gate.policy import Policy
@@ -170,13 +170,12 @@ def _nothing_more() -> bool:
 
 def _scoring(run: Any, pairs: list[Any], asked: _Asked, cache: Path) -> Callable[[], bool]:
     """Score the first photos now; the function that comes back scores twice as many each time, while there are more."""
-    import sys
 
-    from ..data import find_dataset, sample
+    from ..data import sample
     from ..data.prepared import prepare_photos
 
     host = options.one_preprocess([candidate for pair in pairs for candidate in pair.both])
-    dataset = find_dataset(asked.data, progress=sys.stderr.isatty())
+    dataset = dataset_of(asked.data)
     whole = dataset.role("confirm")
     count = min(asked.photos or len(whole), len(whole))
 

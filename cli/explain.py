@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -49,13 +48,14 @@ def explain(
     """Where were answers lost, stage by stage from the checkpoint on, and why? See docs/explain.md."""
     from ..benchmarks.explain.measure import Asked
     from ..benchmarks.explain.measure import explain as find
-    from ..data import find_dataset, sample
+    from ..data import sample
     from ..errors import BadInput
+    from .build import dataset_of
 
     if role not in ("confirm", "select"):
         raise BadInput(f"role {role!r} to explain on", "confirm or select: photos that training has not seen")
     (own,) = options.candidates([artifact], backend, threads, precision)
-    dataset = find_dataset(data, progress=sys.stderr.isatty())
+    dataset = dataset_of(data)
     drawn = dataset.role(role) if photos is None else sample(dataset.role(role), photos, seed)
     asked = Asked(own, dataset, role, drawn, out.parent / "cache", checkpoint, _classes(cpu_classes), tries, seed)
     output.make_parent(out)

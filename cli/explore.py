@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -40,11 +39,11 @@ def sensitivity(
     as_json: options.Json = False,
 ) -> None:
     """What each layer's quantization costs, on photos."""
-    from .build import need_build
+    from .build import dataset_of, need_build
 
     need_build()
     from ..artifact import Artifact
-    from ..data import find_dataset, sample
+    from ..data import sample
     from ..data.prepared import prepare_photos
     from ..errors import BadInput
     from ..quantize.sensitivity import divergence, most_sensitive
@@ -57,7 +56,7 @@ def sensitivity(
     for path in (out, plot):
         if path is not None:
             output.make_parent(path)
-    dataset = find_dataset(data, progress=sys.stderr.isatty())
+    dataset = dataset_of(data)
     drawn = sample(dataset.role(role), photos, seed)
     render.echo_options(data=dataset.name, role=role, photos=len(drawn), seed=seed, out=out)
     with tempfile.TemporaryDirectory() as scratch:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,9 +33,10 @@ def from_photos(
 
     hosts = [_takes_photos(row) for row in rows]
     if word.isdecimal() and int(word) > 0:
-        from ..data import find_dataset, sample
+        from ..data import sample
+        from .build import dataset_of
 
-        dataset = find_dataset(data, progress=sys.stderr.isatty())
+        dataset = dataset_of(data)
         role = role or ("select" if dataset.roles.get("select") else "calibrate")
         drawn = sample(dataset.role(role), int(word), seed)
         paths, about = [photo.path for photo in drawn], dataset.about(role, drawn)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -61,10 +60,11 @@ def tell(asked: Asked, as_json: bool) -> None:
 
 def _opened(asked: Asked, work: Path) -> tuple[onnx.ModelProto, np.ndarray, dict[str, Any]]:
     """The float graph and photos as it takes them."""
-    from ..data import balanced, find_dataset
+    from ..data import balanced
     from ..data.prepared import prepare_photos
+    from .build import dataset_of
 
-    dataset = find_dataset(asked.data, progress=sys.stderr.isatty())
+    dataset = dataset_of(asked.data)
     pool = dataset.role("calibrate")
     drawn = balanced(pool, max(1, -(-asked.photos // len(dataset.labels))), asked.seed)
     spread = drawn[:: max(1, len(drawn) // asked.photos)][: asked.photos]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -72,15 +71,16 @@ def show_result(record: Record, as_json: bool) -> None:
 
 def _prepared(artifact, mode: str, photos: int | None, data: Path | None, seed: int, cache: Path):  # type: ignore[no-untyped-def]
     """Photos of the confirm role, prepared, and what the record says of them; None for what is no classifier."""
-    from ..data import find_dataset, sample
+    from ..data import sample
     from ..data.prepared import prepare_photos
+    from .build import dataset_of
 
     if photos is not None and photos < 1:
         raise BadInput(f"{photos} photos", "at least 1")
     host = artifact.manifest.preprocess
     if host is None:
         return None, {}
-    dataset = find_dataset(data, progress=sys.stderr.isatty())
+    dataset = dataset_of(data)
     whole = dataset.role("confirm")
     # MLPerf's performance set for image classification is 1024 photos in memory.
     count = photos or (len(whole) if mode == "accuracy" else 1024)

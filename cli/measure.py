@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -118,14 +117,15 @@ def score(
     from .. import machine
     from ..benchmarks.accuracy import score as answer
     from ..benchmarks.accuracy import temperatures
-    from ..data import find_dataset, sample
+    from ..data import sample
     from ..data.prepared import prepare_photos
     from ..records import Record
+    from .build import dataset_of
 
     words = [reference, *(word for word in artifacts if word != reference)] if reference else artifacts
     candidates = options.candidates(words, backend, threads, precision, only_scored=True)
     host = options.one_preprocess(candidates)
-    dataset = options.labelled(find_dataset(data, progress=sys.stderr.isatty()), candidates)
+    dataset = options.labelled(dataset_of(data), candidates)
     drawn = dataset.role(role) if photos is None else sample(dataset.role(role), photos, seed)
     output.make_parent(out)
     render.echo_options(data=dataset.name, role=role, photos=len(drawn), reference=candidates[0].name, out=out)
@@ -161,18 +161,17 @@ def demo(
     told: sources.Options,
 ) -> None:
     """A trained classifier to a table of backends and precisions, measured on this machine."""
-    from .build import COMPARED, drawn_paths, need_build, require_same_preprocessing
+    from .build import COMPARED, dataset_of, drawn_paths, need_build, require_same_preprocessing
 
     need_build()
     from ..benchmarks.options import RoundOptions
-    from ..data import find_dataset
     from ..optimize.demo import run_demo
     from ..optimize.pipeline import Recipe
     from ..optimize.proof import reference_of
 
     output.make_parent(out / "record.json")
     opened = sources.opened(source, told)
-    dataset = find_dataset(data, progress=sys.stderr.isatty())
+    dataset = dataset_of(data)
     dataset = sources.matched(dataset, opened.model.labels, source or "the shipped classifier")
     require_same_preprocessing(opened, None, lambda: drawn_paths(dataset, "confirm", COMPARED, seed), out)
     recipe = Recipe(out, opened, None if full else photos, seed=seed, full=full)

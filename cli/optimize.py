@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -74,12 +73,11 @@ def optimize(
     if from_records:
         _decide(from_records, reference, budget, as_json)
         return
-    from .build import COMPARED, drawn_paths, need_build, require_same_preprocessing
+    from .build import COMPARED, dataset_of, drawn_paths, need_build, require_same_preprocessing
 
     need_build()
     from ..artifact import Artifact
     from ..benchmarks.options import RoundOptions
-    from ..data import find_dataset
     from ..optimize.optimize import labels_of, roles
     from ..optimize.optimize import optimize as find
 
@@ -89,7 +87,7 @@ def optimize(
     output.make_parent(out / "search.json")
     first = _opened(model, told)
     others = [_opened(text) for text in also or ()]
-    dataset = find_dataset(data, progress=sys.stderr.isatty())
+    dataset = dataset_of(data)
     dataset = sources.matched(dataset, labels_of(first), model or "the shipped classifier")
     for each in (first, *others):
         if not isinstance(each, Artifact):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,12 +40,13 @@ def robustness(
 ) -> None:
     """Top-1 under blur, noise, exposure, JPEG, rotation, occlusion: does an artifact fall faster than its parent?"""
     from ..benchmarks.robustness import Spoiling, measure
-    from ..data import find_dataset, sample
+    from ..data import sample
+    from .build import dataset_of
 
     words = [reference, *(word for word in artifacts if word != reference)] if reference else artifacts
     candidates = options.candidates(words, backend, threads, precision, only_scored=True)
     host, chosen = options.one_preprocess(candidates), _chosen(corruption, strength)
-    dataset = options.labelled(find_dataset(data, progress=sys.stderr.isatty()), candidates)
+    dataset = options.labelled(dataset_of(data), candidates)
     if dataset.kind != "photos":
         raise BadInput(
             f"robustness on {dataset.kind} images", "photos with true labels", "give their folder with --data"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -55,11 +54,10 @@ def selftest(
         return
     if artifact is not None:
         raise BadInput(f"{artifact} beside --gpu", "--gpu, which builds its own artifacts, or an artifact")
-    from .build import need_build
+    from .build import dataset_of, need_build
 
     need_build()
     from ..benchmarks.options import RoundOptions
-    from ..data import find_dataset
     from ..optimize.gpu_checks import REFERENCE, checks
     from ..optimize.pipeline import Recipe
     from ..optimize.selftest import require_gpu, run_selftest
@@ -69,7 +67,7 @@ def selftest(
     time_limit_s = 300.0 if time_limit_s is None else time_limit_s
     output.make_parent(out / "selftest.json")
     opened = sources.opened(checkpoint)
-    dataset = sources.matched(find_dataset(data, progress=sys.stderr.isatty()), opened.model.labels, opened.text)
+    dataset = sources.matched(dataset_of(data), opened.model.labels, opened.text)
     render.echo_options(data=dataset.name, photos=photos or "all", time_limit_s=time_limit_s, seed=seed, out=out)
     recipe = Recipe(out, opened, photos, seed=seed)
     rounds = RoundOptions(seed=seed, time_limit_s=time_limit_s)
