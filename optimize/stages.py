@@ -45,10 +45,11 @@ class Stages:
         out = self._folder / name
         found = _reusable(out, key)
         self._say(f"{name}: unchanged, reused" if found else f"{name}: building")
-        self.artifacts[name] = found or make(out)
+        made = found or make(out)
         if not found:
-            write_claim(self.artifacts[name], "stage", {"key": key})
-        return self.artifacts[name]
+            write_claim(made, "stage", {"key": key})
+        self.artifacts[name] = made
+        return made
 
     def then(self, name: str, source: str, options: dict[str, Any], make: Make) -> Artifact | None:
         """Make one artifact of another stage's."""

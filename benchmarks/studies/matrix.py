@@ -86,7 +86,6 @@ def run_all(asked: argparse.Namespace, dataset: Dataset) -> None:
 
 def missing(name: str, known: Mapping[str, Record], asked: argparse.Namespace) -> list[Cell]:
     """Cells of one network that are to be measured."""
-
     again = {each for each, part in known.items() if asked.anew or (asked.again and part.subject(each).reason)}
     return [cell for cell in cells(name) if cell.name not in known or cell.name in again]
 
