@@ -38,12 +38,13 @@ from tiffin.train import Checkpoint
 from tiffin.train.network import ARCHITECTURES, architecture, build_network
 from tiffin.train.zoo.from_transformers import _network
 from tiffin.train.zoo.layers import GlobalMean
+from tiffin.train.zoo.vgg import Resampled
 
 ALL = sorted(ARCHITECTURES)
 HEAVY = {"vgg16_bn", "inception_resnet_v2", "xception", "convnext_tiny", "resnet50"}
 # The others are marked slow, save tinynet, which conftest exports.
 EXPORTED = {"mobilenet_v3_small"}
-FIXED = {"vgg16_bn": 224, "vit_tiny": 224, "inception_resnet_v2": 96}
+FIXED = {"vit_tiny": 224, "inception_resnet_v2": 96}
 
 
 def some(names: list[str], quick: set[str]) -> list[object]:
@@ -95,6 +96,12 @@ def test_it_exports_with_parity(name: str, tmp_path: Path) -> None:
     checkpoint = Checkpoint(built(name, 4), name, LABELS, host, sha256="0" * 64)
     artifact, parity = to_onnx(checkpoint, tmp_path / "fp32", shown)
     assert parity.max_relative <= parity.tolerance and artifact.manifest.labels == LABELS
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (4, 4), (7, 7), (3, 9), (7, 14), (15, 8)])
+def test_a_plane_is_resampled_as_torch_pools_it(height: int, width: int) -> None:
+    features = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(Resampled(7)(features), torch.nn.AdaptiveAvgPool2d(7)(features))
 
 
 @pytest.mark.parametrize("version", [0, 1, 2])

@@ -22,7 +22,7 @@ from tiffin.artifact.files import sha256_file
 from tiffin.benchmarks.options import RoundOptions
 from tiffin.benchmarks.studies.matrix_cell import THREADS, Cell, Materials, cells, measure_cell, refused
 from tiffin.benchmarks.studies.matrix_table import tables
-from tiffin.benchmarks.studies.matrix_training import LESSONS, taught, trained, weights_of
+from tiffin.benchmarks.studies.matrix_training import LESSONS, Lesson, taught, trained, weights_of
 from tiffin.benchmarks.studies.page import fill
 from tiffin.benchmarks.studies.steps import run_step
 from tiffin.cli.render import say
@@ -159,8 +159,7 @@ def known_cells(path: Path, how: Mapping[str, Any], data: Mapping[str, Any]) -> 
 
 def _as_taught(record: Record, architecture: str) -> bool:
     lesson = record.options["lessons"][architecture]
-    now = LESSONS.get(architecture)
-    return now is not None and dataclasses.asdict(now) == {key: lesson[key] for key in lesson if key != "classes"}
+    return LESSONS.get(architecture) == Lesson(**{word: lesson[word] for word in lesson if word != "classes"})
 
 
 def gather(known: Mapping[str, Record], how: Mapping[str, Any], data: Mapping[str, Any], dataset: Dataset) -> Record:

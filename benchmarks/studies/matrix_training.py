@@ -29,11 +29,13 @@ class Lesson:
             all weights from drawn ones, on `COARSE_CLASSES` classes.
         epochs: passes over the photos.
         size: side of its input in pixels; None for the architecture's own.
+        rate: peak of the learning rate of all weights.
     """
 
     mode: str
     epochs: int = 0
     size: int | None = None
+    rate: float = DEFAULT.fit.learning_rate
 
 
 # Cheapest first: the order of the matrix.
@@ -52,7 +54,7 @@ LESSONS = {
     "convnext_tiny": Lesson("scratch", 15, 128),
     "xception": Lesson("scratch", 10, 160),
     "inception_resnet_v2": Lesson("scratch", 10, 160),
-    "vgg16_bn": Lesson("scratch", 10),
+    "vgg16_bn": Lesson("scratch", 10, 128, rate=2e-4),  # its hidden layers add up 25,088 values
 }
 
 
@@ -103,5 +105,5 @@ def options(lesson: Lesson, size: int) -> TrainOptions:
     if lesson.mode == "features":
         return replace(FEATURES, views=1, fit=replace(FEATURES.fit, epochs=lesson.epochs))
     mild = replace(DEFAULT.fit.augmentation, min_area=0.4, erasing=0.0, rotation=0.0, mixup=0.0, colour=0.2)
-    fit = replace(DEFAULT.fit, epochs=lesson.epochs, average=0.98, augmentation=mild)
+    fit = replace(DEFAULT.fit, epochs=lesson.epochs, learning_rate=lesson.rate, average=0.98, augmentation=mild)
     return replace(DEFAULT, train_size=size, fit=fit)
