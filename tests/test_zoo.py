@@ -193,7 +193,7 @@ def test_no_cell_of_the_table_is_blank(record: Record) -> None:
 @pytest.fixture
 def study(record: Record, checkpoint_file: Path, photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The study's loop on the record of tinynet; `failing` is what each process that it starts ends with."""
-    monkeypatch.setattr(matrix, "weights_of", lambda name, folder: checkpoint_file)
+    monkeypatch.setattr(matrix, "weights_of", lambda lesson, folder: checkpoint_file)
     started: list[list[str]] = []
 
     def run(*words: str, failing: str = "not done in 1 s") -> tuple[list[list[str]], Record]:
@@ -282,12 +282,11 @@ def test_the_largest_coarse_classes_keep_their_photos(photo_folder: Path) -> Non
     assert {photo.path.parent.name for photo in fewer.role("train") if photo.label == 1} == {LABELS[0], LABELS[3]}
 
 
-def test_a_network_is_trained_once(photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(LESSONS, "tinynet", Lesson("scratch", 1, 32))
-    dataset = find_dataset(photo_folder)
-    first = trained("tinynet", dataset, tmp_path)
+def test_a_network_is_trained_once(photo_folder: Path, tmp_path: Path) -> None:
+    lesson, dataset = Lesson("scratch", 1, 32), find_dataset(photo_folder)
+    first = trained("tinynet", lesson, dataset, tmp_path)
     stamp = first.stat().st_mtime_ns
-    assert trained("tinynet", dataset, tmp_path) == first and first.stat().st_mtime_ns == stamp
+    assert trained("tinynet", lesson, dataset, tmp_path) == first and first.stat().st_mtime_ns == stamp
 
 
 def test_recipes_follow_the_mode() -> None:

@@ -39,8 +39,9 @@ TIMING = RoundOptions(launches=4, blocks=5, block_s=0.1, warmup_s=0.2, target=No
 
 def materials(name: str, dataset: Dataset, work: Path, photos: int, per_class: int, timed: bool = True) -> Materials:
     """A trained network, photos to answer and others to calibrate with, proven to be others."""
-    folder, dataset = work / name, taught(name, dataset)
-    checkpoint = load_checkpoint(trained(name, dataset, folder))
+    folder, lesson = work / name, LESSONS[name]
+    dataset = taught(lesson, dataset)
+    checkpoint = load_checkpoint(trained(name, lesson, dataset, folder))
     drawn = balanced(dataset.role("calibrate"), per_class, 0)
     confirm = sample(dataset.role("confirm"), photos, 0)
     prove_disjoint(drawn, confirm, ("calibrate", "confirm"), work / "pixel-hashes.json")
@@ -56,7 +57,7 @@ def one(asked: argparse.Namespace, dataset: Dataset) -> None:
     torch.set_num_threads(THREADS)
     name, *rest = asked.one
     if not rest:
-        trained(name, taught(name, dataset), asked.work / name)
+        trained(name, LESSONS[name], taught(LESSONS[name], dataset), asked.work / name)
         return
     cell = Cell(name, *rest)
     given = materials(name, dataset, asked.work, asked.photos, asked.per_class, not asked.untimed)
@@ -77,7 +78,7 @@ def run_all(asked: argparse.Namespace, dataset: Dataset) -> None:
         if failed:  # no result: the next run trains on
             say(f"  {failed}")
             continue
-        drop_other_weights(name, known, sha256_file(weights_of(name, asked.work / name)))
+        drop_other_weights(name, known, sha256_file(weights_of(LESSONS[name], asked.work / name)))
         for cell in missing(name, known, asked):
             say(cell.name)
             known[cell.name] = _run_cell(cell, asked.work, shared, asked.cell_limit_s)
@@ -166,7 +167,7 @@ def gather(known: Mapping[str, Record], how: Mapping[str, Any], data: Mapping[st
     """One record of every cell that is known, in the matrix's order."""
     ordered = [known[cell.name] for name in LESSONS for cell in cells(name) if cell.name in known]
     names = [name for name in LESSONS if any(cell.name in known for cell in cells(name))]
-    return gathered(ordered, {name: len(taught(name, dataset).labels) for name in names}, how, data)
+    return gathered(ordered, {name: len(taught(LESSONS[name], dataset).labels) for name in names}, how, data)
 
 
 def divided(record: Record) -> dict[str, Record]:

@@ -30,12 +30,14 @@ class Lesson:
         epochs: passes over the photos.
         size: side of its input in pixels; None for the architecture's own.
         rate: peak of the learning rate of all weights.
+        per_class: photos that are fitted from drawn weights; None for all.
     """
 
     mode: str
     epochs: int = 0
     size: int | None = None
     rate: float = DEFAULT.fit.learning_rate
+    per_class: int | None = PER_CLASS
 
 
 # Cheapest first: the order of the matrix.
@@ -58,9 +60,9 @@ LESSONS = {
 }
 
 
-def taught(name: str, dataset: Dataset) -> Dataset:
-    """The classes that this network learns, and is asked about."""
-    return coarse(dataset, COARSE_CLASSES) if LESSONS[name].mode == "scratch" else dataset
+def taught(lesson: Lesson, dataset: Dataset) -> Dataset:
+    """The classes that a network learns, and is asked about."""
+    return coarse(dataset, COARSE_CLASSES) if lesson.mode == "scratch" else dataset
 
 
 def coarse(dataset: Dataset, count: int) -> Dataset:
@@ -75,18 +77,19 @@ def coarse(dataset: Dataset, count: int) -> Dataset:
     return dataclasses.replace(dataset, labels=kept, coarse=None, roles=roles)
 
 
-def weights_of(name: str, folder: Path) -> Path:
+def weights_of(lesson: Lesson, folder: Path) -> Path:
     """Where the checkpoint is, or will be once it is trained."""
-    return DEFAULT_CHECKPOINT if LESSONS[name].mode == "shipped" else folder / "checkpoint.safetensors"
+    return DEFAULT_CHECKPOINT if lesson.mode == "shipped" else folder / "checkpoint.safetensors"
 
 
-def trained(name: str, dataset: Dataset, folder: Path) -> Path:
+def trained(name: str, lesson: Lesson, dataset: Dataset, folder: Path) -> Path:
     """The checkpoint's file; an interrupted training goes on, a finished one is found again.
 
     Args:
+        name: of the architecture.
         dataset: as `taught` gives it.
     """
-    lesson, out = LESSONS[name], weights_of(name, folder)
+    out = weights_of(lesson, folder)
     if not out.exists():
         begun = start(name, dataset.labels, None if lesson.mode == "features" else "none", lesson.size, seed=0)
         train(_fitted(dataset, lesson), begun, options(lesson, begun.host.height), out)
@@ -94,9 +97,9 @@ def trained(name: str, dataset: Dataset, folder: Path) -> Path:
 
 
 def _fitted(dataset: Dataset, lesson: Lesson) -> Dataset:
-    if lesson.mode != "scratch":
+    if lesson.mode != "scratch" or lesson.per_class is None:
         return dataset
-    some = balanced(dataset.role("train"), PER_CLASS, 0)
+    some = balanced(dataset.role("train"), lesson.per_class, 0)
     return dataclasses.replace(dataset, roles={**dataset.roles, "train": some})
 
 
