@@ -45,8 +45,8 @@ class Case:
 
 CASES = {
     "mobilenet_v3_small": Case(Lesson("scratch", 60, 128, per_class=None), 0.01),
-    "mobilenet_v2": Case(Lesson("scratch", 30, 128, per_class=None), 0.005),
-    "resnet50": Case(Lesson("scratch", 8, 128, per_class=None), 0.005),
+    "mobilenet_v2": Case(Lesson("scratch", 24, 128, per_class=None), 0.005),
+    "resnet50": Case(Lesson("scratch", 6, 128, per_class=None), 0.005),
 }
 
 
