@@ -4,23 +4,30 @@
     python benchmarks/studies/drops.py --table docs/zoo.md FOLDER
 
 The parity matrix compares answers to 300 photos, too few to show half a point. Here each network learns the same ten
-coarse classes from all their train photos, is searched for with its margin, and the winner is confirmed on all their
-test photos. FOLDER gets `drop-NAME.json` with these answers and `drop-NAME-search.json` with the search; a network
-that it has is left as it is.
+coarse classes from all their train photos and is searched for with its margin. What is shipped, and each int8 artifact
+that the search made, answers all their test photos. FOLDER gets `drop-NAME-search.json` and `drop-NAME.json`; what it
+has is not run again.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tiffin import machine
+from tiffin.artifact import Artifact, RunConfig
+from tiffin.artifact.store import is_artifact
+from tiffin.benchmarks.accuracy import score
+from tiffin.benchmarks.candidate import Candidate
 from tiffin.benchmarks.studies.matrix_training import Lesson, taught, trained
 from tiffin.benchmarks.studies.page import fill
 from tiffin.benchmarks.studies.steps import run_step
 from tiffin.cli.render import Table, TerminalProgress, say
 from tiffin.data import find_dataset
+from tiffin.data.prepared import prepare_photos
 from tiffin.export.loaders import open_source
 from tiffin.optimize.answer import sentence
 from tiffin.optimize.budget import Budget, SearchOptions
@@ -50,23 +57,48 @@ CASES = {
 }
 
 
-def run_one(name: str, data: Path, work: Path, out: Path) -> None:
-    """Train, search, confirm, keep both records."""
+def searched(name: str, data: Path, work: Path, out: Path) -> Path:
+    """Train and search, or find that it was done; the search's record."""
     import torch
 
-    case, folder, said = CASES[name], work / name, TerminalProgress()
+    path = out / f"drop-{name}-search.json"
+    if path.exists():
+        return path
+    case, folder = CASES[name], work / name
     dataset = taught(case.lesson, find_dataset(data))
     torch.set_num_threads(1)
     weights = trained(name, case.lesson, dataset, folder)
     photos = roles(dataset, CALIBRATION_PER_CLASS, 0, folder / "cache")
     budget, search = Budget(max_drop=case.margin), SearchOptions(folder)
-    answer = optimize([open_source(str(weights))], photos, budget, search, said)
+    answer = optimize([open_source(str(weights))], photos, budget, search, TerminalProgress())
     about = {"network": name, "lesson": {**asdict(case.lesson), "classes": len(dataset.labels)},
              "margin": case.margin, "reference": answer.choice.reference, "winner": answer.choice.winner,
              "shipped": answer.shipped, "sentence": sentence(answer)}  # fmt: skip
-    _keep(answer.search, about, _searched(out, name))
-    if answer.confirmation:
-        _keep(load_record(folder / "confirm.json"), about, _confirmed(out, name))
+    _keep(answer.search, about, path)
+    return path
+
+
+def confirmed(name: str, data: Path, work: Path, out: Path) -> None:
+    """What was shipped and every int8 artifact of the search on the confirm role, with what they are compared with."""
+    search = load_record(searched(name, data, work, out))
+    told, folder = search.options, work / name
+    made = [Artifact.load(each) for each in sorted((folder / "artifacts").iterdir()) if is_artifact(each)]
+    artifacts = {each.digest: each for each in made}
+    dataset = taught(CASES[name].lesson, find_dataset(data))
+    rows, answers, subjects = [told["reference"], told["shipped"]], {}, []
+    rows += [each.name for each in search.subjects if each.precision == "int8"]
+    for row in map(search.subject, dict.fromkeys(rows)):
+        artifact = artifacts[row.artifact]
+        photos = prepare_photos(dataset.role("confirm"), artifact.preprocess, folder / "cache", dataset.kind)
+        candidate = Candidate(row.name, artifact, RunConfig(**row.requested))
+        say(f"confirming {row.name}")
+        answers[row.name], applied = score(candidate, photos, folder / "cache")
+        subjects.append(candidate.subject(applied=applied))
+    about = {**search.data, "role": "confirm", "count": len(dataset.role("confirm"))}
+    record = Record("score", machine.environment(), tuple(subjects), {}, about, predictions=answers,
+                    created=machine.utc_now())  # fmt: skip
+    _keep(record, {word: told[word] for word in ("network", "lesson", "margin", "reference", "shipped")},
+          out / f"drop-{name}.json")  # fmt: skip
 
 
 def _keep(record: Record, about: dict[str, Any], path: Path) -> None:
@@ -75,38 +107,37 @@ def _keep(record: Record, about: dict[str, Any], path: Path) -> None:
     replace(record, options={**record.options, **about}, predictions=answers).save(path)
 
 
-def _confirmed(folder: Path, name: str) -> Path:
-    return folder / f"drop-{name}.json"
-
-
-def _searched(folder: Path, name: str) -> Path:
-    return folder / f"drop-{name}-search.json"
-
-
 def table(folder: Path) -> str:
-    """One row a network, for a page."""
-    rows = [_row(name, folder) for name in CASES]
-    header = ("network", "margin", "top-1 %, fp32", "shipped", "verdict", "flips", "p50, of fp32")
-    return Table(header, rows, left=1).markdown()
+    """What was shipped and each int8 artifact of each network, for a page."""
+    header = ("network", "artifact", "top-1 %", "flips", "p50, × fp32", "at its margin")
+    rows = [row for name in CASES for row in _rows(name, folder)]
+    return Table(header, rows, left=2).markdown()
 
 
-def _row(name: str, folder: Path) -> tuple[str, ...]:
-    if not _searched(folder, name).exists():
-        return (name, *["not run"] * 6)
-    search = load_record(_searched(folder, name))
-    told = search.options
-    margin = f"{100 * told['margin']:.1f} points"
-    if not _confirmed(folder, name).exists():
-        return (name, margin, "–", told["shipped"] or "nothing", told["sentence"], "–", "–")
-    found = load_record(_confirmed(folder, name)).predictions
-    base, winner = found[told["reference"]], found[told["winner"]]
-    verdict, changed, top = non_inferior(winner, base, told["margin"]), flips(winner, base), top_k(base)
-    ratio = ratio_over_launches(launch_ratios(search.rounds[told["winner"]], search.rounds[told["reference"]]))
-    return (
-        name, margin, f"{100 * top.value:.1f} ({100 * top.low:.1f}–{100 * top.high:.1f})", told["shipped"],
-        f"{told['winner']}: {verdict.decision.value}, {verdict.reason}", f"{changed.count} of {changed.n}",
-        f"{ratio.value:.2f} ({ratio.low:.2f}–{ratio.high:.2f})",
-    )  # fmt: skip
+def _rows(name: str, folder: Path) -> Iterator[tuple[str, ...]]:
+    path = folder / f"drop-{name}.json"
+    if not path.exists():
+        yield (name, *["not run"] * 5)
+        return
+    record, search = load_record(path), load_record(folder / f"drop-{name}-search.json")
+    told = record.options
+    reference, shipped = told["reference"], told["shipped"]
+    base = record.predictions[reference]
+    for subject, found in record.predictions.items():
+        top, changed = top_k(found), flips(found, base)
+        words = subject.removeprefix("checkpoint-").replace("checkpoint", "fp32") + (", shipped" * (subject == shipped))
+        verdict = non_inferior(found, base, told["margin"])
+        said = f"{verdict.decision.value} at {100 * told['margin']:.1f} points: {verdict.reason}"
+        yield (name, words, f"{100 * top.value:.2f}", f"{changed.count} of {changed.n}",
+               "–" if subject == reference else _speed(search, subject, reference),
+               "–" if subject == reference else said)  # fmt: skip
+
+
+def _speed(search: Record, subject: str, reference: str) -> str:
+    if subject not in search.rounds:
+        return f"not timed: {search.subject(subject).reason}"
+    found = ratio_over_launches(launch_ratios(search.rounds[subject], search.rounds[reference]))
+    return f"{found.value:.2f} ({found.low:.2f}–{found.high:.2f})"
 
 
 def main() -> None:
@@ -123,10 +154,10 @@ def main() -> None:
         return
     data, out = asked.paths
     if asked.one:
-        run_one(asked.one, data, asked.work, out)
+        confirmed(asked.one, data, asked.work, out)
         return
     for name in asked.architecture or CASES:
-        if not _searched(out, name).exists():
+        if not (out / f"drop-{name}.json").exists():
             say(name)
             say(
                 run_step(__file__, [str(data), str(out), "--work", str(asked.work), "--one", name], LIMIT_S) or "  done"
