@@ -20,7 +20,7 @@ class Scheme:
         name: the word for `--scheme`.
         activations: ONNX type of quantized activations, "uint8" or "int8".
         symmetric_activations: zero point fixed at 0.
-        weights: ONNX type of quantized weights; "int8" ones are symmetric, "uint8" ones have a zero point.
+        weights: ONNX type of quantized weights; symmetric a channel, "uint8" ones around 128.
         weight_bits: range of the weights: 7 means [-64, 64] of [-128, 127].
         quantize_bias: biases pass through an int32 DequantizeLinear.
         engines: backend words that read it exactly.
@@ -78,7 +78,7 @@ SCHEMES = {
             ("onnxruntime", "openvino"),
             ("ort",),
             False,
-            "asymmetric 8-bit weights: full range, and the same answers without VNNI",
+            "uint8 weights around 128: full range, and the same answers without VNNI",
         ),
         Scheme(
             "tensorrt",

@@ -107,7 +107,7 @@ def forecast_json(found: Foretold, scheme: Scheme) -> dict[str, Any]:
          "by_inputs": _by_inputs(each, scheme), "why": reasons(each, scheme), "remedy": remedy(each, scheme)}
         for each in worst(found, scheme)
     ]  # fmt: skip
-    return {"scheme": scheme.name, "answers_db": found.sqnr_db(scheme), "kl": found.kl(ratio),
+    return {"scheme": scheme.name, "answers_db": found.sqnr_db(scheme), "kl": found.kl(scheme),
             "flips": found.flips(ratio), "layers": layers,
             "otherwise": {words: found.sqnr_db(*how) for words, how in _otherwise(found, scheme).items()}}  # fmt: skip
 
@@ -171,14 +171,14 @@ def forecast_text(found: Foretold, scheme: Scheme, rows: int) -> str:
     ratio, looked = found.ratio(scheme), f"{found.photos} photos looked at"
     head = (
         f"int8, scheme {scheme.name}, is foretold to leave the answers {found.sqnr_db(scheme):.1f} dB above its noise: "
-        f"KL {found.kl(ratio) * 1e3:.2f} mnat, {found.flips(ratio):.2%} of photos flip ({looked})"
+        f"KL {found.kl(scheme) * 1e3:.2f} mnat, {found.flips(ratio):.2%} of photos flip ({looked})"
     )
     others = [f"{words}: {found.sqnr_db(*how):.1f} dB" for words, how in _otherwise(found, scheme).items()]
     notes = [
         *whys,
         f"the answers otherwise: {'; '.join(others)}",
-        "a model of rounding (step²/12), no measurement: kernels that saturate, and what --compensate wins back, are "
-        "not in it; `tiffin sensitivity` measures a quantized artifact",
+        "rounding alone, in float: kernels that saturate, and what --compensate wins back, are not in it; "
+        "`tiffin sensitivity` measures a quantized artifact",
     ]
     return f"{render.wrapped([head])}\n\n{table.text()}\n\n{render.wrapped(notes)}"
 

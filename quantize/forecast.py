@@ -1,29 +1,33 @@
 """Will it quantize? What int8 costs each layer of a float graph, foretold before anything is quantized.
 
-Rounding to a step s adds noise of power s²/12, uniform and independent of the value (Bennett, "Spectra of Quantized
-Signals", 1948; Widrow and Kollár, "Quantization Noise", 2008). A value that the grid holds exactly (zero, the two ends
-of the range, where a clip leaves many) adds none. For a layer y = Σ w·x both kinds of noise go through the layer's own
-operator, with squares in place of values, for variances of independent terms add up:
+Each tensor that a quantizer would round is rounded, to a grid over the range that the photos give it, and what that
+changes goes through the layer's own operator alone:
 
-    noise of y  =  Σ w² · var(x)  +  Σ x² · var(w)        var(x) = s_x²/12 where x rounds, var(w) = s_w²/12
+    error of y = W · (rounded x - x)          and, of the weights, error of y = (rounded W - W) · x
 
-Of an addition the inputs' noise is the sum; of a product, that of a layer. What reaches the output is propagated: a
-layer hands on the noise-to-signal ratio of its input and adds its own, an addition adds powers, everything else hands
-the ratio on (Lin, Talathi and Annapureddy, "Fixed Point Quantization of Deep Convolutional Networks", ICML 2016,
-arXiv 1511.06393, section 3: ratios of layers add up). That no noise is correlated and that a nonlinearity keeps the
-ratio are assumptions; docs/debug.md says how far they carry.
+In textbooks a rounding error is uniform noise of power step²/12 (Bennett, "Spectra of Quantized Signals", 1948; Widrow
+and Kollár, "Quantization Noise", 2008). A softmax's small values, or those a ReLU leaves near zero, are rounded down
+together, and a layer that adds them up adds their errors: up to 21 dB more than independent noise would give.
+The errors of inputs and of weights are added as powers.
+
+What all layers together do to the answers is seen by rounding all of them at once, in each scheme. What one layer more
+or less would change there is told in proportion to a model: a layer hands on the noise-to-signal ratio of its input and
+adds its own, an addition adds powers, everything else hands the ratio on (Lin, Talathi and Annapureddy, "Fixed Point
+Quantization of Deep Convolutional Networks", ICML 2016, arXiv 1511.06393, section 3: ratios of layers add up).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
 import onnx
 
+from ..artifact.scheme import SCHEMES, Scheme
 from ..export.graph.canonical import PROLOGUE
-from ..records.foretold import Flow, Forecast, Foretold
+from ..records.foretold import Flow, Forecast, Foretold, bits_of
+from .ptq_ort import operators_of
 from .walk import Walk
 
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -33,42 +37,73 @@ ACTIVATIONS = ("uint8", "int8", "percentile")  # a grid from least to greatest; 
 _SAMPLED = 1_000_000
 _CUT = 1e-5  # of each side; ONNX Runtime's percentile keeps 99.999 % of all values
 Step = Callable[[int, int], None]
+Span = tuple[float, float]
 
 
 def forecast(
     model: onnx.ModelProto, photos: np.ndarray | Mapping[str, np.ndarray], step: Step = lambda done, total: None
 ) -> Foretold:
-    """Look at every layer of a float graph once.
+    """Look at every layer of a float graph once, then at the answers once a scheme.
 
     Args:
         photos: uint8 `(N, H, W, 3)`, or arrays by input name; some dozens, such as would calibrate it.
         step: nodes done, and of how many.
     """
     walk, layers, flow = Walk(model, photos), [], []
+    operators, spans = operators_of(model), dict[str, Span]()
     made = {name: node.op_type for node in model.graph.node for name in node.output}
     values: np.ndarray = np.empty(0)
     outputs = {output.name for output in model.graph.output}
-    total = len(model.graph.node)
+    nodes = len(model.graph.node)
+    total = nodes * (1 + len(SCHEMES))
     for done, node in enumerate(walk):
         step(done, total)
         values = walk.get(node.output[0])
         signal = _power(values)
         computed = tuple(name for name in node.input if name and not _is_constant(walk, name))
-        rounds = node.name not in PROLOGUE and _rounds(node, walk, computed)
-        if rounds:
+        if _rounds(node, walk, computed, operators):
             ends = any(name in outputs for name in node.output)  # quantizers round the answers too
+            spans |= {name: _span(walk.get(name)) for name in (*computed, *(node.output[:1] if ends else ()))}
             layers.append(_look(node, walk, computed, signal, made, values if ends else None))
         flow.append(Flow(node.output[0], node.name, computed, signal, adds=node.op_type in (*_SUMS, "Concat")))
+    rounding, answers = {layer.node for layer in layers}, dict[str, np.ndarray]()
+    for at, scheme in enumerate(SCHEMES.values(), 1):
+        step(at * nodes, total)
+        answers[scheme.name] = _rounded_answers(Walk(model, photos), rounding, outputs, spans, scheme)
     step(total, total)
     count = len(next(iter(photos.values()))) if isinstance(photos, Mapping) else len(photos)
-    return Foretold(tuple(layers), values.reshape(len(values), -1), tuple(flow), count)
+    return Foretold(tuple(layers), values.reshape(len(values), -1), tuple(flow), count, answers)
+
+
+def _rounded_answers(
+    walk: Walk, rounding: set[str], outputs: set[str], spans: Mapping[str, Span], scheme: Scheme
+) -> np.ndarray:
+    """What the graph answers where all nodes of `rounding` round what they read, float32 `(N, classes)`."""
+    values: np.ndarray = np.empty(0)
+    for node in walk:
+        values = walk.get(node.output[0])
+        if node.name not in rounding:
+            continue
+        feeds = {name: walk.get(name) for name in node.input if name}
+        for at, name in enumerate(node.input):
+            if name in spans and walk.is_alive(name):
+                feeds[name] = _rounded(feeds[name], spans[name], scheme.activations)
+            elif at == 1 and node.op_type in LAYERS:
+                feeds[name] = _rounded_weights(feeds[name], bits_of(scheme), _axis(node))
+        values = walk.compute(node, feeds)[node.output[0]]
+        if node.output[0] in outputs:
+            values = _rounded(values, spans[node.output[0]], scheme.activations)
+        walk.put(node.output[0], values)
+    return values.reshape(len(values), -1)
 
 
 def _is_constant(walk: Walk, name: str) -> bool:
     return not walk.is_alive(name)
 
 
-def _rounds(node: onnx.NodeProto, walk: Walk, computed: tuple[str, ...]) -> bool:
+def _rounds(node: onnx.NodeProto, walk: Walk, computed: tuple[str, ...], operators: Collection[str] | None) -> bool:
+    if node.name in PROLOGUE or (operators is not None and node.op_type not in operators):
+        return False
     if node.op_type in LAYERS:
         return bool(computed)
     both = len(computed) == 2 and walk.get(computed[0]).dtype.kind == "f"
@@ -89,14 +124,14 @@ def _look(
     answers: np.ndarray | None,
 ) -> Forecast:
     first = walk.get(computed[0])
-    inputs = {grid: _through(node, walk, {name: _variance(walk.get(name), grid) for name in computed})
+    inputs = {grid: _through(node, walk, {name: _error(walk.get(name), grid) for name in computed})
               for grid in ACTIVATIONS}  # fmt: skip
     if answers is not None:
-        inputs = {grid: noise + float(_variance(answers, grid).sum()) for grid, noise in inputs.items()}
+        inputs = {grid: noise + _power(_error(answers, grid)) for grid, noise in inputs.items()}
     weights: dict[str, float] = {}
     if node.op_type in LAYERS and len(computed) == 1 and len(node.input) > 1:
         held, axis = walk.get(node.input[1]), _axis(node)
-        weights = {bits: _through(node, walk, {node.input[1]: _weight_variance(held, bits, axis)})
+        weights = {bits: _through(node, walk, {node.input[1]: _rounded_weights(held, bits, axis) - held})
                    for bits in ("7", "8", "8u")}  # fmt: skip
     group = next((each.i for each in node.attribute if each.name == "group"), 1)
     source = made.get(computed[0], "")
@@ -105,55 +140,55 @@ def _look(
                     _channel_spread(first), _outlier(first), source)  # fmt: skip
 
 
-def _through(node: onnx.NodeProto, walk: Walk, variances: Mapping[str, np.ndarray]) -> float:
-    """Power of the noise behind a node, of variances of some of its inputs; the others go in as their squares."""
+def _through(node: onnx.NodeProto, walk: Walk, errors: Mapping[str, np.ndarray]) -> float:
+    """Power of the error behind a node, of errors of its inputs: to first order, so of a product each one alone."""
     if node.op_type in _SUMS:
-        return float(sum(_spread_to(node, walk, variance) for variance in variances.values()))
-    total = 0.0
-    for name, variance in variances.items():
-        twin = onnx.NodeProto()
-        twin.CopyFrom(node)
-        del twin.input[2:]  # the bias
-        feeds = {each: (variance if each == name else walk.get(each).astype(np.float32) ** 2) for each in twin.input}
-        total += float(walk.compute(twin, feeds)[node.output[0]].sum(dtype=np.float64))
-    return total
+        return _power(walk.compute(node, errors)[node.output[0]])
+    twin = onnx.NodeProto()
+    twin.CopyFrom(node)
+    twin.input[:] = ["first", "second"]  # both may be one tensor, and a bias adds no error
+    exact = dict(zip(twin.input, map(walk.get, node.input), strict=False))
+    parts = [
+        walk.compute(twin, {**exact, place: errors[name]})[node.output[0]]
+        for place, name in zip(twin.input, node.input, strict=False)
+        if name in errors
+    ]
+    return _power(np.sum(parts, axis=0))
 
 
-def _spread_to(node: onnx.NodeProto, walk: Walk, variance: np.ndarray) -> float:
-    """A sum over the output's values: an input that is broadcast counts as often as it is read."""
-    return float(variance.mean(dtype=np.float64)) * walk.get(node.output[0]).size
+def _span(values: np.ndarray, grid: str = "uint8") -> Span:
+    """What a grid over these values has to hold: they and 0; all but their extremes, by "percentile"."""
+    low, high = _middle(values) if grid == "percentile" else (float(values.min()), float(values.max()))
+    return min(0.0, low), max(0.0, high)
 
 
-def _variance(values: np.ndarray, grid: str) -> np.ndarray:
-    """Of rounding each value to a grid over the values' own range, float32; what is cut off counts by its square."""
-    low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
-    if grid == "percentile":
-        least, most = _middle(values)
-        low, high = min(0.0, least), max(0.0, most)
+def _rounded(values: np.ndarray, span: Span, grid: str) -> np.ndarray:
+    """To a grid over a span, float32."""
+    low, high = span
     if grid == "int8":
         high = max(-low, high)
-        low, levels = -high, 254
-    else:
-        levels = 255
-    step = (high - low) / levels
-    exact = (values == 0) | (values == low) | (values == high)
-    cut = np.maximum(low - values, 0) + np.maximum(values - high, 0)
-    noise = np.where(exact | (cut > 0), 0.0, step**2 / 12) + cut**2
-    return np.asarray(noise, np.float32)
+        return _on_grid(values, -high, high, 254)
+    return _on_grid(values, low, high, 255)
 
 
-def _weight_variance(weights: np.ndarray, bits: str, axis: int) -> np.ndarray:
-    """Of rounding each output channel's weights to its own step, float32."""
+def _on_grid(values: np.ndarray, low: np.ndarray | float, high: np.ndarray | float, levels: int) -> np.ndarray:
+    """Float32; a grid holds 0 exactly, and what then lies beyond its ends is clipped."""
+    step = np.subtract(high, low, dtype=np.float32) / np.float32(levels)
+    step = np.where(step == 0, np.float32(1), step)
+    zero = np.round(low / step)
+    return np.asarray(np.clip(np.round(values / step), zero, zero + levels) * step, np.float32)
+
+
+def _error(values: np.ndarray, grid: str) -> np.ndarray:
+    """Of rounding to a grid over the values' own span, float32."""
+    return _rounded(values, _span(values, grid), grid) - values
+
+
+def _rounded_weights(weights: np.ndarray, bits: str, axis: int) -> np.ndarray:
+    """Each output channel's to its own grid, float32."""
     others = tuple(each for each in range(weights.ndim) if each != axis)
-    if bits == "8u":
-        low, high = (
-            np.minimum(weights.min(others, keepdims=True), 0),
-            np.maximum(weights.max(others, keepdims=True), 0),
-        )
-        step = (high - low) / 255
-    else:
-        step = np.abs(weights).max(others, keepdims=True) / {"7": 64, "8": 127}[bits]
-    return np.asarray(np.where(weights == 0, 0.0, step**2 / 12), np.float32)
+    most = np.abs(weights).max(others, keepdims=True)
+    return _on_grid(weights, -most, most, {"7": 128, "8": 254, "8u": 255}[bits])
 
 
 def _axis(node: onnx.NodeProto) -> int:

@@ -46,7 +46,7 @@ def quantize_ort(
             path,
             _reader(calibration, model.graph.input[0].name),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=_operators(model),
+            op_types_to_quantize=operators_of(model),
             per_channel=True,
             reduce_range=scheme.weight_bits == 7,
             activation_type=types[scheme.activations],
@@ -66,7 +66,7 @@ def quantize_ort(
     return fold_qdq(made)[0] if "tensorrt" in scheme.engines else made  # it takes no quantized scalar
 
 
-def _operators(model: onnx.ModelProto) -> list[str] | None:
+def operators_of(model: onnx.ModelProto) -> list[str] | None:
     """What is quantized; None for every operator that can be."""
     has_layer_norms = any(node.op_type == "LayerNormalization" for node in model.graph.node)
     return list(_WITH_LAYER_NORMS) if has_layer_norms else None

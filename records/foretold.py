@@ -13,7 +13,7 @@ import numpy as np
 
 from ..artifact.scheme import Scheme
 from .closeness import decibels
-from .divergence import log_softmax
+from .divergence import by_photo
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Forecast:
 
     def noise(self, scheme: Scheme, ranges: str = "minmax") -> tuple[float, float]:
         """By rounding its inputs, and by rounding its weights."""
-        return self.inputs[_grid(scheme, ranges)], self.weights.get(_bits(scheme), 0.0)
+        return self.inputs[_grid(scheme, ranges)], self.weights.get(bits_of(scheme), 0.0)
 
     def sqnr_db(self, scheme: Scheme, ranges: str = "minmax") -> float:
         """Foretold signal to noise at its output, its own rounding alone; as `sensitivity` measures it."""
@@ -56,7 +56,8 @@ def _grid(scheme: Scheme, ranges: str) -> str:
     return "percentile" if ranges == "percentile" else "uint8"
 
 
-def _bits(scheme: Scheme) -> str:
+def bits_of(scheme: Scheme) -> str:
+    """The word for its weights' grid: "7", "8" or "8u"."""
     return "8u" if scheme.weights == "uint8" else str(scheme.weight_bits)
 
 
@@ -85,15 +86,28 @@ class Foretold:
         logits: float answers `(N, classes)`.
         flow: of every node, in the graph's order.
         photos: how many it stands on.
+        rounded: scheme → answers with every layer rounded, as `logits`.
     """
 
     layers: tuple[Forecast, ...]
     logits: np.ndarray
     flow: tuple[Flow, ...]
     photos: int
+    rounded: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def ratio(self, scheme: Scheme, ranges: str = "minmax", floats: tuple[str, ...] = ()) -> float:
-        """Noise-to-signal ratio of the answers where all layers but `floats` round."""
+        """Noise-to-signal ratio of the answers where all layers but `floats` round.
+
+        As seen, where all round over the whole range; anything else in the proportion that the model of flow gives.
+        """
+        told = self._flows(scheme, ranges, floats)
+        if scheme.name not in self.rounded:
+            return told
+        noise = self.rounded[scheme.name].astype(np.float64) - self.logits
+        seen = _share(float((noise**2).sum()), float((self.logits.astype(np.float64) ** 2).sum()))
+        return seen * _share(told, self._flows(scheme, "minmax", ()))
+
+    def _flows(self, scheme: Scheme, ranges: str, floats: tuple[str, ...]) -> float:
         own = {each.node: sum(each.noise(scheme, ranges)) for each in self.layers if each.node not in floats}
         power: dict[str, float] = {}
         signals = {each.tensor: each.signal for each in self.flow}
@@ -109,13 +123,9 @@ class Foretold:
         """Foretold signal to noise of the answers, dB."""
         return decibels(1.0, self.ratio(scheme, ranges, floats))
 
-    def kl(self, ratio: float) -> float:
-        """Foretold mean divergence of the answers, nats: half the noise's variance under the softmax, the second-order
-        term of KL(p ‖ p + noise).
-        """
-        sigma2 = ratio * float(np.mean(self.logits.astype(np.float64) ** 2))
-        p = np.exp(log_softmax(self.logits))
-        return 0.5 * sigma2 * float(np.mean(1 - (p**2).sum(1)))
+    def kl(self, scheme: Scheme) -> float:
+        """Mean divergence of the rounded answers from the float ones, nats."""
+        return float(by_photo(self.rounded[scheme.name], self.logits).mean())
 
     def flips(self, ratio: float) -> float:
         """Foretold share of photos whose top-1 changes: normal noise against the gap to the second."""
