@@ -11,7 +11,7 @@ export TIFFIN_DATA := $(abspath ../shared/grocery-store)
 endif
 endif
 
-.PHONY: demo test slow lint records student train-features train-again average matrix sources fastest peers cpus tensorrt gpu believe evidence device stacks quantizable everything clean
+.PHONY: demo test slow lint records student train-features train-again average matrix drops sources fastest peers cpus tensorrt gpu believe evidence device stacks quantizable everything clean
 
 demo: $(VENV)/installed  ## checkpoint to a table of backends and precisions
 	$(BIN)/tiffin demo --out $(OUT) $(ARGS)
@@ -88,6 +88,11 @@ matrix: $(VENV)/installed  ## what docs/zoo.md's table lacks: train, convert, qu
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[zoo]'
 	$(BIN)/python $(STUDIES)/matrix.py $(TIFFIN_DATA) $(RESULTS)/matrix.json $(ARGS)
 	$(BIN)/python $(STUDIES)/matrix.py --table docs/zoo.md $(RESULTS)/matrix.json
+
+drops: $(VENV)/installed  ## what int8 costs networks that are trained longer, over all their test photos; table of docs/zoo.md (two hours on two cores, goes on where it was cut)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[zoo]'
+	$(BIN)/python $(STUDIES)/drops.py $(TIFFIN_DATA) $(RESULTS) $(ARGS)
+	$(BIN)/python $(STUDIES)/drops.py --table docs/zoo.md $(RESULTS)
 
 ENVIRONMENTS := out/sources/environments
 
@@ -212,15 +217,16 @@ stacks: $(VENV)/installed  ## regenerate the record of footprint.md's last table
 	$(BIN)/python $(STUDIES)/stacks.py $(DEVICE)/int8 $(RESULTS)/stacks.json
 	$(BIN)/python $(STUDIES)/stacks.py --table docs/footprint.md $(RESULTS)/stacks.json
 
-TRAINED = $(patsubst out/matrix/%/checkpoint.safetensors,%,$(wildcard out/matrix/*/checkpoint.safetensors))
+TRAINED = $(sort $(foreach study,matrix drops,$(patsubst out/$(study)/%/checkpoint.safetensors,%,$(wildcard \
+  out/$(study)/*/checkpoint.safetensors))))
 
-quantizable: $(VENV)/installed  ## regenerate the record of docs/debug.md: what int8 was foretold to cost, and what it costs, of the shipped networks and those that `make matrix` trained (an hour on one core)
+quantizable: $(VENV)/installed  ## regenerate the record of docs/debug.md: what int8 was foretold to cost, and what it costs, of the shipped networks and those that `make drops`, else `make matrix` trained (an hour on one core)
 	$(BIN)/tiffin export --no-fit-temperature --out out/quantizable/classifier
 	$(BIN)/tiffin export train/weights/efficientnet-lite0-grocery-192.safetensors --no-fit-temperature \
 	  --out out/quantizable/student
 	for name in $(TRAINED); do \
-	  $(BIN)/tiffin export out/matrix/$$name/checkpoint.safetensors --no-fit-temperature --out out/quantizable/$$name \
-	    || exit 1; done
+	  from=out/drops/$$name; test -e $$from/checkpoint.safetensors || from=out/matrix/$$name; \
+	  $(BIN)/tiffin export $$from/checkpoint.safetensors --no-fit-temperature --out out/quantizable/$$name || exit 1; done
 	$(BIN)/python $(STUDIES)/quantizable.py $(TIFFIN_DATA) $(RESULTS)/quantizable.json \
 	  $(addprefix out/quantizable/,classifier student $(TRAINED))
 	$(BIN)/python $(STUDIES)/quantizable.py --table docs/debug.md $(RESULTS)/quantizable.json
