@@ -7,7 +7,7 @@ changes goes through the layer's own operator alone:
 
 In textbooks a rounding error is uniform noise of power step²/12 (Bennett, "Spectra of Quantized Signals", 1948; Widrow
 and Kollár, "Quantization Noise", 2008). A softmax's small values, or those a ReLU leaves near zero, are rounded down
-together, and a layer that adds them up adds their errors: up to 21 dB more than independent noise would give.
+together, and a layer that adds them up adds their errors.
 The errors of inputs and of weights are added as powers.
 
 What all layers together do to the answers is seen by rounding all of them at once, in each scheme. What one layer more
