@@ -17,6 +17,8 @@ from tiffin.artifact import Artifact
 from tiffin.artifact.certificate import read_certificates
 from tiffin.artifact.store import save
 from tiffin.benchmarks.options import RoundOptions
+from tiffin.benchmarks.studies import drops
+from tiffin.benchmarks.studies.matrix_training import Lesson
 from tiffin.data import Dataset, open_dataset
 from tiffin.data.overlap import pixel_hashes
 from tiffin.errors import BadDataset, BadInput, EngineMissing, Overlap
@@ -508,6 +510,24 @@ def searching(checkpoint_file: Path, searched: Dataset, out: Path, budget: Budge
 @pytest.fixture(scope="module")
 def answer(checkpoint_file: Path, searched: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Answer:
     return searching(checkpoint_file, searched, tmp_path_factory.mktemp("search"), Budget(max_drop=0.2))
+
+
+def test_a_study_confirms_every_int8_of_a_search(
+    checkpoint_file: Path, searched: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not what it ships alone; what is shipped is marked."""
+    monkeypatch.setitem(drops.CASES, "tinynet", drops.Case(Lesson("features"), 0.25))
+    monkeypatch.setattr(drops, "find_dataset", lambda folder: searched)
+    monkeypatch.setattr(drops, "trained", lambda *about: checkpoint_file)
+    monkeypatch.setattr(drops, "SearchOptions", lambda out: SearchOptions(out, 600.0, ("onnxruntime",), rounds=QUICK))
+    drops.confirmed("tinynet", tmp_path, tmp_path / "work", tmp_path)
+    search, found = (load_record(tmp_path / f"drop-tinynet{word}.json") for word in ("-search", ""))
+    made = {each.name for each in search.subjects if each.precision == "int8" and each.artifact}
+    assert made and made <= set(found.predictions)
+    rows = [line for line in drops.table(tmp_path).splitlines() if line.startswith("| tinynet |")]
+    assert len(rows) == len(found.predictions) and sum(", shipped |" in row for row in rows) == 1
+    assert all(" at 25.0 points: difference " in row for row in rows if " int8" in row)
+    assert drops.table(tmp_path).count("not run") == 5 * (len(drops.CASES) - 1)
 
 
 def test_the_search_ships_one_artifact_with_its_run_and_its_evidence(answer: Answer) -> None:

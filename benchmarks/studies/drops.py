@@ -59,14 +59,11 @@ CASES = {
 
 def searched(name: str, data: Path, work: Path, out: Path) -> Path:
     """Train and search, or find that it was done; the search's record."""
-    import torch
-
     path = out / f"drop-{name}-search.json"
     if path.exists():
         return path
     case, folder = CASES[name], work / name
     dataset = taught(case.lesson, find_dataset(data))
-    torch.set_num_threads(1)
     weights = trained(name, case.lesson, dataset, folder)
     photos = roles(dataset, CALIBRATION_PER_CLASS, 0, folder / "cache")
     budget, search = Budget(max_drop=case.margin), SearchOptions(folder)
@@ -154,6 +151,9 @@ def main() -> None:
         return
     data, out = asked.paths
     if asked.one:
+        import torch
+
+        torch.set_num_threads(1)  # one network after the other, others may be trained beside it
         confirmed(asked.one, data, asked.work, out)
         return
     for name in asked.architecture or CASES:
