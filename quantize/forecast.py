@@ -7,8 +7,7 @@ changes goes through the layer's own operator alone:
 
 In textbooks a rounding error is uniform noise of power step²/12 (Bennett, "Spectra of Quantized Signals", 1948; Widrow
 and Kollár, "Quantization Noise", 2008). A softmax's small values, or those a ReLU leaves near zero, are rounded down
-together, and a layer that adds them up adds their errors.
-The errors of inputs and of weights are added as powers.
+together, and a layer that adds them up adds their errors. Those of inputs and those of weights are added as powers.
 
 What all layers together do to the answers is seen by rounding all of them at once, in each scheme. What one layer more
 or less would change there is told in proportion to a model: a layer hands on the noise-to-signal ratio of its input and
@@ -60,7 +59,7 @@ def forecast(
         step(done, total)
         values = walk.get(node.output[0])
         signal = _power(values)
-        computed = tuple(name for name in node.input if name and not _is_constant(walk, name))
+        computed = tuple(name for name in node.input if walk.is_alive(name))
         if _rounds(node, walk, computed, operators):
             ends = any(name in outputs for name in node.output)  # quantizers round the answers too
             spans |= {name: _span(walk.get(name)) for name in (*computed, *(node.output[:1] if ends else ()))}
@@ -97,10 +96,6 @@ def _rounded_answers(
     return values.reshape(len(values), -1)
 
 
-def _is_constant(walk: Walk, name: str) -> bool:
-    return not walk.is_alive(name)
-
-
 def _rounds(node: onnx.NodeProto, walk: Walk, computed: tuple[str, ...], operators: Collection[str] | None) -> bool:
     if node.name in PROLOGUE or (operators is not None and node.op_type not in operators):
         return False
@@ -129,7 +124,7 @@ def _look(
     if answers is not None:
         inputs = {grid: noise + _power(_error(answers, grid)) for grid, noise in inputs.items()}
     weights: dict[str, float] = {}
-    if node.op_type in LAYERS and len(computed) == 1 and len(node.input) > 1:
+    if node.op_type in LAYERS and len(node.input) > 1 and not walk.is_alive(node.input[1]):
         held, axis = walk.get(node.input[1]), _axis(node)
         weights = {bits: _through(node, walk, {node.input[1]: _rounded_weights(held, bits, axis) - held})
                    for bits in ("7", "8", "8u")}  # fmt: skip

@@ -92,6 +92,14 @@ def test_values_that_are_rounded_down_together_are_foretold() -> None:
     assert found.sqnr_db(CPU) == pytest.approx(closeness(exact, first @ second).sqnr_db, abs=0.5)
 
 
+def test_a_constant_before_the_tensor_is_no_weight() -> None:
+    """VGG's planes are resampled so; it has no output channels at its second axis."""
+    model, inputs = layered("MatMul", 0)
+    model.graph.node[0].input[:] = ["w", "x"]
+    (found,) = forecast(model, np.ascontiguousarray(inputs[:, :, None].repeat(8, 1)[:, :8])).layers
+    assert not found.weights and found.inputs["uint8"] > 0
+
+
 def test_a_product_of_a_tensor_with_itself_rounds_twice() -> None:
     """x · x moves by 2 · x · error."""
     node = helper.make_node("Mul", ["x", "x"], ["y"], "layer")
