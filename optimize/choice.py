@@ -15,7 +15,7 @@ from ..records import Estimate, Predictions, Record, Subject
 from ..records.divergence import divergence
 from ..records.estimate import Decision
 from ..records.latency import summarize
-from ..records.paired import Flips, difference, flips, non_inferior, same_answers
+from ..records.paired import Flips, difference, flips, losses, non_inferior, same_answers
 from ..records.rounds import Rounds
 from ..records.speed import Comparison, Speed, compare_speeds
 from .budget import Budget
@@ -152,10 +152,13 @@ def accuracy_refusal(found: Predictions, base: Predictions, max_drop: float) -> 
     """Why these answers are too far from the reference's, on photos that serve to choose; empty where they are not.
 
     A few hundred photos seldom prove a margin of one point, so what is not disproven and not observed passes here; the
-    proof is asked of the winner, on photos that no choice has seen.
+    proof is asked of the winner, on photos that no choice has seen. One photo less is no observation, where photos are
+    so few that it is more than the margin.
     """
-    if found.kind == "photos" and (observed := difference(found, base)).value < -max_drop:
-        return f"top-1 {observed.value * 100:+.2f} points on {observed.n} photos"
+    if found.kind == "photos":
+        observed, lost = difference(found, base), int(losses(found, base).sum())
+        if lost > 1 and lost > max_drop * observed.n:
+            return f"top-1 {observed.value * 100:+.2f} points on {observed.n} photos"
     return disproof(found, base, max_drop)
 
 

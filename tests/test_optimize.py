@@ -27,7 +27,7 @@ from tiffin.optimize import gpu_checks
 from tiffin.optimize.answer import Answer, sentence
 from tiffin.optimize.budget import Budget, SearchOptions
 from tiffin.optimize.candidates import plan, without_vnni
-from tiffin.optimize.choice import choose
+from tiffin.optimize.choice import accuracy_refusal, choose
 from tiffin.optimize.confirmation import Confirmation, certify_from, confirm, log_look, read_looks
 from tiffin.optimize.demo import run_demo
 from tiffin.optimize.device import merged
@@ -330,6 +330,22 @@ def answered(truth: list[int], top1: list[int], kind: str = "photos") -> Predict
     logits[np.arange(len(top1)), top1] = 4
     digests = tuple(f"{row:064x}" for row in range(len(top1)))
     return Predictions.from_logits(digests, np.array(truth), logits, kind)
+
+
+@pytest.mark.parametrize(
+    ("photos", "lost", "max_drop", "refused"),
+    [
+        (160, 1, 0.005, False),
+        (160, 2, 0.005, True),
+        (50, 1, 0.01, False),
+        (400, 2, 0.005, False),
+        (400, 3, 0.005, True),
+    ],
+)
+def test_one_photo_less_is_no_observation(photos: int, lost: int, max_drop: float, refused: bool) -> None:
+    truth = [0] * photos
+    found = accuracy_refusal(answered(truth, [1] * lost + truth[lost:]), answered(truth, truth), max_drop)
+    assert found.startswith("top-1 -") == refused and bool(found) == refused
 
 
 TRUTH = [row % 4 for row in range(400)]
