@@ -19,7 +19,8 @@ if TYPE_CHECKING:  # onnx and numpy, which `tiffin --help` does without
     from ..artifact.scheme import Scheme
     from ..records.foretold import Forecast, Foretold
 
-_CHANNELS, _OUTLIER, _HELPS_DB = 4.0, 1.5, 1.0  # a channel's span by the median; a range by its middle; worth telling
+_CHANNELS, _OUTLIER = 4.0, 1.5  # a channel's span by the median; a range by its middle
+_HELPS_DB, _ALIKE_DB = 1.0, 0.5  # worth telling; of two remedies no difference
 _SCHEMES = ("cpu", "cpu-vnni", "cpu-u8", "tensorrt")
 _FLOATS = 3  # layers left in float, of which it is told what that brings
 
@@ -113,8 +114,8 @@ def forecast_json(found: Foretold, scheme: Scheme) -> dict[str, Any]:
 
 
 def worst(found: Foretold, scheme: Scheme) -> list[Forecast]:
-    """Layers, those first whose own rounding adds most noise to their signal."""
-    return sorted(found.layers, key=lambda each: each.sqnr_db(scheme))
+    """Layers that a scheme rounds, those first whose own rounding adds most noise to their signal."""
+    return sorted((each for each in found.layers if sum(each.noise(scheme))), key=lambda each: each.sqnr_db(scheme))
 
 
 def _share(layer: Forecast, found: Foretold, scheme: Scheme) -> float:
@@ -151,7 +152,8 @@ def remedy(layer: Forecast, scheme: Scheme) -> str:
     gains = {"--ranges percentile": layer.sqnr_db(scheme, "percentile") - now}
     if "onnxruntime" in scheme.engines:
         gains |= {f"--scheme {word}": layer.sqnr_db(scheme_named(word)) - now for word in ("cpu-vnni", "cpu-u8")}
-    best = max(gains, key=lambda option: gains[option])
+    most = max(gains.values())
+    best = next(option for option, gain in gains.items() if gain > most - _ALIKE_DB)  # the first of those alike
     if gains[best] >= _HELPS_DB:
         return f"{best} (+{gains[best]:.1f} dB)"
     if layer.spread > _CHANNELS and layer.op in ("Gemm", "MatMul"):

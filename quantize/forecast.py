@@ -1,9 +1,9 @@
 """Will it quantize? What int8 costs each layer of a float graph, foretold before anything is quantized.
 
-Each tensor that a quantizer would round is rounded, to a grid over the range that the photos give it, and what that
-changes goes through the layer's own operator alone:
+Each tensor that ONNX Runtime's quantizer would round (`rounded_tensors`) is rounded, to a grid over the range that the
+photos give it. What that changes at a layer is seen by running the layer alone on what it reads, rounded and not:
 
-    error of y = W · (rounded x - x)          and, of the weights, error of y = (rounded W - W) · x
+    error of y = f(rounded x, W) - f(x, W)          and, of the weights, error of y = f(x, rounded W) - f(x, W)
 
 In textbooks a rounding error is uniform noise of power step²/12 (Bennett, "Spectra of Quantized Signals", 1948; Widrow
 and Kollár, "Quantization Noise", 2008). A softmax's small values, or those a ReLU leaves near zero, are rounded down
@@ -17,92 +17,74 @@ Quantization of Deep Convolutional Networks", ICML 2016, arXiv 1511.06393, secti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import onnx
 
 from ..artifact.scheme import SCHEMES, Scheme
-from ..export.graph.canonical import PROLOGUE
+from ..errors import BadInput
+from ..export.graph.rounding import MOVES
 from ..records.foretold import Flow, Forecast, Foretold, bits_of
-from .ptq_ort import operators_of
+from .rounded_tensors import LAYERS, rounded_tensors
 from .walk import Walk
 
-LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-_SUMS, _PRODUCTS = ("Add", "Sub"), ("Mul",)
+_SUMS = ("Add", "Sub", "Concat")
 _UNBOUNDED = ("HardSwish", "Gelu", "Elu", "Selu", "Mish", "Softplus", "LeakyRelu", "PRelu", "Swish", "Erf")
 ACTIVATIONS = ("uint8", "int8", "percentile")  # a grid from least to greatest; symmetric; uint8 cut at percentiles
+_LEVELS = {"7": (-64, 64), "8": (-127, 127), "8u": (-128, 127)}  # of weights, by their bits; "8u" around 128
 _SAMPLED = 1_000_000
 _CUT = 1e-5  # of each side; ONNX Runtime's percentile keeps 99.999 % of all values
+Photos = np.ndarray | Mapping[str, np.ndarray]
 Step = Callable[[int, int], None]
 Span = tuple[float, float]
 
 
-def forecast(
-    model: onnx.ModelProto, photos: np.ndarray | Mapping[str, np.ndarray], step: Step = lambda done, total: None
-) -> Foretold:
+def forecast(model: onnx.ModelProto, photos: Photos, step: Step = lambda done, total: None) -> Foretold:
     """Look at every layer of a float graph once, then at the answers once a scheme.
 
     Args:
         photos: uint8 `(N, H, W, 3)`, or arrays by input name; some dozens, such as would calibrate it.
-        step: nodes done, and of how many.
+        step: nodes done, and of how many, over all looks.
+
+    Raises:
+        BadInput: a layer gives NaN or infinite values.
     """
-    walk, layers, flow = Walk(model, photos), [], []
-    operators, spans = operators_of(model), dict[str, Span]()
+    walk, rounding, layers, flow = Walk(model, photos), _Rounding(model), [], []
     made = {name: node.op_type for node in model.graph.node for name in node.output}
-    values: np.ndarray = np.empty(0)
-    outputs = {output.name for output in model.graph.output}
-    nodes = len(model.graph.node)
-    total = nodes * (1 + len(SCHEMES))
-    for done, node in enumerate(walk):
-        step(done, total)
-        values = walk.get(node.output[0])
-        signal = _power(values)
-        computed = tuple(name for name in node.input if walk.is_alive(name))
-        if _rounds(node, walk, computed, operators):
-            ends = any(name in outputs for name in node.output)  # quantizers round the answers too
-            spans |= {name: _span(walk.get(name)) for name in (*computed, *(node.output[:1] if ends else ()))}
-            layers.append(_look(node, walk, computed, signal, made, values if ends else None))
-        flow.append(Flow(node.output[0], node.name, computed, signal, adds=node.op_type in (*_SUMS, "Concat")))
-    rounding, answers = {layer.node for layer in layers}, dict[str, np.ndarray]()
-    for at, scheme in enumerate(SCHEMES.values(), 1):
-        step(at * nodes, total)
-        answers[scheme.name] = _rounded_answers(Walk(model, photos), rounding, outputs, spans, scheme)
-    step(total, total)
-    count = len(next(iter(photos.values()))) if isinstance(photos, Mapping) else len(photos)
-    return Foretold(tuple(layers), values.reshape(len(values), -1), tuple(flow), count, answers)
-
-
-def _rounded_answers(
-    walk: Walk, rounding: set[str], outputs: set[str], spans: Mapping[str, Span], scheme: Scheme
-) -> np.ndarray:
-    """What the graph answers where all nodes of `rounding` round what they read, float32 `(N, classes)`."""
-    values: np.ndarray = np.empty(0)
+    outputs, logits = [output.name for output in model.graph.output], np.empty(0)
+    done, total = 0, len(model.graph.node) * (1 + len(SCHEMES))
+    for name in walk.fed:
+        rounding.see(name, walk.get(name))
     for node in walk:
-        values = walk.get(node.output[0])
-        if node.name not in rounding:
-            continue
-        feeds = {name: walk.get(name) for name in node.input if name}
-        for at, name in enumerate(node.input):
-            if name in spans and walk.is_alive(name):
-                feeds[name] = _rounded(feeds[name], spans[name], scheme.activations)
-            elif at == 1 and node.op_type in LAYERS:
-                feeds[name] = _rounded_weights(feeds[name], bits_of(scheme), _axis(node))
-        values = walk.compute(node, feeds)[node.output[0]]
-        if node.output[0] in outputs:
-            values = _rounded(values, spans[node.output[0]], scheme.activations)
-        walk.put(node.output[0], values)
+        step(done := done + 1, total)
+        for name in filter(None, node.output):
+            rounding.see(name, walk.get(name))
+        if found := _look(node, walk, rounding, made, outputs):
+            layers.append(found)
+        if logits.size == 0:  # what comes behind the answers does not change them
+            flow += _flows(node, walk)
+        if outputs[0] in node.output:
+            logits = walk.get(outputs[0])
+    answers = dict[str, np.ndarray]()
+    for scheme in SCHEMES.values():
+        for tensors in _rounded(Walk(model, photos), rounding, scheme):
+            step(done := done + 1, total)
+            if outputs[0] in tensors:
+                answers[scheme.name] = _by_photo(tensors[outputs[0]])
+    step(total, total)
+    shown = len(next(iter(photos.values()))) if isinstance(photos, Mapping) else len(photos)
+    return Foretold(tuple(layers), _by_photo(logits), tuple(flow), shown, answers)
+
+
+def _by_photo(values: np.ndarray) -> np.ndarray:
+    """`(N, …)` → `(N, values)`."""
     return values.reshape(len(values), -1)
 
 
-def _rounds(node: onnx.NodeProto, walk: Walk, computed: tuple[str, ...], operators: Collection[str] | None) -> bool:
-    if node.name in PROLOGUE or (operators is not None and node.op_type not in operators):
-        return False
-    if node.op_type in LAYERS:
-        return bool(computed)
-    both = len(computed) == 2 and walk.get(computed[0]).dtype.kind == "f"
-    return node.op_type in (*_SUMS, *_PRODUCTS) and both
+def _name(node: onnx.NodeProto) -> str:
+    return node.name or node.output[0]
 
 
 def _power(values: np.ndarray) -> float:
@@ -110,80 +92,116 @@ def _power(values: np.ndarray) -> float:
     return float(flat @ flat)
 
 
-def _look(
-    node: onnx.NodeProto,
-    walk: Walk,
-    computed: tuple[str, ...],
-    signal: float,
-    made: Mapping[str, str],
-    answers: np.ndarray | None,
-) -> Forecast:
-    first = walk.get(computed[0])
-    inputs = {grid: _through(node, walk, {name: _error(walk.get(name), grid) for name in computed})
-              for grid in ACTIVATIONS}  # fmt: skip
-    if answers is not None:
-        inputs = {grid: noise + _power(_error(answers, grid)) for grid, noise in inputs.items()}
-    weights: dict[str, float] = {}
-    if node.op_type in LAYERS and len(node.input) > 1 and not walk.is_alive(node.input[1]):
-        held, axis = walk.get(node.input[1]), _axis(node)
-        weights = {bits: _through(node, walk, {node.input[1]: _rounded_weights(held, bits, axis) - held})
-                   for bits in ("7", "8", "8u")}  # fmt: skip
-    group = next((each.i for each in node.attribute if each.name == "group"), 1)
-    source = made.get(computed[0], "")
-    source = source if source in (*_UNBOUNDED, "Add") else ""
-    return Forecast(node.name, node.op_type, signal, inputs, weights, group > 1 and group == first.shape[1],
-                    _channel_spread(first), _outlier(first), source)  # fmt: skip
+def _flows(node: onnx.NodeProto, walk: Walk) -> list[Flow]:
+    """One a tensor that it makes."""
+    sources, adds = tuple(filter(walk.is_alive, node.input)), node.op_type in _SUMS
+    return [Flow(name, _name(node), sources, _power(walk.get(name)), adds) for name in filter(None, node.output)]
 
 
-def _through(node: onnx.NodeProto, walk: Walk, errors: Mapping[str, np.ndarray]) -> float:
-    """Power of the error behind a node, of errors of its inputs: to first order, so of a product each one alone."""
-    if node.op_type in _SUMS:
-        return _power(walk.compute(node, errors)[node.output[0]])
-    twin = onnx.NodeProto()
-    twin.CopyFrom(node)
-    twin.input[:] = ["first", "second"]  # both may be one tensor, and a bias adds no error
-    exact = dict(zip(twin.input, map(walk.get, node.input), strict=False))
-    parts = [
-        walk.compute(twin, {**exact, place: errors[name]})[node.output[0]]
-        for place, name in zip(twin.input, node.input, strict=False)
-        if name in errors
-    ]
-    return _power(np.sum(parts, axis=0))
+class _Rounding:
+    """Which tensors are rounded, and to which grids, once their values have been seen."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self._grids = {grid: rounded_tensors(model, symmetric=grid == "int8") for grid in ("uint8", "int8")}
+        self._owners = {owner for grids in self._grids.values() for owner in grids.values()}
+        self._spans: dict[str, tuple[Span, Span]] = {}
+
+    def see(self, name: str, values: np.ndarray) -> None:
+        """Take a tensor's span, and that without its extremes."""
+        if name in self._owners and values.dtype.kind == "f":
+            self._spans[name] = _with_zero(float(values.min()), float(values.max())), _with_zero(*_middle(values))
+
+    def rounded(self, name: str, values: np.ndarray, grid: str) -> np.ndarray | None:
+        """Values of a tensor on its grid, float32; None where it is not rounded."""
+        owner = self._grids["int8" if grid == "int8" else "uint8"].get(name)
+        if owner not in self._spans:
+            return None
+        low, high = self._spans[owner][grid == "percentile"]
+        if grid == "int8":
+            step = max(-low, high) / 127
+            return _on_grid(values, step, -127, 127)
+        step = (high - low) / 255
+        least = round(low / step) if step else 0  # 0 is on the grid, its ends as nearly as that allows
+        return _on_grid(values, step, least, least + 255)
 
 
-def _span(values: np.ndarray, grid: str = "uint8") -> Span:
-    """What a grid over these values has to hold: they and 0; all but their extremes, by "percentile"."""
-    low, high = _middle(values) if grid == "percentile" else (float(values.min()), float(values.max()))
+def _with_zero(low: float, high: float) -> Span:
     return min(0.0, low), max(0.0, high)
 
 
-def _rounded(values: np.ndarray, span: Span, grid: str) -> np.ndarray:
-    """To a grid over a span, float32."""
-    low, high = span
-    if grid == "int8":
-        high = max(-low, high)
-        return _on_grid(values, -high, high, 254)
-    return _on_grid(values, low, high, 255)
-
-
-def _on_grid(values: np.ndarray, low: np.ndarray | float, high: np.ndarray | float, levels: int) -> np.ndarray:
-    """Float32; a grid holds 0 exactly, and what then lies beyond its ends is clipped."""
-    step = np.subtract(high, low, dtype=np.float32) / np.float32(levels)
-    step = np.where(step == 0, np.float32(1), step)
-    zero = np.round(low / step)
-    return np.asarray(np.clip(np.round(values / step), zero, zero + levels) * step, np.float32)
-
-
-def _error(values: np.ndarray, grid: str) -> np.ndarray:
-    """Of rounding to a grid over the values' own span, float32."""
-    return _rounded(values, _span(values, grid), grid) - values
+def _on_grid(values: np.ndarray, step: np.ndarray | float, least: int, most: int) -> np.ndarray:
+    """Whole multiples of a step, those beyond clipped, float32; a step of 0 has 0 alone to hold."""
+    step = np.where(np.equal(step, 0), 1, step).astype(np.float32)
+    return np.asarray(np.clip(np.round(values / step), least, most) * step, np.float32)
 
 
 def _rounded_weights(weights: np.ndarray, bits: str, axis: int) -> np.ndarray:
     """Each output channel's to its own grid, float32."""
     others = tuple(each for each in range(weights.ndim) if each != axis)
-    most = np.abs(weights).max(others, keepdims=True)
-    return _on_grid(weights, -most, most, {"7": 128, "8": 254, "8u": 255}[bits])
+    least, most = _LEVELS[bits]
+    return _on_grid(weights, 2 * np.abs(weights).max(others, keepdims=True) / (most - least), least, most)
+
+
+def _weights(node: onnx.NodeProto, walk: Walk) -> str | None:
+    """Name of the constant that a layer multiplies by."""
+    return next((name for name in node.input[:2] if not walk.is_alive(name)), None) if node.op_type in LAYERS else None
+
+
+def _look(
+    node: onnx.NodeProto, walk: Walk, rounding: _Rounding, made: Mapping[str, str], outputs: list[str]
+) -> Forecast | None:
+    """One layer; None where nothing that it reads is rounded, and no answer that it gives."""
+    end, exact = node.output[0], {name: walk.get(name) for name in node.input if name}
+    values = walk.get(end)
+    if node.op_type in MOVES or values.dtype.kind != "f":
+        return None
+
+    def noise(changed: Mapping[str, np.ndarray]) -> float:
+        return _power(walk.compute(node, {**exact, **changed})[end] - values) if changed else 0.0
+
+    def on_grids(tensors: Mapping[str, np.ndarray], grid: str) -> dict[str, np.ndarray]:
+        found = {name: rounding.rounded(name, held, grid) for name, held in tensors.items() if walk.is_alive(name)}
+        return {name: held for name, held in found.items() if held is not None}
+
+    answers = {end: values} if end in outputs else {}
+    read = {grid: on_grids(exact, grid) for grid in ACTIVATIONS}
+    given = {grid: on_grids(answers, grid) for grid in ACTIVATIONS}
+    weights, held = dict[str, float](), _weights(node, walk)
+    if held:
+        weights = {bits: noise({held: _rounded_weights(exact[held], bits, _axis(node))}) for bits in _LEVELS}
+    elif not any(read.values()) and not any(given.values()):
+        return None
+    signal = _power(values)
+    if not np.isfinite(signal):
+        raise BadInput(f"{_name(node)} gives NaN or infinite values", "finite ones, of each photo",
+                       "look for it by `tiffin debug`, or take other photos")  # fmt: skip
+    inputs = {grid: noise(read[grid]) + sum(_power(rounded - values) for rounded in given[grid].values())
+              for grid in ACTIVATIONS}  # fmt: skip
+    first = next(name for name in node.input if walk.is_alive(name))
+    group = next((each.i for each in node.attribute if each.name == "group"), 1)
+    source = made.get(first, "") if made.get(first) in (*_UNBOUNDED, "Add") else ""
+    return Forecast(_name(node), node.op_type, signal, inputs, weights, group > 1 and group == exact[first].shape[1],
+                    _channel_spread(exact[first]), _outlier(exact[first]), source)  # fmt: skip
+
+
+def _rounded(walk: Walk, rounding: _Rounding, scheme: Scheme) -> Iterator[dict[str, np.ndarray]]:
+    """What each node makes where all is rounded that a scheme rounds, by names."""
+
+    def put(tensors: Mapping[str, np.ndarray]) -> None:
+        for name, values in tensors.items():
+            on_grid = rounding.rounded(name, values, scheme.activations)
+            walk.put(name, values if on_grid is None else on_grid)
+
+    put({name: walk.get(name) for name in walk.fed})
+    for node in walk:
+        names = [name for name in node.output if name]
+        if held := _weights(node, walk):
+            exact = {name: walk.get(name) for name in node.input if name}
+            exact[held] = _rounded_weights(exact[held], bits_of(scheme), _axis(node))
+            put(walk.compute(node, exact))
+        else:
+            put({name: walk.get(name) for name in names})
+        yield {name: walk.get(name) for name in names}
 
 
 def _axis(node: onnx.NodeProto) -> int:

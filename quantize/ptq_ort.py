@@ -51,11 +51,11 @@ def quantize_ort(
             reduce_range=scheme.weight_bits == 7,
             activation_type=types[scheme.activations],
             weight_type=types[scheme.weights],
-            nodes_to_exclude=[*PROLOGUE, *_clipped_outputs(model), *options.float_nodes],
+            nodes_to_exclude=[*PROLOGUE, *clipped_outputs(model), *options.float_nodes],
             calibrate_method=words.get(str(options.ranges), CalibrationMethod.MinMax),
             extra_options={
                 "ActivationSymmetric": scheme.symmetric_activations,
-                "WeightSymmetric": scheme.weights == "int8",
+                "WeightSymmetric": True,  # uint8 ones lie around 128
                 "QuantizeBias": scheme.quantize_bias,
                 "CalibMovingAverage": options.ranges == "moving-average",
                 # Histograms would else hold every tensor of every photo at once (onnxruntime#10503).
@@ -72,7 +72,7 @@ def operators_of(model: onnx.ModelProto) -> list[str] | None:
     return list(_WITH_LAYER_NORMS) if has_layer_norms else None
 
 
-def _clipped_outputs(model: onnx.ModelProto) -> list[str]:
+def clipped_outputs(model: onnx.ModelProto) -> list[str]:
     """Activations that read an output of the graph: ONNX Runtime would give that output their narrower range."""
     outputs = {value.name for value in model.graph.output}
     return [node.name for node in model.graph.node if node.op_type in ("Relu", "Clip") and node.input[0] in outputs]

@@ -22,6 +22,9 @@ class Walk:
     Args:
         model: any ONNX model.
         photos: what its one input takes, `(N, …)`; or such arrays by input name.
+
+    Attributes:
+        fed: names of these inputs.
     """
 
     def __init__(self, model: onnx.ModelProto, photos: np.ndarray | Mapping[str, np.ndarray]) -> None:
@@ -29,6 +32,7 @@ class Walk:
         self._opsets, self._nodes = model.opset_import, list(graph.node)
         self._constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
         self._alive = dict(photos) if isinstance(photos, Mapping) else {graph.input[0].name: photos}
+        self.fed = tuple(self._alive)
         self._readers = Counter(name for node in graph.node for name in node.input)
         self._readers.update(output.name for output in graph.output)
         self._settings = ort.SessionOptions()

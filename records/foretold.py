@@ -1,6 +1,6 @@
 """What is foretold of a float graph in int8: noise at each layer, how it reaches the answers, what it means there.
 
-`quantize.forecast` makes it, and says of what model of rounding.
+`quantize.forecast` makes it, and says how.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Foretold:
     Args:
         layers: in the graph's order.
         logits: float answers `(N, classes)`.
-        flow: of every node, in the graph's order.
+        flow: of every node, in the graph's order, up to the answers.
         photos: how many it stands on.
         rounded: scheme → answers with every layer rounded, as `logits`.
     """
@@ -93,21 +93,22 @@ class Foretold:
     logits: np.ndarray
     flow: tuple[Flow, ...]
     photos: int
-    rounded: Mapping[str, np.ndarray] = field(default_factory=dict)
+    rounded: Mapping[str, np.ndarray]
 
     def ratio(self, scheme: Scheme, ranges: str = "minmax", floats: tuple[str, ...] = ()) -> float:
         """Noise-to-signal ratio of the answers where all layers but `floats` round.
 
         As seen, where all round over the whole range; anything else in the proportion that the model of flow gives.
         """
-        told = self._flows(scheme, ranges, floats)
-        if scheme.name not in self.rounded:
-            return told
         noise = self.rounded[scheme.name].astype(np.float64) - self.logits
         seen = _share(float((noise**2).sum()), float((self.logits.astype(np.float64) ** 2).sum()))
-        return seen * _share(told, self._flows(scheme, "minmax", ()))
+        if ranges == "minmax" and not floats:
+            return seen
+        whole = self._flows(scheme, "minmax", ())
+        return seen * self._flows(scheme, ranges, floats) / whole if whole > 0 else seen
 
     def _flows(self, scheme: Scheme, ranges: str, floats: tuple[str, ...]) -> float:
+        """That ratio by the model alone."""
         own = {each.node: sum(each.noise(scheme, ranges)) for each in self.layers if each.node not in floats}
         power: dict[str, float] = {}
         signals = {each.tensor: each.signal for each in self.flow}

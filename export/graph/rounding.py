@@ -18,7 +18,7 @@ from ...errors import BadInput
 from .dialect import axis_of, constants_of, spread
 
 # They move values and compute none: rounding to one scale commutes with them.
-_MOVES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity")
+MOVES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity")
 _QDQ = ("QuantizeLinear", "DequantizeLinear")
 # Norm of the difference that rounding makes, relative to the weights': 0.01 at 8 bits, 0.2 at 4.
 _ROUNDING = 0.3
@@ -148,7 +148,7 @@ def _move_down(graph: onnx.GraphProto, found: dict[str, Layer]) -> None:
     for node in graph.node:  # in order, so that a step passes through several
         layer = found[node.name]
         step = layer.steps.get(0)
-        if node.op_type not in _MOVES or step is None or step.scale.size > 1:
+        if node.op_type not in MOVES or step is None or step.scale.size > 1:
             continue
         readers = [(other.name, at) for other in graph.node for at, name in enumerate(other.input)
                    if name == node.output[0]]  # fmt: skip
