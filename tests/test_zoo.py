@@ -287,6 +287,13 @@ def test_a_network_is_trained_once(photo_folder: Path, tmp_path: Path) -> None:
     first = trained("tinynet", lesson, dataset, tmp_path)
     stamp = first.stat().st_mtime_ns
     assert trained("tinynet", lesson, dataset, tmp_path) == first and first.stat().st_mtime_ns == stamp
+    for other in (
+        dataclasses.replace(lesson, epochs=2),
+        dataclasses.replace(lesson, rate=1e-4),
+        dataclasses.replace(lesson, per_class=3),
+    ):
+        assert trained("tinynet", other, dataset, tmp_path) == first and first.stat().st_mtime_ns > stamp
+        stamp = first.stat().st_mtime_ns
 
 
 def test_recipes_follow_the_mode() -> None:

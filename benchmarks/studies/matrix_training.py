@@ -7,13 +7,15 @@ others: from drawn weights, in minutes on one core, they learn the ten coarse cl
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from tiffin.data import Dataset, Photo, balanced
 from tiffin.train import DEFAULT_CHECKPOINT
 from tiffin.train.initial import start
+from tiffin.train.network import architecture
 from tiffin.train.recipes import DEFAULT, FEATURES, TrainOptions
 from tiffin.train.train import train
 
@@ -29,8 +31,8 @@ class Lesson:
             all weights from drawn ones, on `COARSE_CLASSES` classes.
         epochs: passes over the photos.
         size: side of its input in pixels; None for the architecture's own.
-        rate: peak of the learning rate of all weights.
-        per_class: photos that are fitted from drawn weights; None for all.
+        rate: peak of the learning rate, from drawn weights.
+        per_class: photos of each class that are fitted from drawn weights; None for all.
     """
 
     mode: str
@@ -83,17 +85,28 @@ def weights_of(lesson: Lesson, folder: Path) -> Path:
 
 
 def trained(name: str, lesson: Lesson, dataset: Dataset, folder: Path) -> Path:
-    """The checkpoint's file; an interrupted training goes on, a finished one is found again.
+    """The checkpoint's file; an interrupted training goes on, a finished one of this lesson is found again.
 
     Args:
         name: of the architecture.
         dataset: as `taught` gives it.
     """
     out = weights_of(lesson, folder)
-    if not out.exists():
+    if lesson.mode == "shipped":
+        return out
+    fitted, how = _fitted(dataset, lesson), options(lesson, lesson.size or architecture(name).size)
+    if not _is_trained(out, how, len(fitted.role("train"))):
         begun = start(name, dataset.labels, None if lesson.mode == "features" else "none", lesson.size, seed=0)
-        train(_fitted(dataset, lesson), begun, options(lesson, begun.host.height), out)
+        train(fitted, begun, how, out)
     return out
+
+
+def _is_trained(out: Path, how: TrainOptions, photos: int) -> bool:
+    about = out.with_suffix(".json")
+    if not out.exists() or not about.exists():
+        return False
+    told = json.loads(about.read_text())["training"]
+    return bool(told["options"] == asdict(how) and told["photos"] == photos)
 
 
 def _fitted(dataset: Dataset, lesson: Lesson) -> Dataset:
