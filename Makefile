@@ -89,7 +89,7 @@ matrix: $(VENV)/installed  ## what docs/zoo.md's table lacks: train, convert, qu
 	$(BIN)/python $(STUDIES)/matrix.py $(TIFFIN_DATA) $(RESULTS)/matrix.json $(ARGS)
 	$(BIN)/python $(STUDIES)/matrix.py --table docs/zoo.md $(RESULTS)/matrix.json
 
-drops: $(VENV)/installed  ## what int8 costs networks that are trained longer, over all their test photos; table of docs/zoo.md (two hours on two cores, goes on where it was cut)
+drops: $(VENV)/installed  ## what int8 costs networks that are trained longer, over all their test photos; table of docs/zoo.md (two hours on one core, goes on where it was cut; ARGS=--anew: all of it again)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[zoo]'
 	$(BIN)/python $(STUDIES)/drops.py $(TIFFIN_DATA) $(RESULTS) $(ARGS)
 	$(BIN)/python $(STUDIES)/drops.py --table docs/zoo.md $(RESULTS)

@@ -15,7 +15,7 @@ from ..records import Estimate, Predictions, Record, Subject
 from ..records.divergence import divergence
 from ..records.estimate import Decision
 from ..records.latency import summarize
-from ..records.paired import Flips, difference, flips, losses, non_inferior, same_answers
+from ..records.paired import Flips, difference, flips, non_inferior, paired_counts, same_answers
 from ..records.rounds import Rounds
 from ..records.speed import Comparison, Speed, compare_speeds
 from .budget import Budget
@@ -156,14 +156,15 @@ def accuracy_refusal(found: Predictions, base: Predictions, max_drop: float) -> 
     so few that it is more than the margin.
     """
     if found.kind == "photos":
-        observed, lost = difference(found, base), int(losses(found, base).sum())
-        if lost > 1 and lost > max_drop * observed.n:
-            return f"top-1 {observed.value * 100:+.2f} points on {observed.n} photos"
+        _, won, lost, _ = paired_counts(found, base)
+        fewer, n = lost - won, len(found)
+        if fewer > 1 and fewer > max_drop * n:
+            return f"top-1 {-100 * fewer / n:+.2f} points on {n} photos"
     return disproof(found, base, max_drop)
 
 
 def disproof(found: Predictions, base: Predictions, max_drop: float) -> str:
-    """The same where photos are so few that one of them is more than the margin: only what is proven counts."""
+    """The same on a part of the photos: only what is proven counts."""
     if found.kind != "photos":
         changed = flips(found, base)
         return f"{changed.count} of {changed.n} synthesized images flip" if changed.rate.low > max_drop else ""

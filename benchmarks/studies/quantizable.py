@@ -6,7 +6,7 @@
 Each float artifact is foretold once, on calibration photos; then quantized in each scheme without compensation, whose
 corrected biases are no rounding, and each layer measured as `tiffin sensitivity` does, on photos of the select role.
 Artifacts are kept in the work folder, and rows that RECORD.json has of an artifact or of others are taken over: an
-interrupted run goes on, and `make quantizable` adds the networks that `make matrix` has trained since.
+interrupted run goes on, and `make quantizable` adds the networks that `make drops` or `make matrix` trained since.
 """
 
 from __future__ import annotations

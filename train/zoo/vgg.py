@@ -48,7 +48,7 @@ class Resampled(nn.Module):
         """Matrix `(side, length)`, each row the mean over its part of the length; None where it is the identity."""
         if length == self.side:
             return None
-        matrix = torch.zeros(self.side, length, dtype=like.dtype)
+        matrix = torch.zeros(self.side, length, dtype=like.dtype, device=like.device)
         for row in range(self.side):
             first, end = row * length // self.side, -(-(row + 1) * length // self.side)
             matrix[row, first:end] = 1 / (end - first)
