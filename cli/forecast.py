@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # onnx and numpy, which `tiffin --help` does without
 _CHANNELS, _OUTLIER = 4.0, 1.5  # a channel's span by the median; a range by its middle
 _HELPS_DB, _ALIKE_DB = 1.0, 0.5  # worth telling; of two remedies no difference
 _SCHEMES = ("cpu", "cpu-vnni", "cpu-u8", "tensorrt")
+_PER_CLASS = 3  # calibration photos that `tiffin quantize` draws
 _FLOATS = 3  # layers left in float, of which it is told what that brings
 
 
@@ -44,10 +45,10 @@ def tell(asked: Asked, as_json: bool) -> None:
 
     scheme = scheme_named(asked.scheme)
     with tempfile.TemporaryDirectory(prefix="tiffin-doctor-") as scratch:
-        model, shown, about = _opened(asked, Path(scratch))
+        model, shown, calibration, about = _opened(asked, Path(scratch))
     render.echo_options(source=asked.source, scheme=scheme.name, **about, seed=asked.seed)
     step = (lambda done, total: None) if as_json else render.TerminalProgress().counted("layers")
-    found = forecast(model, shown, step)
+    found = forecast(model, shown, calibration, step)
     if not found.layers:
         raise BadInput(f"{asked.source}: no layer that int8 would round", "convolutions or matrix products")
     if as_json:
@@ -59,19 +60,22 @@ def tell(asked: Asked, as_json: bool) -> None:
     _next(asked, found, scheme)
 
 
-def _opened(asked: Asked, work: Path) -> tuple[onnx.ModelProto, np.ndarray, dict[str, Any]]:
-    """The float graph and photos as it takes them."""
+def _opened(asked: Asked, work: Path) -> tuple[onnx.ModelProto, np.ndarray, np.ndarray, dict[str, Any]]:
+    """The float graph; photos as it takes them, to look at and to take ranges of."""
+    import numpy as np
+
     from ..data import balanced
     from ..data.prepared import prepare_photos
     from .build import dataset_of
 
     dataset = dataset_of(asked.data)
     pool = dataset.role("calibrate")
-    drawn = balanced(pool, max(1, -(-asked.photos // len(dataset.labels))), asked.seed)
-    spread = drawn[:: max(1, len(drawn) // asked.photos)][: asked.photos]
+    drawn = balanced(pool, max(_PER_CLASS, -(-asked.photos // len(dataset.labels))), asked.seed)
     host, graph_of = _source(asked.source, work)
-    shown = prepare_photos(spread, host, work, dataset.kind).array().copy()
-    return graph_of(shown), shown, {"data": dataset.name, "role": "calibrate", "photos": len(shown)}
+    calibration = prepare_photos(drawn, host, work, dataset.kind).array().copy()
+    shown = np.ascontiguousarray(calibration[:: max(1, len(drawn) // asked.photos)][: asked.photos])
+    about = {"data": dataset.name, "role": "calibrate", "photos": len(shown), "ranges_of": len(calibration)}
+    return graph_of(shown), shown, calibration, about
 
 
 def _source(text: str, work: Path) -> tuple[Any, Any]:

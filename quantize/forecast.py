@@ -41,11 +41,18 @@ Step = Callable[[int, int], None]
 Span = tuple[float, float]
 
 
-def forecast(model: onnx.ModelProto, photos: Photos, step: Step = lambda done, total: None) -> Foretold:
+def forecast(
+    model: onnx.ModelProto,
+    photos: Photos,
+    calibration: np.ndarray | None = None,
+    step: Step = lambda done, total: None,
+) -> Foretold:
     """Look at every layer of a float graph once, then at the answers once a scheme.
 
     Args:
         photos: uint8 `(N, H, W, 3)`, or arrays by input name; some dozens, such as would calibrate it.
+        calibration: photos whose values the grids have to hold, too: all that the quantizer will see. Percentiles are
+            those of `photos`.
         step: nodes done, and of how many, over all looks.
 
     Raises:
@@ -54,7 +61,13 @@ def forecast(model: onnx.ModelProto, photos: Photos, step: Step = lambda done, t
     walk, rounding, layers, flow = Walk(model, photos), _Rounding(model), [], []
     made = {name: node.op_type for node in model.graph.node for name in node.output}
     outputs, logits = [output.name for output in model.graph.output], np.empty(0)
-    done, total = 0, len(model.graph.node) * (1 + len(SCHEMES))
+    parts = [] if calibration is None else np.split(calibration, range(len(photos), len(calibration), len(photos)))
+    done, total = 0, len(model.graph.node) * (len(parts) + 1 + len(SCHEMES))
+    for part in parts:
+        for tensors in _values(Walk(model, part)):
+            step(done := done + 1, total)
+            for name, values in tensors.items():
+                rounding.widen(name, values)
     for name in walk.fed:
         rounding.see(name, walk.get(name))
     for node in walk:
@@ -104,29 +117,34 @@ class _Rounding:
     def __init__(self, model: onnx.ModelProto) -> None:
         self._grids = {grid: rounded_tensors(model, symmetric=grid == "int8") for grid in ("uint8", "int8")}
         self._owners = {owner for grids in self._grids.values() for owner in grids.values()}
-        self._spans: dict[str, tuple[Span, Span]] = {}
+        self._spans: dict[str, Span] = {}
+        self._middles: dict[str, Span] = {}
+
+    def widen(self, name: str, values: np.ndarray) -> None:
+        """Take a tensor's values into its span."""
+        if name in self._owners and values.dtype.kind == "f":
+            low, high = self._spans.get(name, (0.0, 0.0))
+            self._spans[name] = min(low, float(values.min())), max(high, float(values.max()))
 
     def see(self, name: str, values: np.ndarray) -> None:
-        """Take a tensor's span, and that without its extremes."""
-        if name in self._owners and values.dtype.kind == "f":
-            self._spans[name] = _with_zero(float(values.min()), float(values.max())), _with_zero(*_middle(values))
+        """Take them, and their span without extremes."""
+        self.widen(name, values)
+        if name in self._spans:
+            low, high = _middle(values)
+            self._middles[name] = min(0.0, low), max(0.0, high)
 
     def rounded(self, name: str, values: np.ndarray, grid: str) -> np.ndarray | None:
         """Values of a tensor on its grid, float32; None where it is not rounded."""
         owner = self._grids["int8" if grid == "int8" else "uint8"].get(name)
         if owner not in self._spans:
             return None
-        low, high = self._spans[owner][grid == "percentile"]
+        low, high = (self._middles if grid == "percentile" else self._spans)[owner]
         if grid == "int8":
             step = max(-low, high) / 127
             return _on_grid(values, step, -127, 127)
         step = (high - low) / 255
         least = round(low / step) if step else 0  # 0 is on the grid, its ends as nearly as that allows
         return _on_grid(values, step, least, least + 255)
-
-
-def _with_zero(low: float, high: float) -> Span:
-    return min(0.0, low), max(0.0, high)
 
 
 def _on_grid(values: np.ndarray, step: np.ndarray | float, least: int, most: int) -> np.ndarray:
@@ -182,6 +200,13 @@ def _look(
     source = made.get(first, "") if made.get(first) in (*_UNBOUNDED, "Add") else ""
     return Forecast(_name(node), node.op_type, signal, inputs, weights, group > 1 and group == exact[first].shape[1],
                     _channel_spread(exact[first]), _outlier(exact[first]), source)  # fmt: skip
+
+
+def _values(walk: Walk) -> Iterator[dict[str, np.ndarray]]:
+    """What each node makes, by names; what is fed first."""
+    yield {name: walk.get(name) for name in walk.fed}
+    for node in walk:
+        yield {name: walk.get(name) for name in node.output if name}
 
 
 def _rounded(walk: Walk, rounding: _Rounding, scheme: Scheme) -> Iterator[dict[str, np.ndarray]]:

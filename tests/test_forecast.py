@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tiffin.artifact import Artifact, RunConfig
 from tiffin.artifact.scheme import SCHEMES, scheme_named
+from tiffin.benchmarks.studies import quantizable
 from tiffin.cli import forecast as shown
 from tiffin.cli.app import main
 from tiffin.export.graph.rounding import layers_of
@@ -287,3 +289,29 @@ def test_what_is_quantized_already_is_refused(
                          tmp_path / "int8")  # fmt: skip
     code, _, err = ran("doctor", made.folder, "--for", "int8", "--data", photo_folder)
     assert code == 2 and "tiffin sensitivity" in err
+
+
+def test_another_forecast_is_held_against_what_was_measured(
+    onnx_artifact: Artifact, photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The study measures an artifact once; rows of an older forecast are told anew, and not shown before."""
+    record = tmp_path / "quantizable.json"
+    words = [photo_folder, record, onnx_artifact.folder, "--work", tmp_path / "work", "--photos", "8"]
+    monkeypatch.setattr(sys, "argv", ["quantizable.py", *map(str, words)])
+    quantizable.main()
+    first = json.loads(record.read_text())
+    monkeypatch.setattr(quantizable, "sensitivity", None)
+    monkeypatch.setattr(quantizable, "FORECAST", quantizable.FORECAST + 1)
+    assert not re.search(r"\| model \|", quantizable.page(first))
+    quantizable.main()
+    again = json.loads(record.read_text())
+    assert [{**row, "forecast": 0} for row in again["rows"]] == [{**row, "forecast": 0} for row in first["rows"]]
+    assert len(re.findall(r"\| model \|", quantizable.page(again))) == len(quantizable.SCHEMES)
+
+
+def test_grids_hold_all_that_will_calibrate(onnx_artifact: Artifact, photos: np.ndarray) -> None:
+    model = onnx.load(onnx_artifact.model_path)
+    alone, told = forecast(model, photos[:8]), forecast(model, photos[:8], photos)
+    wide, narrow = (sum(layer.inputs["uint8"] for layer in found.layers) for found in (told, alone))
+    assert wide > narrow
+    assert told.sqnr_db(CPU) == pytest.approx(forecast(model, photos[:8], photos[8:]).sqnr_db(CPU))

@@ -5,15 +5,17 @@
 
 Each float artifact is foretold once, on calibration photos; then quantized in each scheme without compensation, whose
 corrected biases are no rounding, and each layer measured as `tiffin sensitivity` does, on photos of the select role.
-Artifacts are kept in the work folder, and rows that RECORD.json has of an artifact or of others are taken over: an
-interrupted run goes on, and `make quantizable` adds the networks that `make drops` or `make matrix` trained since.
+Artifacts are kept in the work folder, and rows that RECORD.json has of an artifact or of others are taken over, of
+another forecast than FORECAST what was measured: an interrupted run goes on, and `make quantizable` adds the networks
+that `make drops` or `make matrix` trained since.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from scipy.stats import spearmanr
 from tiffin import machine
 from tiffin.artifact import Artifact, RunConfig
 from tiffin.artifact.files import replace_files
-from tiffin.artifact.scheme import scheme_named
+from tiffin.artifact.scheme import Scheme, scheme_named
 from tiffin.artifact.store import is_artifact
 from tiffin.benchmarks.studies.page import fill
 from tiffin.cli.render import Table, say
@@ -42,7 +44,22 @@ from tiffin.runtime import load
 
 SCHEMES = ("cpu", "cpu-vnni", "tensorrt")
 PER_CLASS = 3
-VERSION = 2  # 1: rounding errors as independent noise
+FORECAST = 3  # which made a row; 1: rounding errors as independent noise, 2: ranges of the photos looked at alone
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What int8 costs an artifact: signal to noise of each layer and of the answers, dB, and their divergence, nats."""
+
+    layers: Mapping[str, float]
+    db: float
+    kl: float
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Measured:
+        """As a record's row has it."""
+        layers = {each["node"]: each["measured_db"] for each in row["layers"]}
+        return cls(layers, row["whole"]["measured_db"], row["whole"]["measured_kl"])
 
 
 class Study:
@@ -51,41 +68,44 @@ class Study:
     def __init__(self, dataset: Dataset, work: Path, photos: int) -> None:
         self._dataset, self._work, self._photos = dataset, work, photos
 
-    def rows(self, artifact: Artifact) -> Iterator[dict[str, Any]]:
-        """A row for each scheme."""
+    def rows(self, artifact: Artifact, known: Mapping[str, Measured]) -> Iterator[dict[str, Any]]:
+        """A row for each scheme; one of `known` is not measured again."""
         calibration = self._calibration(artifact)
         say(f"{artifact.folder.name}: foretelling on {self._photos} photos")
-        foretold = forecast(onnx.load(artifact.model_path), calibration.some(self._photos))
+        foretold = forecast(onnx.load(artifact.model_path), calibration.some(self._photos), calibration.photos)
         for scheme in SCHEMES:
-            yield self._row(artifact, foretold, scheme, calibration)
+            found = known.get(scheme) or self._measured(artifact, scheme, calibration)
+            yield _row(artifact, foretold, scheme_named(scheme), found)
 
     def _calibration(self, artifact: Artifact) -> CalibrationSet:
         drawn = balanced(self._dataset.role("calibrate"), PER_CLASS, 0)
         prepared = prepare_photos(drawn, artifact.preprocess, self._work / "cache")
         return CalibrationSet.of(prepared, self._dataset.name)
 
-    def _row(self, artifact: Artifact, foretold: Foretold, word: str, calibration: CalibrationSet) -> dict[str, Any]:
-        scheme = scheme_named(word)
+    def _measured(self, artifact: Artifact, word: str, calibration: CalibrationSet) -> Measured:
         made = self._quantized(artifact, word, calibration)
         drawn = sample(self._dataset.role("select"), self._photos, 0)
         shown = np.asarray(prepare_photos(drawn, artifact.preprocess, self._work / "cache").array())
         say(f"{artifact.folder.name}: measuring {word}")
-        measured = {row.node: row for row in sensitivity(artifact, made, shown)}
-        layers = [
-            {"node": each.node, "op": each.op, "foretold_db": each.sqnr_db(scheme),
-             "measured_db": measured[each.node].sqnr_db}
-            for each in foretold.layers if each.node in measured
-        ]  # fmt: skip
-        whole = {"foretold_db": foretold.sqnr_db(scheme), "measured_db": _whole_db(artifact, made, shown),
-                 "foretold_kl": foretold.kl(scheme), "measured_kl": divergence(artifact, made, shown)}  # fmt: skip
-        return {"artifact": artifact.folder.name, "digest": artifact.digest, "scheme": word, "layers": layers,
-                "whole": whole}  # fmt: skip
+        layers = {row.node: row.sqnr_db for row in sensitivity(artifact, made, shown)}
+        return Measured(layers, _whole_db(artifact, made, shown), divergence(artifact, made, shown))
 
     def _quantized(self, artifact: Artifact, word: str, calibration: CalibrationSet) -> Artifact:
         out = self._work / f"{artifact.folder.name}-{word}"
         if is_artifact(out):
             return Artifact.load(out)
         return quantize_int8(artifact, PtqOptions(word, "ort", compensate=False), calibration, out)
+
+
+def _row(artifact: Artifact, foretold: Foretold, scheme: Scheme, found: Measured) -> dict[str, Any]:
+    layers = [
+        {"node": each.node, "op": each.op, "foretold_db": each.sqnr_db(scheme), "measured_db": found.layers[each.node]}
+        for each in foretold.layers if each.node in found.layers
+    ]  # fmt: skip
+    whole = {"foretold_db": foretold.sqnr_db(scheme), "measured_db": found.db,
+             "foretold_kl": foretold.kl(scheme), "measured_kl": found.kl}  # fmt: skip
+    return {"artifact": artifact.folder.name, "digest": artifact.digest, "scheme": scheme.name, "layers": layers,
+            "whole": whole, "forecast": FORECAST}  # fmt: skip
 
 
 def _whole_db(one: Artifact, other: Artifact, shown: np.ndarray) -> float:
@@ -103,6 +123,8 @@ def page(record: dict[str, Any]) -> str:
             "answers dB: foretold", "measured", "KL mnat: foretold", "measured")  # fmt: skip
     rows = []
     for row in record["rows"]:
+        if row.get("forecast") != FORECAST:
+            continue
         told, found = (np.array([each[name] for each in row["layers"]]) for name in ("foretold_db", "measured_db"))
         hit = len(set(np.argsort(told)[:6]) & set(np.argsort(found)[:3]))
         whole = row["whole"]
@@ -112,15 +134,15 @@ def page(record: dict[str, Any]) -> str:
             f"{whole['measured_db']:.1f}", f"{whole['foretold_kl'] * 1e3:.2f}", f"{whole['measured_kl'] * 1e3:.2f}",
         ])  # fmt: skip
     said = (
-        f"foretold on {record['photos']} calibration photos, measured on as many of the select role; "
-        "rounding alone: no compensation",
+        f"foretold on {record['photos']} calibration photos, with the ranges of all; measured on as many of the select "
+        "role; rounding alone: no compensation",
         "worst three found: how many of the three layers that were measured to lose most are among the six foretold to",
     )
     return Table(head, rows, left=2).markdown() + "\n\n" + "\n".join(f"- {line}" for line in said)
 
 
 def _known(record: Path, photos: int) -> dict[str, list[dict[str, Any]]]:
-    """Digest of an artifact → its rows in an earlier record, where all schemes are there.
+    """Digest of an artifact → its rows in an earlier record.
 
     Raises:
         BadInput: the record is of other photos.
@@ -128,16 +150,17 @@ def _known(record: Path, photos: int) -> dict[str, list[dict[str, Any]]]:
     if not record.is_file():
         return {}
     earlier = json.loads(record.read_text())
-    if earlier["version"] != VERSION:
-        say(f"{record}: its rows are left out, they were foretold by another model")
-        return {}
     if earlier["photos"] != photos:
         raise BadInput(f"{record} has rows of {earlier['photos']} photos", f"{photos}, as this run measures",
                        "name another RECORD.json")  # fmt: skip
     found: dict[str, list[dict[str, Any]]] = {}
     for row in earlier["rows"]:
         found.setdefault(row["digest"], []).append(row)
-    return {digest: rows for digest, rows in found.items() if len(rows) == len(SCHEMES)}
+    return found
+
+
+def _is_done(rows: list[dict[str, Any]]) -> bool:
+    return len(rows) == len(SCHEMES) and all(row.get("forecast") == FORECAST for row in rows)
 
 
 def main() -> None:
@@ -155,16 +178,22 @@ def main() -> None:
         return
     study = Study(find_dataset(asked.data), asked.work, asked.photos)
     known = _known(asked.record, asked.photos)
-    artifacts = sorted(map(Artifact.load, asked.artifacts), key=lambda artifact: artifact.digest not in known)
-    names = {artifact.folder.name for artifact in artifacts}
-    rows = [row for others in known.values() for row in others if row["artifact"] not in names]
-    record = {"kind": "quantizable", "version": VERSION, "created": machine.utc_now(),
-              "environment": machine.environment(), "photos": asked.photos, "rows": rows}  # fmt: skip
-    for artifact in artifacts:  # those that are known first: an interrupted run keeps them
-        for row in known.get(artifact.digest) or study.rows(artifact):
-            rows.append(row)
+    artifacts = [Artifact.load(path) for path in asked.artifacts]
+    names = {artifact.folder.name: artifact.digest for artifact in artifacts}
+    known = {digest: rows for digest, rows in known.items() if names.get(rows[0]["artifact"], digest) == digest}
+    record = {"kind": "quantizable", "version": 1, "created": machine.utc_now(),
+              "environment": machine.environment(), "photos": asked.photos}  # fmt: skip
+    for artifact in artifacts:
+        before = known.get(artifact.digest, [])
+        if _is_done(before):
+            continue
+        measured = {row["scheme"]: Measured.of(row) for row in before}
+        for row in study.rows(artifact, measured):
+            others = [each for each in known.get(artifact.digest, []) if each["scheme"] != row["scheme"]]
+            known[artifact.digest] = [*others, row]
+            record["rows"] = [each for rows in known.values() for each in rows]
             replace_files({asked.record: (json.dumps(record, indent=1) + "\n").encode()})
-    say(page(record))
+    say(page(json.loads(asked.record.read_text())))
 
 
 if __name__ == "__main__":
