@@ -93,7 +93,8 @@ def confirmed(name: str, data: Path, work: Path, out: Path) -> None:
     artifacts = {each.digest: each for each in made}
     dataset = taught(CASES[name].lesson, find_dataset(data))
     rows, answers, subjects = [told["reference"], told["shipped"]], {}, []
-    rows += [each.name for each in search.subjects if each.precision == "int8" and each.place == "native"]
+    int8 = [each for each in search.subjects if each.precision == "int8" and each.place == "native"]
+    rows += [each.name for each in int8 if each.artifact in artifacts]  # others could not be built
     for row in map(search.subject, dict.fromkeys(rows)):
         artifact = artifacts[row.artifact]
         photos = prepare_photos(dataset.role("confirm"), artifact.preprocess, folder / "cache", dataset.kind)
