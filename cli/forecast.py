@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import BadInput
 from . import render
+from .options import PER_CLASS
 
 if TYPE_CHECKING:  # onnx and numpy, which `tiffin --help` does without
     import numpy as np
@@ -22,7 +23,6 @@ if TYPE_CHECKING:  # onnx and numpy, which `tiffin --help` does without
 _CHANNELS, _OUTLIER = 4.0, 1.5  # a channel's span by the median; a range by its middle
 _HELPS_DB, _ALIKE_DB = 1.0, 0.5  # worth telling; of two remedies no difference
 _SCHEMES = ("cpu", "cpu-vnni", "cpu-u8", "tensorrt")
-_PER_CLASS = 3  # calibration photos that `tiffin quantize` draws
 _FLOATS = 3  # layers left in float, of which it is told what that brings
 
 
@@ -70,7 +70,7 @@ def _opened(asked: Asked, work: Path) -> tuple[onnx.ModelProto, np.ndarray, np.n
 
     dataset = dataset_of(asked.data)
     pool = dataset.role("calibrate")
-    drawn = balanced(pool, max(_PER_CLASS, -(-asked.photos // len(dataset.labels))), asked.seed)
+    drawn = balanced(pool, max(PER_CLASS, -(-asked.photos // len(dataset.labels))), asked.seed)
     host, graph_of = _source(asked.source, work)
     calibration = prepare_photos(drawn, host, work, dataset.kind).array().copy()
     shown = np.ascontiguousarray(calibration[:: max(1, len(drawn) // asked.photos)][: asked.photos])

@@ -46,7 +46,7 @@ def optimize(
     backend: Annotated[list[str] | None, typer.Option(help="Engine to consider, may repeat. Default: all.")] = None,
     threads: Annotated[list[int] | None, typer.Option(min=1, help="Threads to try, may repeat.")] = None,
     time_budget: Annotated[str, typer.Option(help="Such as 20m, 90s or 1h.")] = "20m",
-    per_class: Annotated[int, typer.Option(min=1, help="Calibration photos of each class.")] = 3,
+    per_class: options.PerClass = options.PER_CLASS,
     seed: options.Seed = 0,
     from_records: Annotated[
         list[Path] | None,

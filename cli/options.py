@@ -30,6 +30,8 @@ Data = Annotated[
     Path | None,
     typer.Option(help="Dataset folder; else $TIFFIN_DATA, the user cache, the official download."),
 ]
+PER_CLASS = 3  # calibration photos that a command draws unless it is told another number
+PerClass = Annotated[int, typer.Option(min=1, help="Calibration photos of each class.")]
 Out = Annotated[Path, typer.Option(help="Folder to write the artifact to.")]
 Backend = Annotated[
     str | None,

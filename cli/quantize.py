@@ -71,7 +71,7 @@ def quantize(
         Path | None,
         typer.Option(help="Calibrate with named arrays (.npz) instead of photos; docs/graphs.md.", show_default=False),
     ] = None,
-    per_class: Annotated[int, typer.Option(min=1, help="Calibration photos of each class.")] = 3,
+    per_class: options.PerClass = options.PER_CLASS,
     seed: options.Seed = 0,
     fit_temperature: options.FitTemperature = True,
 ) -> None:

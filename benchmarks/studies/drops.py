@@ -15,9 +15,8 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from tiffin import machine
 from tiffin.artifact import Artifact, RunConfig
@@ -27,8 +26,10 @@ from tiffin.benchmarks.candidate import Candidate
 from tiffin.benchmarks.studies.matrix_training import Lesson, taught, trained
 from tiffin.benchmarks.studies.page import fill
 from tiffin.benchmarks.studies.steps import run_step
+from tiffin.benchmarks.studies.without_logits import without_logits
+from tiffin.cli.options import PER_CLASS
 from tiffin.cli.render import Table, TerminalProgress, say
-from tiffin.data import find_dataset
+from tiffin.data import Dataset, find_dataset
 from tiffin.data.prepared import prepare_photos
 from tiffin.errors import TiffinError
 from tiffin.export.loaders import open_source
@@ -41,7 +42,6 @@ from tiffin.records.paired import flips, non_inferior
 from tiffin.records.ratios import launch_ratios, ratio_over_launches
 from tiffin.records.record import load_record
 
-CALIBRATION_PER_CLASS = 3  # `tiffin optimize`'s
 LIMIT_S = 4 * 3600.0
 
 
@@ -61,19 +61,22 @@ CASES = {
 }
 
 
-def searched(name: str, data: Path, work: Path, out: Path) -> Path:
-    """Train and search; the search's record. What an earlier run has built, answered and timed is found again."""
-    path, case, folder = out / f"drop-{name}-search.json", CASES[name], work / name
-    dataset = taught(case.lesson, find_dataset(data))
+def searched(name: str, dataset: Dataset, folder: Path) -> Record:
+    """Train and search; the search's record. What an earlier run has built, answered and timed is found again.
+
+    Args:
+        dataset: as `taught` gives it.
+        folder: for weights, artifacts and answers.
+    """
+    case = CASES[name]
     weights = trained(name, case.lesson, dataset, folder)
-    photos = roles(dataset, CALIBRATION_PER_CLASS, 0, folder / "cache")
+    photos = roles(dataset, PER_CLASS, 0, folder / "cache")
     budget, search = Budget(max_drop=case.margin), SearchOptions(folder)
     answer = optimize([open_source(str(weights))], photos, budget, search, TerminalProgress())
-    about = {"network": name, "lesson": {**asdict(case.lesson), "classes": len(dataset.labels)},
+    about = {"network": name, "lesson": case.lesson.told(len(dataset.labels)),
              "margin": case.margin, "reference": answer.choice.reference, "winner": answer.choice.winner,
              "shipped": answer.shipped, "sentence": sentence(answer)}  # fmt: skip
-    _keep(answer.search, about, path)
-    return path
+    return replace(without_logits(answer.search), options={**answer.search.options, **about})
 
 
 def _known(path: Path, case: Case) -> bool:
@@ -81,24 +84,24 @@ def _known(path: Path, case: Case) -> bool:
     if not path.exists():
         return False
     told = load_record(path).options
-    lesson = {word: value for word, value in told["lesson"].items() if word != "classes"}
-    return bool(lesson == asdict(case.lesson) and told["margin"] == case.margin)
+    return bool(Lesson.of(told["lesson"]) == case.lesson and told["margin"] == case.margin)
 
 
 def confirmed(name: str, data: Path, work: Path, out: Path) -> None:
     """What was shipped and every int8 artifact of the search on the confirm role, with what they are compared with."""
-    search = load_record(searched(name, data, work, out))
-    told, folder = search.options, work / name
+    dataset, folder = taught(CASES[name].lesson, find_dataset(data)), work / name
+    search = searched(name, dataset, folder)
+    search.save(out / f"drop-{name}-search.json")
+    told = search.options
     made = [Artifact.load(each) for each in sorted((folder / "artifacts").iterdir()) if is_artifact(each)]
     artifacts = {each.digest: each for each in made}
-    dataset = taught(CASES[name].lesson, find_dataset(data))
+    host = artifacts[search.subject(told["reference"]).artifact].preprocess  # that of all: one network was searched for
+    photos = prepare_photos(dataset.role("confirm"), host, folder / "cache", dataset.kind)
     rows, answers, subjects = [told["reference"], told["shipped"]], {}, []
     int8 = [each for each in search.subjects if each.precision == "int8" and each.place == "native"]
     rows += [each.name for each in int8 if each.artifact in artifacts]  # others could not be built
     for row in map(search.subject, dict.fromkeys(rows)):
-        artifact = artifacts[row.artifact]
-        photos = prepare_photos(dataset.role("confirm"), artifact.preprocess, folder / "cache", dataset.kind)
-        candidate = Candidate(row.name, artifact, RunConfig(**row.requested))
+        candidate = Candidate(row.name, artifacts[row.artifact], RunConfig(**row.requested))
         say(f"confirming {row.name}")
         try:
             answers[row.name], applied = score(candidate, photos, folder / "cache")
@@ -106,17 +109,11 @@ def confirmed(name: str, data: Path, work: Path, out: Path) -> None:
             subjects.append(replace(candidate, reason=error.what).subject())
         else:
             subjects.append(candidate.subject(applied=applied))
-    about = {**search.data, "role": "confirm", "count": len(dataset.role("confirm"))}
-    record = Record("score", machine.environment(), tuple(subjects), {}, about, predictions=answers,
+    about = {**search.data, "role": "confirm", "count": len(photos)}
+    options = {word: told[word] for word in ("network", "lesson", "margin", "reference", "shipped")}
+    record = Record("score", machine.environment(), tuple(subjects), options, about, predictions=answers,
                     created=machine.utc_now())  # fmt: skip
-    _keep(record, {word: told[word] for word in ("network", "lesson", "margin", "reference", "shipped")},
-          out / f"drop-{name}.json")  # fmt: skip
-
-
-def _keep(record: Record, about: dict[str, Any], path: Path) -> None:
-    """Without logits, which no figure here is made of."""
-    answers = {name: replace(found, logits=None) for name, found in record.predictions.items()}
-    replace(record, options={**record.options, **about}, predictions=answers).save(path)
+    without_logits(record).save(out / f"drop-{name}.json")
 
 
 def table(folder: Path) -> str:

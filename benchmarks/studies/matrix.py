@@ -159,8 +159,7 @@ def known_cells(path: Path, how: Mapping[str, Any], data: Mapping[str, Any]) -> 
 
 
 def _as_taught(record: Record, architecture: str) -> bool:
-    lesson = record.options["lessons"][architecture]
-    return LESSONS.get(architecture) == Lesson(**{word: lesson[word] for word in lesson if word != "classes"})
+    return LESSONS.get(architecture) == Lesson.of(record.options["lessons"][architecture])
 
 
 def gather(known: Mapping[str, Record], how: Mapping[str, Any], data: Mapping[str, Any], dataset: Dataset) -> Record:
@@ -198,7 +197,7 @@ def gathered(
     """
     options = {
         **how,
-        "lessons": {name: {**dataclasses.asdict(LESSONS[name]), "classes": count} for name, count in classes.items()},
+        "lessons": {name: LESSONS[name].told(count) for name, count in classes.items()},
         "cells": {name: {**_measured(part), **about} for part in known for name, about in part.options.items()},
     }
     return Record(

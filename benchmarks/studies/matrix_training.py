@@ -9,8 +9,10 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tiffin.data import Dataset, Photo, balanced
 from tiffin.train import DEFAULT_CHECKPOINT
@@ -40,6 +42,15 @@ class Lesson:
     size: int | None = None
     rate: float = DEFAULT.fit.learning_rate
     per_class: int | None = PER_CLASS
+
+    def told(self, classes: int) -> dict[str, Any]:
+        """For a record, with the number of classes that were learned."""
+        return {**asdict(self), "classes": classes}
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> Lesson:
+        """As `told`; what an older record does not tell was as it is by default."""
+        return cls(**{word: value for word, value in told.items() if word != "classes"})
 
 
 # Cheapest first: the order of the matrix.

@@ -29,6 +29,7 @@ from tiffin.artifact.files import replace_files
 from tiffin.artifact.scheme import Scheme, scheme_named
 from tiffin.artifact.store import is_artifact
 from tiffin.benchmarks.studies.page import fill
+from tiffin.cli.options import PER_CLASS
 from tiffin.cli.render import Table, say
 from tiffin.data import Dataset, balanced, find_dataset, sample
 from tiffin.data.prepared import prepare_photos
@@ -43,7 +44,6 @@ from tiffin.records.foretold import Foretold
 from tiffin.runtime import load
 
 SCHEMES = ("cpu", "cpu-vnni", "tensorrt")
-PER_CLASS = 3
 FORECAST = 3  # which made a row; 1: rounding errors as independent noise, 2: ranges of the photos looked at alone
 
 

@@ -9,15 +9,19 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from tiffin.records import Record
 from tiffin.records.record import load_record
+
+
+def without_logits(record: Record) -> Record:
+    """The same, each answer with its top alone."""
+    return replace(record, predictions={name: replace(one, logits=None) for name, one in record.predictions.items()})
 
 
 def main() -> None:
     """Read one, write the other."""
     source, out = map(Path, sys.argv[1:])
-    record = load_record(source)
-    slim = {name: replace(found, logits=None) for name, found in record.predictions.items()}
-    replace(record, predictions=slim).save(out)
+    without_logits(load_record(source)).save(out)
 
 
 if __name__ == "__main__":
