@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # onnx and numpy, which `tiffin --help` does without
     import onnx
 
     from ..artifact.scheme import Scheme
+    from ..data import Photo
     from ..records.foretold import Forecast, Foretold
 
 _CHANNELS, _OUTLIER = 4.0, 1.5  # a channel's span by the median; a range by its middle
@@ -64,17 +65,20 @@ def _opened(asked: Asked, work: Path) -> tuple[onnx.ModelProto, np.ndarray, np.n
     """The float graph; photos as it takes them, to look at and to take ranges of."""
     import numpy as np
 
-    from ..data import balanced
+    from ..data import balanced, sample
     from ..data.prepared import prepare_photos
     from .build import dataset_of
 
     dataset = dataset_of(asked.data)
-    pool = dataset.role("calibrate")
-    drawn = balanced(pool, max(PER_CLASS, -(-asked.photos // len(dataset.labels))), asked.seed)
     host, graph_of = _source(asked.source, work)
-    calibration = prepare_photos(drawn, host, work, dataset.kind).array().copy()
-    shown = np.ascontiguousarray(calibration[:: max(1, len(drawn) // asked.photos)][: asked.photos])
-    about = {"data": dataset.name, "role": "calibrate", "photos": len(shown), "ranges_of": len(calibration)}
+
+    def prepared(drawn: tuple[Photo, ...]) -> np.ndarray:
+        return np.array(prepare_photos(drawn, host, work, dataset.kind).array())
+
+    role = "select" if dataset.roles.get("select") else "calibrate"
+    shown = prepared(sample(dataset.role(role), asked.photos, asked.seed))
+    calibration = prepared(balanced(dataset.role("calibrate"), PER_CLASS, asked.seed))
+    about = {"data": dataset.name, "role": role, "photos": len(shown), "ranges_of": len(calibration)}
     return graph_of(shown), shown, calibration, about
 
 

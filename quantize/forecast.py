@@ -1,7 +1,8 @@
 """Will it quantize? What int8 costs each layer of a float graph, foretold before anything is quantized.
 
 Each tensor that ONNX Runtime's quantizer would round (`rounded_tensors`) is rounded, to a grid over the range that the
-photos give it. What that changes at a layer is seen by running the layer alone on what it reads, rounded and not:
+calibration photos give it, and clipped to it. What that changes at a layer is seen by running the layer alone on what
+it reads, rounded and not:
 
     error of y = f(rounded x, W) - f(x, W)          and, of the weights, error of y = f(x, rounded W) - f(x, W)
 
@@ -32,10 +33,12 @@ from .walk import Walk
 
 _SUMS = ("Add", "Sub", "Concat")
 _UNBOUNDED = ("HardSwish", "Gelu", "Elu", "Selu", "Mish", "Softplus", "LeakyRelu", "PRelu", "Swish", "Erf")
-ACTIVATIONS = ("uint8", "int8", "percentile")  # a grid from least to greatest; symmetric; uint8 cut at percentiles
+ACTIVATIONS = ("uint8", "int8", "percentile")  # a grid from least to greatest; symmetric; uint8 without the largest
+_CHUNK = 16  # photos
 _LEVELS = {"7": (-64, 64), "8": (-127, 127), "8u": (-128, 127)}  # of weights, by their bits; "8u" around 128
-_SAMPLED = 1_000_000
-_CUT = 1e-5  # of each side; ONNX Runtime's percentile keeps 99.999 % of all values
+_SAMPLED = 1_000_000  # values of a tensor, evenly taken from all photos
+_CUT = 1e-5  # ONNX Runtime's percentile keeps the smallest 99.999 % of all magnitudes (`calibrate.HistogramCollector`)
+_KEPT = int(2 * _CUT * _SAMPLED) + 1  # an even stride takes up to twice as many
 Photos = np.ndarray | Mapping[str, np.ndarray]
 Step = Callable[[int, int], None]
 Span = tuple[float, float]
@@ -44,36 +47,33 @@ Span = tuple[float, float]
 def forecast(
     model: onnx.ModelProto,
     photos: Photos,
-    calibration: np.ndarray | None = None,
+    calibration: Photos | None = None,
     step: Step = lambda done, total: None,
 ) -> Foretold:
     """Look at every layer of a float graph once, then at the answers once a scheme.
 
     Args:
-        photos: uint8 `(N, H, W, 3)`, or arrays by input name; some dozens, such as would calibrate it.
-        calibration: photos whose values the grids have to hold, too: all that the quantizer will see. Percentiles are
-            those of `photos`.
+        photos: uint8 `(N, H, W, 3)`, or arrays by input name; some dozens that it was not trained on.
+        calibration: what the grids have to hold: all that the quantizer will see; None for `photos`.
         step: nodes done, and of how many, over all looks.
 
     Raises:
         BadInput: a layer gives NaN or infinite values.
     """
-    walk, rounding, layers, flow = Walk(model, photos), _Rounding(model), [], []
+    layers, flow, logits = [], [], np.empty(0)
     made = {name: node.op_type for node in model.graph.node for name in node.output}
-    outputs, logits = [output.name for output in model.graph.output], np.empty(0)
-    parts = [] if calibration is None else np.split(calibration, range(len(photos), len(calibration), len(photos)))
+    outputs = [output.name for output in model.graph.output]
+    parts = _parts(photos if calibration is None else calibration)
+    rounding = _Rounding(model, _SAMPLED // len(parts))
     done, total = 0, len(model.graph.node) * (len(parts) + 1 + len(SCHEMES))
     for part in parts:
         for tensors in _values(Walk(model, part)):
             step(done := done + 1, total)
             for name, values in tensors.items():
-                rounding.widen(name, values)
-    for name in walk.fed:
-        rounding.see(name, walk.get(name))
+                rounding.see(name, values)
+    walk = Walk(model, photos)
     for node in walk:
         step(done := done + 1, total)
-        for name in filter(None, node.output):
-            rounding.see(name, walk.get(name))
         if found := _look(node, walk, rounding, made, outputs):
             layers.append(found)
         if logits.size == 0:  # what comes behind the answers does not change them
@@ -89,6 +89,13 @@ def forecast(
     step(total, total)
     shown = len(next(iter(photos.values()))) if isinstance(photos, Mapping) else len(photos)
     return Foretold(tuple(layers), _by_photo(logits), tuple(flow), shown, answers)
+
+
+def _parts(photos: Photos) -> list[Photos]:
+    """As many at once as tensors of some hundred MB allow."""
+    if isinstance(photos, Mapping):
+        return [photos]
+    return list(np.split(photos, range(_CHUNK, len(photos), _CHUNK)))
 
 
 def _by_photo(values: np.ndarray) -> np.ndarray:
@@ -114,37 +121,66 @@ def _flows(node: onnx.NodeProto, walk: Walk) -> list[Flow]:
 class _Rounding:
     """Which tensors are rounded, and to which grids, once their values have been seen."""
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(self, model: onnx.ModelProto, taken: int) -> None:
+        """As many values of a tensor as `taken` are looked at for its percentile, each time that it is seen."""
         self._grids = {grid: rounded_tensors(model, symmetric=grid == "int8") for grid in ("uint8", "int8")}
         self._owners = {owner for grids in self._grids.values() for owner in grids.values()}
         self._spans: dict[str, Span] = {}
-        self._middles: dict[str, Span] = {}
-
-    def widen(self, name: str, values: np.ndarray) -> None:
-        """Take a tensor's values into its span."""
-        if name in self._owners and values.dtype.kind == "f":
-            low, high = self._spans.get(name, (0.0, 0.0))
-            self._spans[name] = min(low, float(values.min())), max(high, float(values.max()))
+        self._magnitudes: dict[str, _Largest] = {}
+        self._taken = taken
 
     def see(self, name: str, values: np.ndarray) -> None:
-        """Take them, and their span without extremes."""
-        self.widen(name, values)
-        if name in self._spans:
-            low, high = _middle(values)
-            self._middles[name] = min(0.0, low), max(0.0, high)
+        """Take a tensor's values into its range."""
+        if name not in self._owners or values.dtype.kind != "f":
+            return
+        low, high = self._spans.get(name, (0.0, 0.0))
+        self._spans[name] = min(low, float(values.min())), max(high, float(values.max()))
+        magnitudes = np.abs(values.ravel()[:: max(1, values.size // self._taken)])
+        self._magnitudes.setdefault(name, _Largest()).see(magnitudes)
+
+    def outlier(self, name: str) -> float:
+        """A tensor's range by that without its largest magnitudes; 1 where it is not rounded."""
+        if name not in self._spans:
+            return 1.0
+        (low, high), (least, most) = self._spans[name], self._span(name, "percentile")
+        return (high - low) / (most - least) if most > least else 1.0
+
+    def _span(self, owner: str, grid: str) -> Span:
+        low, high = self._spans[owner]
+        if grid != "percentile":
+            return low, high
+        most = self._magnitudes[owner].without(_CUT)
+        return max(low, -most), min(high, most)
 
     def rounded(self, name: str, values: np.ndarray, grid: str) -> np.ndarray | None:
         """Values of a tensor on its grid, float32; None where it is not rounded."""
         owner = self._grids["int8" if grid == "int8" else "uint8"].get(name)
         if owner not in self._spans:
             return None
-        low, high = (self._middles if grid == "percentile" else self._spans)[owner]
+        low, high = self._span(owner, grid)
         if grid == "int8":
             step = max(-low, high) / 127
             return _on_grid(values, step, -127, 127)
         step = (high - low) / 255
         least = round(low / step) if step else 0  # 0 is on the grid, its ends as nearly as that allows
         return _on_grid(values, step, least, least + 255)
+
+
+class _Largest:
+    """The largest of many values, of which no more are kept than are to be cut."""
+
+    def __init__(self) -> None:
+        self._kept, self._count = np.empty(0, np.float32), 0
+
+    def see(self, values: np.ndarray) -> None:
+        """Take some more."""
+        self._count += values.size
+        kept = np.concatenate([self._kept, values])
+        self._kept = np.sort(np.partition(kept, -_KEPT)[-_KEPT:] if kept.size > _KEPT else kept)
+
+    def without(self, share: float) -> float:
+        """The largest that is left once a share of all is cut."""
+        return float(self._kept[-1 - int(share * self._count)])
 
 
 def _on_grid(values: np.ndarray, step: np.ndarray | float, least: int, most: int) -> np.ndarray:
@@ -199,7 +235,7 @@ def _look(
     group = next((each.i for each in node.attribute if each.name == "group"), 1)
     source = made.get(first, "") if made.get(first) in (*_UNBOUNDED, "Add") else ""
     return Forecast(_name(node), node.op_type, signal, inputs, weights, group > 1 and group == exact[first].shape[1],
-                    _channel_spread(exact[first]), _outlier(exact[first]), source)  # fmt: skip
+                    _channel_spread(exact[first]), rounding.outlier(first), source)  # fmt: skip
 
 
 def _values(walk: Walk) -> Iterator[dict[str, np.ndarray]]:
@@ -245,17 +281,3 @@ def _channel_spread(values: np.ndarray) -> float:
     spans = values.max(others) - values.min(others)
     middle = float(np.median(spans))
     return float(spans.max()) / middle if middle > 0 else 1.0
-
-
-def _outlier(values: np.ndarray) -> float:
-    least, most = _middle(values)
-    middle = max(most, 0.0) - min(least, 0.0)
-    span = max(float(values.max()), 0.0) - min(float(values.min()), 0.0)
-    return span / middle if middle > 0 else 1.0
-
-
-def _middle(values: np.ndarray) -> tuple[float, float]:
-    """Between which all but 10⁻⁵ at each end lie; of a million evenly taken values, where there are more."""
-    flat = values.ravel()[:: max(1, values.size // _SAMPLED)]
-    least, most = np.quantile(flat, [_CUT, 1 - _CUT])
-    return float(least), float(most)

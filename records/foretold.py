@@ -27,7 +27,7 @@ class Forecast:
         weights: bits of its weights ("7", "8", "8u") → noise by rounding them; empty where they are no constants.
         depthwise: each output channel sees one input channel.
         spread: largest span of a channel of its input by the median span; 1 where all are alike.
-        outlier: the input's span by that of its middle 99.998 %.
+        outlier: its input's range by that without the largest 0.001 % of magnitudes.
         source: operator that makes its input, where that is an unbounded activation, or an addition.
     """
 

@@ -3,8 +3,8 @@
     python benchmarks/studies/quantizable.py DATA RECORD.json FP32_ARTIFACT... [--work out/quantizable] [--photos 16]
     python benchmarks/studies/quantizable.py --table docs/debug.md RECORD.json
 
-Each float artifact is foretold once, on calibration photos; then quantized in each scheme without compensation, whose
-corrected biases are no rounding, and each layer measured as `tiffin sensitivity` does, on photos of the select role.
+Each float artifact is foretold once, on photos of the select role; then quantized in each scheme without compensation,
+whose corrected biases are no rounding, and each layer measured as `tiffin sensitivity` does, on others of that role.
 Artifacts are kept in the work folder, and rows that RECORD.json has of an artifact or of others are taken over, of
 another forecast than FORECAST what was measured: an interrupted run goes on, and `make quantizable` adds the networks
 that `make drops` or `make matrix` trained since.
@@ -31,7 +31,7 @@ from tiffin.artifact.store import is_artifact
 from tiffin.benchmarks.studies.page import fill
 from tiffin.cli.options import PER_CLASS
 from tiffin.cli.render import Table, say
-from tiffin.data import Dataset, balanced, find_dataset, sample
+from tiffin.data import Dataset, Photo, balanced, find_dataset, sample
 from tiffin.data.prepared import prepare_photos
 from tiffin.errors import BadInput
 from tiffin.quantize.calibration import CalibrationSet
@@ -44,7 +44,9 @@ from tiffin.records.foretold import Foretold
 from tiffin.runtime import load
 
 SCHEMES = ("cpu", "cpu-vnni", "tensorrt")
-FORECAST = 3  # which made a row; 1: rounding errors as independent noise, 2: ranges of the photos looked at alone
+# Which made a row; 1: rounding errors as independent noise, 2: ranges of the photos looked at alone, 3: calibration
+# photos looked at.
+FORECAST = 4
 
 
 @dataclass(frozen=True)
@@ -71,21 +73,30 @@ class Study:
     def rows(self, artifact: Artifact, known: Mapping[str, Measured]) -> Iterator[dict[str, Any]]:
         """A row for each scheme; one of `known` is not measured again."""
         calibration = self._calibration(artifact)
-        say(f"{artifact.folder.name}: foretelling on {self._photos} photos")
-        foretold = forecast(onnx.load(artifact.model_path), calibration.some(self._photos), calibration.photos)
+        looked, measured = (self._prepared(artifact, drawn) for drawn in self._select())
+        say(f"{artifact.folder.name}: foretelling on {len(looked)} photos")
+        foretold = forecast(onnx.load(artifact.model_path), looked, calibration.photos)
         for scheme in SCHEMES:
-            found = known.get(scheme) or self._measured(artifact, scheme, calibration)
+            found = known.get(scheme) or self._measured(artifact, scheme, calibration, measured)
             yield _row(artifact, foretold, scheme_named(scheme), found)
+
+    def _select(self) -> tuple[tuple[Photo, ...], tuple[Photo, ...]]:
+        """Photos to foretell on, and as many others to measure on."""
+        pool = self._dataset.role("select")
+        measured = sample(pool, self._photos, 0)
+        both = sample(pool, 2 * self._photos, 0)
+        return tuple(each for each in both if each not in measured), measured
+
+    def _prepared(self, artifact: Artifact, drawn: tuple[Photo, ...]) -> np.ndarray:
+        return np.asarray(prepare_photos(drawn, artifact.preprocess, self._work / "cache").array())
 
     def _calibration(self, artifact: Artifact) -> CalibrationSet:
         drawn = balanced(self._dataset.role("calibrate"), PER_CLASS, 0)
         prepared = prepare_photos(drawn, artifact.preprocess, self._work / "cache")
         return CalibrationSet.of(prepared, self._dataset.name)
 
-    def _measured(self, artifact: Artifact, word: str, calibration: CalibrationSet) -> Measured:
+    def _measured(self, artifact: Artifact, word: str, calibration: CalibrationSet, shown: np.ndarray) -> Measured:
         made = self._quantized(artifact, word, calibration)
-        drawn = sample(self._dataset.role("select"), self._photos, 0)
-        shown = np.asarray(prepare_photos(drawn, artifact.preprocess, self._work / "cache").array())
         say(f"{artifact.folder.name}: measuring {word}")
         layers = {row.node: row.sqnr_db for row in sensitivity(artifact, made, shown)}
         return Measured(layers, _whole_db(artifact, made, shown), divergence(artifact, made, shown))
@@ -134,8 +145,8 @@ def page(record: dict[str, Any]) -> str:
             f"{whole['measured_db']:.1f}", f"{whole['foretold_kl'] * 1e3:.2f}", f"{whole['measured_kl'] * 1e3:.2f}",
         ])  # fmt: skip
     said = (
-        f"foretold on {record['photos']} calibration photos, with the ranges of all; measured on as many of the select "
-        "role; rounding alone: no compensation",
+        f"foretold on {record['photos']} photos of the select role, with the ranges of what calibrates; measured "
+        "on as many others of it; rounding alone: no compensation",
         "worst three found: how many of the three layers that were measured to lose most are among the six foretold to",
     )
     return Table(head, rows, left=2).markdown() + "\n\n" + "\n".join(f"- {line}" for line in said)
