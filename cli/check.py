@@ -54,7 +54,6 @@ def check(
         float | None, typer.Option(help="Only compute the photos that this margin takes: 0.01 is one point.")
     ] = None,
     discordance: Annotated[float, typer.Option(help="With --plan: photos that only one answers rightly.")] = 0.02,
-    accuracy: Annotated[float, typer.Option(help="With --plan: top-1 of the one compared with.")] = 0.9,
     power: Annotated[float, typer.Option(help="With --plan: chance to decide.")] = 0.8,
     spread: Annotated[
         float | None, typer.Option(help="With --plan: standard deviation of a launch's log ratio.")
@@ -70,7 +69,7 @@ def check(
     step summary and annotations are written too.
     """
     if plan is not None:
-        _plan(plan, discordance, accuracy, power, spread, as_json)
+        _plan(plan, discordance, power, spread, as_json)
         return
     from ..gate.files import load_policy
 
@@ -231,15 +230,13 @@ def as_text(result: GateResult) -> str:
     return "\n" + "\n\n".join(part for part in (table.text(), render.wrapped(notes), verdict) if part)
 
 
-def _plan(
-    margin: float, discordance: float, accuracy: float, power: float, spread: float | None, as_json: bool
-) -> None:
+def _plan(margin: float, discordance: float, power: float, spread: float | None, as_json: bool) -> None:
     import json
     from dataclasses import asdict
 
     from ..gate.plan import plan
 
-    wishes = [plan(wish, discordance, accuracy, power, 0.95, spread) for wish in (margin / 2, margin, 2 * margin)]
+    wishes = [plan(wish, discordance, power, 0.95, spread) for wish in (margin / 2, margin, 2 * margin)]
     if as_json:
         render.show(json.dumps([asdict(found) for found in wishes], indent=1))
         return
@@ -250,7 +247,7 @@ def _plan(
     ]  # fmt: skip
     header = ("margin", f"photos for {power:.0%}", "drop of that size seen")
     notes = [f"an equal model passes at this margin with {power:.0%}, if {discordance:.1%} of the photos are answered "
-             f"rightly by only one of the two and top-1 is {accuracy:.0%}; one-sided 95 %"]  # fmt: skip
+             "rightly by only one of the two; one-sided 95 %"]  # fmt: skip
     if wishes[0].launches:
         notes.append(f"latency: {wishes[0].launches} launches find a change of 2 % at this spread in 4 of 5 runs")
     render.show("\n" + render.Table(header, rows).text() + "\n\n" + render.wrapped(notes))

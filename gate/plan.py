@@ -27,35 +27,32 @@ class Plan:
     launches: int | None
 
 
-def plan(
-    margin: float, discordance: float, accuracy: float, power: float, confidence: float, spread: float | None = None
-) -> Plan:
+def plan(margin: float, discordance: float, power: float, confidence: float, spread: float | None = None) -> Plan:
     """The fewest photos at which an equal model passes non-inferiority at this margin with this power.
 
     Args:
         margin: 0.01 = one point.
         discordance: share of photos that only one of the two answers rightly; 0.01 to 0.03 for int8.
-        accuracy: top-1 of the one compared with.
         spread: standard deviation of a launch's log ratio, for latencies.
 
     Raises:
         BadInput: values out of range.
     """
-    if not (0 < margin < 1 and 0 < discordance < 1 and 0 < accuracy < 1 and 0.05 < power < 1):
+    if not (0 < margin < 1 and 0 < discordance < 1 and 0.05 < power < 1):
         raise BadInput(
-            f"margin {margin}, discordance {discordance}, accuracy {accuracy}, power {power}",
-            "margin, discordance and accuracy between 0 and 1, power between 0.05 and 1",
+            f"margin {margin}, discordance {discordance}, power {power}",
+            "margin and discordance between 0 and 1, power between 0.05 and 1",
         )
-    photos = fewest_photos(margin, discordance, accuracy, power, confidence)
+    photos = fewest_photos(margin, discordance, power, confidence)
     sees = None if photos is None else power_of_drop(margin, photos, max(discordance, margin))
     return Plan(margin, photos, sees, launches_needed(spread) if spread else None)
 
 
-def fewest_photos(margin: float, discordance: float, accuracy: float, power: float, confidence: float) -> int | None:
+def fewest_photos(margin: float, discordance: float, power: float, confidence: float) -> int | None:
     """By doubling and bisection; the power is a little uneven in n, since counts are whole."""
 
     def enough(n: int) -> bool:
-        return power_of_margin(margin, n, discordance, accuracy=accuracy, confidence=confidence) >= power
+        return power_of_margin(margin, n, discordance, confidence=confidence) >= power
 
     high = 32
     while not enough(high):

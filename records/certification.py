@@ -20,7 +20,6 @@ from ..artifact.certificate import IDENTITY, SAMPLE, WHOLE, Certificate, evidenc
 from ..artifact.claims import claim_text
 from ..artifact.files import replace_files
 from ..errors import BadArtifact, BadInput
-from .classification import top_k
 from .estimate import Decision, Verdict
 from .paired import agreement, flips, mcnemar, non_inferior
 from .power import power_of_margin
@@ -137,7 +136,7 @@ def _verdict(subject: Predictions, base: Predictions, margin: float) -> tuple[Ve
     if subject.kind != "photos":
         return Verdict(Decision.INCONCLUSIVE, "synthesized images have no accuracy: agreement only"), None
     discordance = mcnemar(subject, base).discordance(len(subject))
-    power = power_of_margin(margin, len(subject), discordance, accuracy=top_k(base).value)
+    power = power_of_margin(margin, len(subject), discordance)
     return non_inferior(subject, base, margin), power
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import BadInput
 from .classification import proportion, require_truth, wilson
+from .differences import mean_difference
 from .distributions import binomial_cdf
 from .estimate import Decision, Estimate, Verdict
 from .predictions import Predictions
@@ -143,52 +144,6 @@ def mcnemar_p(lost: int, won: int) -> float:
     return min(1.0, 2 * binomial_cdf(min(lost, won), lost + won, 0.5))
 
 
-def tango(both: int, first: int, second: int, neither: int, confidence: float = 0.95) -> Estimate:
-    """Score interval of p1 - p2 for paired proportions (Tango 1998, Statistics in Medicine 17:891).
-
-    Of the differences, those that the score test does not reject. It needs no correlation and holds with no discordant
-    pair at all: then it reaches z² / (n + z²) to both sides.
-
-    Args:
-        both, first, second, neither: counts of pairs in which both, only the first, only the second, neither succeeded.
-
-    Raises:
-        BadInput: no pairs.
-    """
-    n = both + first + second + neither
-    if n == 0:
-        raise BadInput("a comparison of no photos", "at least one photo")
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    found = (first - second) / n
-    low, high = -_tango_reach(second, first, n, z), _tango_reach(first, second, n, z)
-    return Estimate(found, min(low, found), max(high, found), confidence, n, "Tango score")
-
-
-def _tango_reach(first: int, second: int, n: int, z: float) -> float:
-    """The greatest difference that is not rejected, by bisection."""
-    low, high = (first - second) / n, 1.0
-    while low < (middle := (low + high) / 2) < high:
-        low, high = (low, middle) if tango_score(first, second, n, middle) < -z else (middle, high)
-    return high
-
-
-def tango_score(first: int, second: int, n: int, difference: float) -> float:
-    """Score statistic of the hypothesis that p1 - p2 is `difference` (Tango 1998): normal if it is true.
-
-    Its variance takes the likeliest P(only the second) under the hypothesis, the root of a quadratic. Without any
-    discordant pair and at difference 0 it is 0.
-    """
-    gap = first - second - n * difference
-    b = (2 * n - first + second) * difference - first - second
-    c = -second * difference * (1 - difference)
-    root = math.sqrt(max(0.0, b * b - 8 * n * c))
-    likeliest = (root - b) / (4 * n) if b < 0 else (-2 * c / (b + root) if b + root else 0.0)
-    variance = n * (2 * likeliest + difference * (1 - difference))
-    if variance <= 0:
-        return math.copysign(math.inf, gap) if gap else 0.0
-    return gap / math.sqrt(variance)
-
-
 def newcombe_paired(both: int, first: int, second: int, neither: int, z: float = 1.959963984540054) -> Estimate:
     """Interval of p1 - p2 for paired proportions (Newcombe 1998, Statistics in Medicine 17:2635, method 10).
 
@@ -222,13 +177,17 @@ def _phi(a: int, b: int, c: int, d: int) -> float:
 def non_inferior(subject: Predictions, reference: Predictions, margin: float, confidence: float = 0.95) -> Verdict:
     """Is top-1 not worse by more than `margin` (0.01 = one point)? The one-sided lower bound must clear it.
 
+    The bounds are those of `differences.mean_difference`: one that equals the margin passes, and fails, in no more than
+    1 - confidence of all samples, where Newcombe's paired interval passes too many (docs/gate.md).
+
     Args:
         confidence: of each of the two one-sided bounds.
 
     Raises:
         BadInput: not the same photos and truths, or synthesized images, which have no accuracy.
     """
-    found = newcombe_paired(*paired_counts(subject, reference), NormalDist().inv_cdf(confidence))
+    paired_counts(subject, reference)  # refuses what cannot be compared
+    found = mean_difference(-losses(subject, reference), 2 * confidence - 1)
     seen = (
         f"difference {found.value * 100:+.2f} points, one-sided {confidence:.0%} bounds {found.low * 100:+.2f} "
         f"and {found.high * 100:+.2f}, n = {found.n}"

@@ -7,12 +7,12 @@ subject wrong) and a share is won: discordance = lost + won, drop = lost - won.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from functools import lru_cache
-from statistics import NormalDist
 
 from ..errors import BadInput
+from .differences import p_of_counts
 from .distributions import binomial_cdf, binomial_pmf, quantile_ranks
-from .paired import newcombe_paired
 
 
 def power_of_drop(drop: float, n: int, discordance: float, alpha: float = 0.05, sides: int = 2) -> float:
@@ -63,14 +63,11 @@ def smallest_visible_drop(n: int, discordance: float, power: float = 0.8, alpha:
     return high
 
 
-def power_of_margin(
-    margin: float, n: int, discordance: float, drop: float = 0.0, accuracy: float = 0.9, confidence: float = 0.95
-) -> float:
-    """Chance that `paired.non_inferior` passes: the lower bound of Newcombe's paired interval is above -margin.
+def power_of_margin(margin: float, n: int, discordance: float, drop: float = 0.0, confidence: float = 0.95) -> float:
+    """Chance that `paired.non_inferior` passes: a drop of the margin is refused by `differences.p_above`.
 
     Args:
         margin, drop: 0.01 = one point; the default is of an equal model.
-        accuracy: top-1 of the reference, on which Newcombe's interval depends a little.
         confidence: of the one-sided bound, as `non_inferior` has it.
 
     Raises:
@@ -78,18 +75,17 @@ def power_of_margin(
     """
     _check(drop, n, discordance)
     lost_share, won_share = (discordance + drop) / 2, (discordance - drop) / 2
-    z = NormalDist().inv_cdf(confidence)
-    most_lost, total = -1, 0.0
-    for won in _likely(n, won_share):  # the more won, the more may be lost
-        while most_lost + 1 + won <= n and _passes(most_lost + 1, won, n, accuracy, z, margin):
+    alpha, total, likely = 1 - confidence, 0.0, _likely(n, won_share)
+
+    def refused(lost: int, won: int) -> bool:
+        return p_of_counts([lost, n - lost - won, won], -margin) > alpha
+
+    most_lost = bisect_left(range(n - likely[0] + 1), True, key=lambda lost: refused(lost, likely[0])) - 1
+    for won in likely:  # the more won, the more may be lost
+        while most_lost + 1 + won <= n and not refused(most_lost + 1, won):
             most_lost += 1
         total += binomial_pmf(won, n, won_share) * binomial_cdf(most_lost, n - won, lost_share / (1 - won_share))
     return min(1.0, total)  # a sum of many may end a rounding above
-
-
-def _passes(lost: int, won: int, n: int, accuracy: float, z: float, margin: float) -> bool:
-    right = min(max(round(accuracy * n), lost), n - won)  # by the reference
-    return newcombe_paired(right - lost, won, lost, n - right - won, z).low >= -margin
 
 
 def _likely(n: int, share: float) -> range:

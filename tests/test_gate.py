@@ -535,11 +535,11 @@ def test_latencies_and_answers_of_two_records_are_one_row() -> None:
 
 
 def test_a_plan_grows_with_the_square_of_the_wish() -> None:
-    coarse, fine = (plan(margin, 0.02, 0.9, 0.8, 0.95) for margin in (0.02, 0.01))
+    coarse, fine = (plan(margin, 0.02, 0.8, 0.95) for margin in (0.02, 0.01))
     assert coarse.photos and fine.photos and 2.5 < fine.photos / coarse.photos < 4.5
-    assert plan(1e-5, 0.02, 0.9, 0.8, 0.95).photos is None
+    assert plan(1e-5, 0.02, 0.8, 0.95).photos is None
     with pytest.raises(BadInput):
-        plan(0.0, 0.02, 0.9, 0.8, 0.95)
+        plan(0.0, 0.02, 0.8, 0.95)
 
 
 # Old and new here

@@ -16,7 +16,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -30,6 +29,7 @@ from tiffin.artifact import Artifact, Producer, RunConfig, TensorSpec
 from tiffin.artifact.certificate import Certificate, certificates_for, evidence_path, read_certificates
 from tiffin.artifact.manifest import Manifest
 from tiffin.artifact.store import save
+from tiffin.benchmarks.studies.bounds import tango_score
 from tiffin.errors import BadArtifact, BadInput
 from tiffin.records import Predictions, Record, Rounds, Stages, Subject
 from tiffin.records.calibration import calibration_error
@@ -63,6 +63,7 @@ from tiffin.records.conditions import (
     sustained,
     throughput,
 )
+from tiffin.records.differences import p_of_counts
 from tiffin.records.distributions import (
     binomial_cdf,
     binomial_pmf,
@@ -86,8 +87,6 @@ from tiffin.records.paired import (
     newcombe_paired,
     non_inferior,
     same_answers,
-    tango,
-    tango_score,
 )
 from tiffin.records.power import power_of_drop, power_of_margin, smallest_visible_drop
 from tiffin.records.ratios import launch_ratios, ratio_over_launches, trimmed_p
@@ -812,23 +811,6 @@ def test_quantile_ranks_cover_and_are_the_tightest(n: int, share: float, confide
     assert binom.cdf(low + 1, n, share) > risk and binom.sf(high - 1, n, share) > risk
 
 
-@pytest.mark.parametrize(
-    ("counts", "confidence", "low", "high"),
-    [
-        ((0, 9, 3, 20), 0.95, -0.027, 0.390),  # Tango 1998, sleeping difficulties
-        ((43, 0, 1, 0), 0.90, -0.096, None),  # the same, contact lenses
-        ((1, 1, 7, 12), 0.95, -0.517, -0.026),  # Fagerland, Lydersen and Laake 2014, Statistics in Medicine 33:2850
-    ],
-)
-def test_tango_as_published(
-    counts: tuple[int, int, int, int], confidence: float, low: float, high: float | None
-) -> None:
-    found = tango(*counts, confidence)
-    assert found.low == pytest.approx(low, abs=5e-4)
-    assert high is None or found.high == pytest.approx(high, abs=5e-4)
-    assert (found.n, found.confidence) == (sum(counts), confidence)
-
-
 def test_newcombe_as_published_for_pairs_that_agree() -> None:
     """Cavo 2012 in Fagerland, Lydersen and Laake 2017, Statistical Analysis of Contingency Tables, chapter 8."""
     found = newcombe_paired(59, 6, 16, 80)
@@ -839,27 +821,15 @@ def test_tango_score_as_published() -> None:
     assert tango_score(0, 1, 44, -0.1) == pytest.approx(1.709, abs=5e-4)  # Tango 1998, contact lenses
 
 
-@settings(max_examples=80, deadline=None)
-@given(COUNTS, st.sampled_from([0.9, 0.95, 0.99]))
-def test_tango_laws(counts: tuple[int, int, int, int], confidence: float) -> None:
+@settings(max_examples=40, deadline=None)
+@given(COUNTS, st.sampled_from([0.005, 0.02, 0.1, 0.3]))
+def test_non_inferiority_is_one_test_at_its_level(counts: tuple[int, int, int, int], margin: float) -> None:
+    """PASS and FAIL are what the exact tails of the two one-sided tests refuse."""
     both, first, second, neither = counts
-    found, z = tango(*counts, confidence), NormalDist().inv_cdf((1 + confidence) / 2)
-    assert -1 <= found.low <= found.value <= found.high <= 1
-    assert tango_score(first, second, found.n, found.low) == pytest.approx(z, rel=1e-6)
-    assert tango_score(first, second, found.n, found.high) == pytest.approx(-z, rel=1e-6)
-    swapped = tango(both, second, first, neither, confidence)
-    assert (swapped.low, swapped.high) == pytest.approx((-found.high, -found.low), abs=1e-12)
-    if first + second:  # at no difference the score test is McNemar's without correction
-        assert tango_score(first, second, found.n, 0) == pytest.approx((first - second) / math.sqrt(first + second))
-
-
-def test_tango_at_the_ends() -> None:
-    z2 = NormalDist().inv_cdf(0.975) ** 2
-    found = tango(54, 0, 0, 0)
-    assert (found.low, found.high) == pytest.approx((-z2 / (54 + z2), z2 / (54 + z2)))
-    assert tango(0, 7, 0, 0).high == 1 and tango(0, 0, 7, 0).low == -1
-    with pytest.raises(BadInput):
-        tango(0, 0, 0, 0)
+    same, decision = both + neither, non_inferior(*pair(*counts), margin).decision
+    passes = p_of_counts([second, same, first], -margin) <= 0.05
+    fails = p_of_counts([first, same, second], margin) <= 0.05
+    assert (decision is Decision.PASS, decision is Decision.FAIL) == (passes, fails and not passes)
 
 
 @pytest.mark.parametrize(  # statsmodels 0.14, contingency_tables.mcnemar(exact=True); Bentur 2009: 0.0703
@@ -919,30 +889,29 @@ def test_power_of_a_drop_as_known(drop: float, power: float) -> None:
     assert power_of_drop(drop, 2485, 0.02) < power  # two-sided, as we test, sees less
 
 
-@pytest.mark.parametrize(("margin", "power"), [(0.005, 0.55), (0.01, 0.97)])
+# 0.55 and 0.97 by the normal law, which is bolder; `gate-simulation.json` drew 95.8 % (94.8 to 96.6) at one point.
+@pytest.mark.parametrize(("margin", "power"), [(0.005, 0.51), (0.01, 0.958)])
 def test_power_of_a_margin_as_known(margin: float, power: float) -> None:
-    assert power_of_margin(margin, 2485, 0.02) == pytest.approx(power, abs=0.02)
+    assert power_of_margin(margin, 2485, 0.02) == pytest.approx(power, abs=0.005)
     assert power_of_margin(margin, 2485, 0.02, confidence=0.975) < power
 
 
 @settings(max_examples=8, deadline=None)
-@given(st.integers(20, 80), st.floats(0.1, 0.5), st.floats(0, 1))
+@given(st.integers(20, 50), st.floats(0.1, 0.5), st.floats(0, 1))
 def test_power_is_the_share_of_samples_that_decide(n: int, discordance: float, part: float) -> None:
     """Every pair of counts, weighted by its multinomial probability."""
     from scipy.stats import multinomial
 
     drop = part * discordance
     shares = [(discordance + drop) / 2, (discordance - drop) / 2, 1 - discordance]
-    z = NormalDist().inv_cdf(0.95)  # one-sided
     seen = passed = 0.0
     for lost in range(n + 1):
         for won in range(n + 1 - lost):
             weight = multinomial.pmf([lost, won, n - lost - won], n, shares)
-            right = min(max(round(0.8 * n), lost), n - won)
             seen += weight * (lost > won and mcnemar_p(lost, won) <= 0.05)
-            passed += weight * (newcombe_paired(right - lost, won, lost, n - right - won, z).low >= -0.1)
+            passed += weight * (p_of_counts([lost, n - lost - won, won], -0.1) <= 0.05)
     assert power_of_drop(drop, n, discordance) == pytest.approx(seen, abs=1e-9)
-    assert power_of_margin(0.1, n, discordance, drop, accuracy=0.8) == pytest.approx(passed, abs=1e-9)
+    assert power_of_margin(0.1, n, discordance, drop) == pytest.approx(passed, abs=1e-9)
 
 
 @pytest.mark.parametrize("power", [0.5, 0.8, 0.95])
@@ -1806,7 +1775,7 @@ def test_a_certificates_figures_are_those_of_its_answers() -> None:
     rate, decided = flips(subject, reference).rate, non_inferior(subject, reference, 0.05)
     assert found["flip_rate"] == (rate.value, rate.low, rate.high)
     assert (found["verdict"], found["reason"]) == (decided.decision.value, decided.reason)
-    assert found["power"] == power_of_margin(0.05, 100, 0.04, accuracy=0.93)
+    assert found["power"] == power_of_margin(0.05, 100, 0.04)
 
 
 @pytest.mark.parametrize(

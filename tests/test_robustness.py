@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from statistics import NormalDist
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 import tiffin
 from tiffin.benchmarks.candidate import Candidate
 from tiffin.benchmarks.robustness import Spoiling, measure
+from tiffin.benchmarks.studies.bounds import tango_score
 from tiffin.cli import falls
 from tiffin.data import open_dataset
 from tiffin.data.corruptions import CLEAN
@@ -27,7 +29,7 @@ from tiffin.errors import BadInput, Overlap
 from tiffin.records import Predictions, Record, Subject
 from tiffin.records.corruption import Corruption, blocks, faster_fall, faster_falls
 from tiffin.records.differences import likeliest, mean_difference, p_above
-from tiffin.records.paired import difference, non_inferior, tango
+from tiffin.records.paired import difference, non_inferior
 from tiffin.records.record import load_record
 from tiffin.runtime import default_run
 
@@ -85,8 +87,9 @@ def test_with_no_difference_seen_the_tail_is_that_of_seeing_none() -> None:
 
 
 def test_many_differences_agree_with_tangos_score() -> None:
-    found, score = mean_difference(-differences(80, 40, 2485)), tango(2365, 40, 80, 0)
-    assert (found.low, found.high) == (pytest.approx(score.low, abs=4e-4), pytest.approx(score.high, abs=4e-4))
+    found, z = mean_difference(-differences(80, 40, 2485)), NormalDist().inv_cdf(0.975)
+    for end, score in ((found.low, z), (found.high, -z)):
+        assert tango_score(40, 80, 2485, end) == pytest.approx(score, abs=0.1)
 
 
 def test_no_photos_are_refused() -> None:

@@ -63,9 +63,8 @@ def _sees(now: Predictions, before: Predictions, margin: float, question: Questi
     """What so many photos with this discordance can see."""
     n = len(now)
     discordance = mcnemar(now, before).discordance(n)
-    accuracy = float((before.top[:, 0] == before.truth).mean())
     seen = power_of_drop(_VISIBLE, n, max(discordance, _VISIBLE))
-    passes = power_of_margin(margin, n, discordance, accuracy=accuracy, confidence=question.confidence)
+    passes = power_of_margin(margin, n, discordance, confidence=question.confidence)
     return (
         f"with {n} photos a true drop of {_VISIBLE * 100:.1f} points is seen with {seen:.0%} probability, "
         f"and an equal model passes with {passes:.0%}"
