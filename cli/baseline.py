@@ -43,8 +43,9 @@ def update(
     if not any(not row.reason for row in kept):
         raise BadInput("no row to keep", f"globs that match one of: {', '.join(rows) or 'none'}")
     old = load_baseline(out) if out.exists() and not new else Baseline()
-    known = old.rows(kept[0].environment)
-    require_comparable({row.name: row for row in kept}, known, other_checkpoint=False)
+    named = {row.name: row for row in kept}
+    known = old.rows(named)
+    require_comparable(named, known, other_checkpoint=False)
     text = to_json(updated(old, kept, machine.utc_now(), machine.git_commit() or ""))
     output.save_text(text, out)
     render.show(changes(known, {row.name: row for row in kept if not row.reason}))

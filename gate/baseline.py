@@ -43,10 +43,11 @@ class Baseline:
     commit: str = ""
     bytes: int = field(default=0, compare=False)
 
-    def rows(self, environment: Mapping[str, Any]) -> dict[str, Measured]:
-        """For each name the entry nearest to this machine: of it, else of its CPU class, else any."""
+    def rows(self, now: Mapping[str, Measured]) -> dict[str, Measured]:
+        """For each name the entry nearest to the machine of its row now: of it, else of its CPU class, else any."""
 
         def distance(entry: Measured) -> int:
+            environment = now[entry.name].environment if entry.name in now else {}
             if not differing(entry.environment, environment, MACHINE):
                 return 0
             return 1 if cpu_class(entry.environment) == cpu_class(environment) else 2
@@ -64,14 +65,21 @@ def key(row: Measured) -> tuple[str, str, str]:
 
 
 def updated(old: Baseline, rows: Sequence[Measured], created: str, commit: str) -> Baseline:
-    """With these rows in place of the entries of their keys; other machines' entries stay.
+    """With these rows in place of the entries of their names and machines; other machines' entries stay.
 
     Entries of another checkpoint go: a baseline is of one model.
     """
     new = {key(row): slim(row) for row in rows if not row.reason}
     checkpoints = {row.checkpoint for row in new.values()}
-    kept = {key(entry): entry for entry in old.entries if entry.checkpoint in checkpoints or not entry.checkpoint}
+    of_model = (entry for entry in old.entries if entry.checkpoint in checkpoints or not entry.checkpoint)
+    kept = {key(entry): entry for entry in of_model if not any(_replaces(row, entry) for row in rows)}
     return Baseline(tuple(dict(sorted({**kept, **new}.items())).values()), created, commit)
+
+
+def _replaces(row: Measured, entry: Measured) -> bool:
+    """True for the same row on what counts as the same machine, which a fingerprint is too fine for."""
+    same = (row.checkpoint, row.name) == (entry.checkpoint, entry.name) and not row.reason
+    return same and not differing(row.environment, entry.environment, MACHINE)
 
 
 def slim(row: Measured) -> Measured:

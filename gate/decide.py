@@ -73,6 +73,9 @@ def _ask(rule: Rule, now: Rows, before: Rows | None, policy: Policy) -> list[_As
         )
     other = _other(rule, now)
     found = []
+    if names == [other]:
+        raise BadInput(f"line {rule.line} of the policy: {other} alone matches {', '.join(rule.artifacts)}",
+                       f"rows beside it to compare with it: {', '.join(now)}")  # fmt: skip
     for name in names:
         if name == other:
             continue  # a row is no judge of itself

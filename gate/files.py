@@ -73,7 +73,7 @@ def judge(
         BadInput: as `judge_files`.
     """
     now, earlier = rows_of(records)
-    before = baseline.rows(_environment(now)) if baseline is not None else earlier or None
+    before = baseline.rows(now) if baseline is not None else earlier or None
     require_comparable(now, before or {}, other_checkpoint)
     told = dict(about or {})
     told["notes"] = (*told.get("notes", ()), *_between(now, before or {}))
@@ -84,10 +84,6 @@ def _shared(policy: Policy, records: Mapping[str, Record]) -> Policy:
     """The policy at its share of the error, where a record was looked at while it grew (`looks`)."""
     looks = max((int(record.options.get("looks") or 1) for record in records.values()), default=1)
     return replace(policy, confidence=1 - (1 - policy.confidence) / looks)
-
-
-def _environment(now: Mapping[str, Measured]) -> Mapping[str, Any]:
-    return next((row.environment for row in now.values()), {})
 
 
 def _between(now: Mapping[str, Measured], before: Mapping[str, Measured]) -> list[str]:

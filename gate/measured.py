@@ -171,6 +171,13 @@ def _merged(one: Measured, other: Measured) -> Measured:
                 f"{getattr(other, what)[:12]} in {other.source}",
                 "records of one artifact by that name",
             )
+    classes = [cpu_class(row.environment) or "unknown" for row in (one, other)]
+    if classes[0] != classes[1] and (one.answers or other.answers):
+        raise BadInput(
+            f"{one.name} is of CPU class {classes[0]} in {one.source} and of {classes[1]} in {other.source}",
+            "answers and latencies of one class of CPU: int8 answers belong to it",
+            "judge the records of each machine on their own",
+        )
     for what in ("answers", "timing", "corrupted"):
         if getattr(one, what) and getattr(other, what):
             raise BadInput(f"{one.name}: {what} in {one.source} and in {other.source}", "each measured once",

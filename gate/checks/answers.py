@@ -140,7 +140,10 @@ def critical(question: Question) -> Answer:
     named = ", ".join(map(str, [*question.limit.get("classes", ()), *question.limit.get("coarse", ())]))
     reason = f"{named}: {lost} of {n} photos lost"
     answer = counted(lost <= allowed, reason, exactly(lost, n), allowed)
-    sees = f"with {n} photos of them a true loss of {3 / n:.1%} shows with 95 % probability".replace("%", " %", 1)
+    if allowed >= n:
+        return answer
+    shows = exact_proportion(allowed, n, 0.9).high  # with more than `allowed` lost in 95 % of samples
+    sees = f"with {n} photos of them a true loss of {shows:.1%} shows with 95 % probability".replace("%", " %", 1)
     return Answer(answer.reason, answer.within, answer.exceeded, answer.value, answer.limit, sees)
 
 

@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 
 from ...records.comparison import launch_difference, two_sample_ratio
-from ...records.distributions import binomial_cdf, binomial_tail, student_cdf
+from ...records.distributions import student_cdf
 from ...records.estimate import Estimate
-from ...records.latency import calls_needed, tail
+from ...records.latency import calls_needed
 from ...records.ratios import Trimmed, launch_ratios, ratio_over_launches, spread, trimmed
 from ...records.speed import launches_needed
 from ..measured import Measured, Timing, same_machine
@@ -54,9 +54,7 @@ def median(question: Question) -> Answer:
 def high(question: Question) -> Answer:
     """p99 now over p99 before, one value a launch; refused below the calls that a 99th percentile needs."""
     now, before, together = _timings(question)
-    fewest, needed = min(now.calls, before.calls), calls_needed(0.99)
-    if fewest < needed:
-        raise NothingToCompare(f"p99 of {fewest} calls: {needed} at least are needed, bench longer")
+    _require_calls(min(now.calls, before.calls))
     if together:
         shared = [launch for launch in now.p99_s if launch in before.p99_s]
         logs = np.array([math.log(now.p99_s[launch] / before.p99_s[launch]) for launch in shared])
@@ -108,6 +106,11 @@ def _logs(seconds: Mapping[int, float]) -> np.ndarray:
     return np.log(list(seconds.values()))
 
 
+def _require_calls(count: int) -> None:
+    if count < (needed := calls_needed(0.99)):
+        raise NothingToCompare(f"p99 of {count} calls: {needed} at least are needed, bench longer")
+
+
 def _require_launches(count: int) -> None:
     if count < _FEWEST:
         raise NothingToCompare(f"{count} launches: {_FEWEST} at least are needed; bench with --launches")
@@ -120,19 +123,10 @@ def most_median(question: Question) -> Answer:
 
 
 def most_high(question: Question) -> Answer:
-    """p99 in ms against an absolute limit: exact, by how many calls were slower than it."""
-    timing, limit = _own(question), float(question.limit)
-    if timing.rounds is None:
-        raise NothingToCompare("its calls are not kept")
-    calls = timing.rounds.all_ns()
-    found = tail(calls, 0.99)
-    if found.value_s is None or found.bound_s is None:
-        raise NothingToCompare(f"p99 of {found.n} calls: {found.needed} at least are needed, bench longer")
-    slower = int((calls > limit * 1e6).sum())
-    value = Estimate(found.value_s * 1e3, found.value_s * 1e3, found.bound_s * 1e3, 0.99, found.n, "early stopping")
-    reason = f"p99 {value.value:.2f} ms (at most {value.high:.2f}); {slower} of {found.n} calls above the limit"
-    within = binomial_cdf(slower, found.n, 0.01) <= question.alpha
-    return Answer(reason, within, binomial_tail(slower, found.n, 0.01), value, limit)
+    """p99 in ms against an absolute limit, one value a launch: calls of one launch are slow together."""
+    timing = _own(question)
+    _require_calls(timing.calls)
+    return _absolute(_logs(timing.p99_s), question, "p99", 1e3, "ms")
 
 
 def most_start(question: Question) -> Answer:
