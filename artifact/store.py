@@ -69,7 +69,8 @@ class Artifact:
             BadInput: it takes no photos.
         """
         if self.manifest.preprocess is None:
-            raise BadInput(f"{self.folder}: has no preprocessing", "a classifier exported by tiffin")
+            raise BadInput(f"{self.folder}: has no preprocessing (task {self.manifest.task})", "one that takes photos",
+                           "give what it takes by --feeds, where the command has that")  # fmt: skip
         return self.manifest.preprocess
 
     @classmethod

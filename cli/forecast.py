@@ -46,7 +46,7 @@ def tell(asked: Asked, as_json: bool) -> None:
 
     scheme = scheme_named(asked.scheme)
     with tempfile.TemporaryDirectory(prefix="tiffin-doctor-") as scratch:
-        model, shown, calibration, about = _opened(asked, Path(scratch))
+        model, shown, calibration, about, classifies = _opened(asked, Path(scratch))
     render.echo_options(source=asked.source, scheme=scheme.name, **about, seed=asked.seed)
     step = (lambda done, total: None) if as_json else render.TerminalProgress().counted("layers")
     found = forecast(model, shown, calibration, step)
@@ -55,14 +55,14 @@ def tell(asked: Asked, as_json: bool) -> None:
     if as_json:
         from .plain import as_json as text
 
-        render.show(text({"source": asked.source, **about, **forecast_json(found, scheme)}))
+        render.show(text({"source": asked.source, **about, **forecast_json(found, scheme, classifies)}))
         return
-    render.show(f"\n{forecast_text(found, scheme, asked.rows)}")
+    render.show(f"\n{forecast_text(found, scheme, asked.rows, classifies)}")
     _next(asked, found, scheme)
 
 
-def _opened(asked: Asked, work: Path) -> tuple[onnx.ModelProto, np.ndarray, np.ndarray, dict[str, Any]]:
-    """The float graph; photos as it takes them, to look at and to take ranges of."""
+def _opened(asked: Asked, work: Path) -> tuple[onnx.ModelProto, np.ndarray, np.ndarray, dict[str, Any], bool]:
+    """The float graph; photos as it takes them, to look at and to take ranges of; whether it classifies."""
     import numpy as np
 
     from ..data import balanced, sample
@@ -70,7 +70,7 @@ def _opened(asked: Asked, work: Path) -> tuple[onnx.ModelProto, np.ndarray, np.n
     from .build import dataset_of
 
     dataset = dataset_of(asked.data)
-    host, graph_of = _source(asked.source, work)
+    host, graph_of, classifies = _source(asked.source, work)
 
     def prepared(drawn: tuple[Photo, ...]) -> np.ndarray:
         return np.array(prepare_photos(drawn, host, work, dataset.kind).array())
@@ -79,11 +79,11 @@ def _opened(asked: Asked, work: Path) -> tuple[onnx.ModelProto, np.ndarray, np.n
     shown = prepared(sample(dataset.role(role), asked.photos, asked.seed))
     calibration = prepared(balanced(dataset.role("calibrate"), PER_CLASS, asked.seed))
     about = {"data": dataset.name, "role": role, "photos": len(shown), "ranges_of": len(calibration)}
-    return graph_of(shown), shown, calibration, about
+    return graph_of(shown), shown, calibration, about, classifies
 
 
-def _source(text: str, work: Path) -> tuple[Any, Any]:
-    """How its photos are prepared, and what makes the float ONNX graph of it."""
+def _source(text: str, work: Path) -> tuple[Any, Any, bool]:
+    """How its photos are prepared, what makes the float ONNX graph of it, and whether it classifies."""
     from ..artifact import Artifact
     from ..artifact.store import is_artifact
     from ..export.from_source import export_source
@@ -93,9 +93,14 @@ def _source(text: str, work: Path) -> tuple[Any, Any]:
     if is_artifact(text):
         artifact = Artifact.load(text)
         _require_float(artifact)
-        return artifact.preprocess, lambda shown: read_onnx(artifact.model_path)
+        classifies = artifact.manifest.task == "classification"
+        return artifact.preprocess, lambda shown: read_onnx(artifact.model_path), classifies
     source = open_source(text)
-    return source.model.preprocess, lambda shown: read_onnx(export_source(source, work / "onnx", shown)[0].model_path)
+
+    def graph_of(shown: np.ndarray) -> onnx.ModelProto:
+        return read_onnx(export_source(source, work / "onnx", shown)[0].model_path)
+
+    return source.model.preprocess, graph_of, True
 
 
 def _require_float(artifact: Any) -> None:
@@ -108,16 +113,15 @@ def _require_float(artifact: Any) -> None:
         )
 
 
-def forecast_json(found: Foretold, scheme: Scheme) -> dict[str, Any]:
-    """All that the tables say and are derived from."""
-    ratio = found.ratio(scheme)
+def forecast_json(found: Foretold, scheme: Scheme, classifies: bool = True) -> dict[str, Any]:
+    """All that the tables say and are derived from; divergence and flips are of classes alone."""
+    of_classes = {"kl": found.kl(scheme), "flips": found.flips(found.ratio(scheme))} if classifies else {}
     layers = [
         {"node": each.node, "op": each.op, "sqnr_db": each.sqnr_db(scheme), "of_noise": _share(each, found, scheme),
          "by_inputs": _by_inputs(each, scheme), "why": reasons(each, scheme), "remedy": remedy(each, scheme)}
         for each in worst(found, scheme)
     ]  # fmt: skip
-    return {"scheme": scheme.name, "answers_db": found.sqnr_db(scheme), "kl": found.kl(scheme),
-            "flips": found.flips(ratio), "layers": layers,
+    return {"scheme": scheme.name, "answers_db": found.sqnr_db(scheme), **of_classes, "layers": layers,
             "otherwise": {words: found.sqnr_db(*how) for words, how in _otherwise(found, scheme).items()}}  # fmt: skip
 
 
@@ -169,7 +173,7 @@ def remedy(layer: Forecast, scheme: Scheme) -> str:
     return "--float-node"
 
 
-def forecast_text(found: Foretold, scheme: Scheme, rows: int) -> str:
+def forecast_text(found: Foretold, scheme: Scheme, rows: int, classifies: bool = True) -> str:
     """The layers that hurt most, what the answers are foretold to lose, and what else could be done: 80 columns."""
     listed = worst(found, scheme)[:rows]
     cells = [
@@ -178,10 +182,10 @@ def forecast_text(found: Foretold, scheme: Scheme, rows: int) -> str:
     ]
     table = render.Table(("layer", "op", "SQNR dB", "of noise", "what helps it most"), cells, left=2)
     whys = [f"{each.node}: {', '.join(reasons(each, scheme))}" for each in listed[:5]]
-    ratio, looked = found.ratio(scheme), f"{found.photos} photos looked at"
+    flips = f": KL {found.kl(scheme) * 1e3:.2f} mnat, {found.flips(found.ratio(scheme)):.2%} of photos flip"
     head = (
-        f"int8, scheme {scheme.name}, is foretold to leave the answers {found.sqnr_db(scheme):.1f} dB above its noise: "
-        f"KL {found.kl(scheme) * 1e3:.2f} mnat, {found.flips(ratio):.2%} of photos flip ({looked})"
+        f"int8, scheme {scheme.name}, is foretold to leave the answers {found.sqnr_db(scheme):.1f} dB above its noise"
+        f"{flips if classifies else ''} ({found.photos} photos looked at)"
     )
     others = [f"{words}: {found.sqnr_db(*how):.1f} dB" for words, how in _otherwise(found, scheme).items()]
     notes = [

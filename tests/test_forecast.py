@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from tiffin.artifact import Artifact, RunConfig
@@ -29,6 +30,7 @@ from tiffin.quantize.quantize import quantize_int8
 from tiffin.quantize.sensitivity import sensitivity
 from tiffin.records.closeness import closeness
 from tiffin.records.foretold import Flow, Forecast, Foretold
+from tiffin.tests.graph_networks import KINDS, exported
 
 CPU = scheme_named("cpu")
 
@@ -330,3 +332,15 @@ def test_a_percentile_is_that_of_onnx_runtimes_histograms(shift: float) -> None:
     scales = {each.name: numpy_helper.to_array(each) for each in made.graph.initializer}
     width = float(scales["x_scale"]) * 255
     assert found.outlier == pytest.approx((60 - min(0.0, float(given.min()))) / width, rel=0.02)
+
+
+def test_no_flips_are_foretold_of_what_has_no_classes(
+    ran: Callable[..., tuple[int, str, str]], photo_folder: Path, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    made = exported("unet", KINDS["unet"].build().eval(), tmp_path / "unet")
+    about = ("--for", "int8", "--data", photo_folder, "--photos", "4")
+    out = ran("doctor", made.folder, *about)[1]
+    assert "is foretold to leave the answers" in out and "flip" not in out and "KL" not in out
+    told = json.loads(ran("doctor", made.folder, *about, "--json")[1])
+    assert told["answers_db"] > 0 and not {"kl", "flips"} & set(told)
