@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
-from ..errors import BadInput, Busy, TimedOut
+from ..errors import BadInput, Busy, TimedOut, first_line
 
 LaneType = TypeVar("LaneType")
 WAITING_A_LANE = 2  # while one is answered the next is at hand, and the caller prepares another
@@ -39,10 +39,10 @@ class Job(Future[Any]):
             self.set_running_or_notify_cancel()
         return True
 
-    def expire(self) -> None:
-        """End in TimedOut; called once it has left the queue."""
+    def end(self, error: Exception) -> None:
+        """End in an error without having run; called once it has left the queue."""
         if self.set_running_or_notify_cancel():
-            self.set_exception(late())
+            self.set_exception(error)
 
     def answer(self, lane: Any, give: Callable[[Any], None]) -> None:
         """Run on a lane and give it back before anyone hears of the answer."""
@@ -75,7 +75,7 @@ class Dispatcher(Generic[LaneType]):
 
     Args:
         lanes: what work is given, one at a time each.
-        enter: called by each thread as it starts.
+        enter: called by each thread as it starts; where it raises, all is refused.
     """
 
     def __init__(self, lanes: Sequence[LaneType], enter: Callable[[], None] | None = None) -> None:
@@ -100,9 +100,12 @@ class Dispatcher(Generic[LaneType]):
         return self._refusal == _INHERITED
 
     def require_open(self) -> None:
-        """Raises BadInput if it is closed, or belongs to the process that this one was forked from."""
+        """Raises BadInput if it is closed, lost a thread, or belongs to the process that this one was forked from."""
         if self._refusal:
-            raise BadInput(f"this session {self._refusal}", "an open session", "open one here: `tiffin.load`")
+            raise self._refused()
+
+    def _refused(self) -> BadInput:
+        return BadInput(f"this session {self._refusal}", "an open session", "open one here: `tiffin.load`")
 
     def take(self) -> LaneType | None:
         """An idle lane, to be given back; None where there is none, or others wait for it.
@@ -182,10 +185,25 @@ class Dispatcher(Generic[LaneType]):
         self._quiet.notify_all()
 
     def _serve(self) -> None:
-        if self._enter is not None:
-            self._enter()
+        try:
+            if self._enter is not None:
+                self._enter()
+        except BaseException as error:
+            self._lose(error)
+            return
         while self._serve_one():
             pass
+
+    def _lose(self, error: BaseException) -> None:
+        """A lane without its thread: what waits is ended, what comes is refused."""
+        with self._lock:
+            self._refusal = self._refusal or f"cannot start a lane's thread: {first_line(error)}"
+            lost = list(self._waiting)
+            self._removed(lost)
+            for condition in (self._work, self._room, self._alarm):
+                condition.notify_all()
+        for job in lost:
+            job.end(self._refused())
 
     def _serve_one(self) -> bool:
         """Whether there may be more; a frame of its own, so that a resting thread holds no answer."""
@@ -203,7 +221,7 @@ class Dispatcher(Generic[LaneType]):
         """Ends what waited too long."""
         while (late_ones := self._late()) is not None:
             while late_ones:
-                late_ones.pop().expire()
+                late_ones.pop().end(late())
 
     def _late(self) -> list[Job] | None:
         """Those whose time is over, taken out; sleeps until there is one. None when the session has closed."""

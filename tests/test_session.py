@@ -284,6 +284,27 @@ def test_an_error_comes_with_its_future_and_the_lane_goes_on() -> None:
     queue.close()
 
 
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_a_thread_that_cannot_start_is_an_error_and_not_a_wait(lanes: int) -> None:
+    ready = threading.Event()
+
+    def enter() -> None:
+        assert ready.wait(PATIENCE_S)
+        raise OSError("the core is gone")
+
+    queue = Dispatcher(list(range(lanes)), enter)
+    futures = [queue.submit(lambda lane: lane) for _ in range(queue.limit)]
+    ready.set()
+    for future in futures:
+        assert "the core is gone" in str(future.exception(PATIENCE_S))
+    with pytest.raises(BadInput, match="the core is gone"):
+        queue.submit(lambda lane: lane)
+    closing = threading.Thread(target=queue.close, daemon=True)
+    closing.start()
+    closing.join(PATIENCE_S)
+    assert not closing.is_alive()
+
+
 def test_the_queue_is_bounded_and_lanes_run_side_by_side() -> None:
     both, go = threading.Barrier(3), threading.Event()
 
