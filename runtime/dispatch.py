@@ -244,7 +244,7 @@ class Dispatcher(Generic[LaneType]):
         Raises:
             BadInput: called by a thread of this session: it cannot wait for itself.
         """
-        if threading.current_thread() in self._threads:
+        if threading.current_thread() in (*self._threads, self._clock):
             raise BadInput(
                 "a session is closed in a future's callback", "another thread", "close it where it was opened"
             )

@@ -585,6 +585,22 @@ def test_a_callback_may_not_close_and_may_submit(gated: Session, gates: list[Gat
     assert "callback" in str(said[0]) and said[1].result(PATIENCE_S)["logits"][0, 0] == 2
 
 
+def test_the_callback_of_a_request_that_timed_out_may_not_close(gated: Session, gates: list[Gate]) -> None:
+    said: concurrent.futures.Future = concurrent.futures.Future()
+
+    def callback(future) -> None:
+        try:
+            said.set_result(gated.close())
+        except BaseException as error:
+            said.set_exception(error)
+
+    busy(gated, gates[0])
+    gated.submit(numbered(1), timeout_s=0.05).add_done_callback(callback)
+    assert isinstance(said.exception(PATIENCE_S), BadInput)
+    gates[0].go.set()
+    assert gated.submit(numbered(2)).result(PATIENCE_S)["logits"][0, 0] == 2  # nothing is half closed
+
+
 def test_use_while_it_closes_is_answered_or_refused(engine: str, onnx_artifact: Artifact, photos, logits) -> None:
     session = load(onnx_artifact, RunConfig(engine, lanes=2))
 
