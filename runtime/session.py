@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from concurrent.futures import Future, TimeoutError
 from types import TracebackType
@@ -86,7 +87,7 @@ class Session:
     def _wait_for(self, work: Callable[[Lane], Outputs], timeout_s: float | None) -> Outputs:
         job = self._dispatcher.submit(work, timeout_s=timeout_s)
         try:
-            return job.result(timeout_s)
+            return job.result(None if job.deadline is None else job.deadline - time.monotonic())
         except TimeoutError:
             if job.done():  # the engine's own
                 raise

@@ -372,6 +372,19 @@ def test_waiting_for_room_counts(gated: Session, gates: list[Gate]) -> None:
     assert gates[0].ran == [0, 1, 2]
 
 
+def test_the_wait_for_room_is_not_added_to_the_time_given(gated: Session, gates: list[Gate], monkeypatch) -> None:
+    def slow(feeds, out=None):
+        gates[0].go.wait(0.4 if feeds["photos"][0, 0, 0, 0] else PATIENCE_S)
+
+    monkeypatch.setattr(gates[0], "run", slow)
+    for _ in range(3):
+        gated.submit(numbered(1))
+    began = time.monotonic()
+    with pytest.raises(TimedOut):
+        gated.run(numbered(0), timeout_s=1.5)  # 0.4 s till there is room, and it has begun by 1.2
+    assert time.monotonic() - began < 1.8
+
+
 def test_a_run_that_takes_too_long_is_abandoned_unharmed(gated: Session, gates: list[Gate]) -> None:
     out = {"logits": np.full((1, 4), np.nan, np.float32)}
     with pytest.raises(TimedOut) as caught:
