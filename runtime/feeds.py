@@ -51,7 +51,8 @@ class Inputs:
         return True
 
     def accept(self, feeds: Feeds) -> list[batches.Part]:
-        """The runs that answer them; none where one run takes them as they are, which is then remembered.
+        """The runs that answer them; none where one run takes them as they are, which is remembered of arrays
+        of numpy.
 
         Raises:
             BadInput: a name, dtype or shape is not the manifest's, batches differ, or a float input holds NaN. Values
@@ -64,7 +65,8 @@ class Inputs:
         rows = found[self.batched[0]][1][0] if self.batched and whole else 0
         if rows and self._ranges and not any(least <= rows <= most for least, most in self._ranges):
             return batches.split(rows, self._ranges)
-        self._accepted = tuple((name, *found[name]) for name in self._specs)
+        if whole:
+            self._accepted = tuple((name, *found[name]) for name in self._specs)
         return []
 
     def _read(self, array: object, feeds: Feeds) -> tuple[np.dtype, Shape]:

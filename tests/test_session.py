@@ -35,6 +35,7 @@ from tiffin.machine import usable_cores
 from tiffin.runtime import Session, backends, load
 from tiffin.runtime.batches import run_parts, split
 from tiffin.runtime.dispatch import Dispatcher
+from tiffin.runtime.feeds import Inputs
 
 ENGINES = ["onnxruntime", "openvino"]
 PATIENCE_S = 20
@@ -197,6 +198,16 @@ def test_a_fixed_batch_takes_any(engine: str, fixed_artifact: Artifact, photos, 
 def test_an_out_of_another_size_is_refused_for_a_split_batch_too(fixed_artifact: Artifact, photos) -> None:
     with load(fixed_artifact) as session, pytest.raises(BadInput, match=r"out\['logits'\]"):
         session.run({"photos": photos[:6]}, {"logits": np.zeros((5, 4), np.float32)})
+
+
+def test_a_batch_on_a_gpu_does_not_let_one_of_numpy_pass_whole(onnx_artifact: Artifact) -> None:
+    class OnGpu:
+        __cuda_array_interface__ = {"data": (64, False), "shape": (5, 32, 32, 3), "typestr": "|u1", "version": 3}
+
+    inputs = Inputs(onnx_artifact, ((1, 4),), on_device=True)
+    assert inputs.accept({"photos": OnGpu()}) == []
+    five = {"photos": np.zeros((5, 32, 32, 3), np.uint8)}
+    assert not inputs.as_before(five) and len(inputs.accept(five)) == 2
 
 
 def test_a_fixed_graph_that_takes_no_photos_is_not_split(fixed_artifact: Artifact, photos) -> None:
