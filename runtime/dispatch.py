@@ -25,7 +25,7 @@ _OPEN: weakref.WeakSet[Dispatcher[Any]] = weakref.WeakSet()
 
 
 class Job(Future[Any]):
-    """A future whose work leaves the queue when it is cancelled."""
+    """A future whose work leaves the queue when it is cancelled. One that is kept keeps no feeds."""
 
     def __init__(self, work: Callable[[Any], Any], deadline: float | None, withdraw: Callable[[Job], bool]) -> None:
         super().__init__()
@@ -35,19 +35,21 @@ class Job(Future[Any]):
         """True if it will not run; False if it is running or done."""
         if not super().cancel():
             return False
+        self.work = _done
         if self._withdraw(self):
             self.set_running_or_notify_cancel()
         return True
 
     def end(self, error: Exception) -> None:
         """End in an error without having run; called once it has left the queue."""
+        self.work = _done
         if self.set_running_or_notify_cancel():
             self.set_exception(error)
 
     def answer(self, lane: Any, give: Callable[[Any], None]) -> None:
         """Run on a lane and give it back before anyone hears of the answer."""
         work = self.work
-        self.work = _done  # a future that is kept keeps no feeds
+        self.work = _done
         if not self.set_running_or_notify_cancel():
             give(lane)
             return
@@ -62,7 +64,7 @@ class Job(Future[Any]):
 
 
 def _done(lane: Any) -> None:
-    """In place of work that was begun."""
+    """In place of work that was begun or ended."""
 
 
 def late() -> TimedOut:

@@ -428,6 +428,19 @@ def test_an_answer_that_was_fetched_is_kept_by_nobody(gated: Session, gates: lis
     assert answer() is None
 
 
+def test_feeds_that_were_not_run_are_kept_by_nobody(gated: Session, gates: list[Gate]) -> None:
+    import weakref
+
+    busy(gated, gates[0])
+    fed = [numbered(1), numbered(2)]
+    held = [weakref.ref(feeds["photos"]) for feeds in fed]
+    cancelled, late = gated.submit(fed[0]), gated.submit(fed[1], timeout_s=0.05)
+    assert cancelled.cancel() and isinstance(late.exception(PATIENCE_S), TimedOut)
+    fed.clear()
+    gc.collect()
+    assert [feeds() for feeds in held] == [None, None]
+
+
 # Async
 
 
