@@ -16,6 +16,7 @@ from ..benchmarks.rounds import Measurement
 from ..data.prepared import PreparedPhotos, part_of
 from ..errors import BadInput
 from ..records import Record
+from ..records.environment import MACHINE, differing
 from ..records.record import load_record
 
 FEWEST_PHOTOS = 32  # that anything is judged by
@@ -63,13 +64,13 @@ def finalists(times_s: Mapping[str, float], floats: Collection[str], reference: 
 
 
 def _key(candidates: Sequence[Candidate], options: RoundOptions) -> str:
-    """What a finished measurement depends on: not the time limit, which earlier work shortens."""
+    """What a finished measurement depends on beside the machine: not the time limit, which earlier work shortens."""
     rows = [
         [row.name, row.artifact.digest if row.artifact else row.reason, row.run.plain() if row.run else None]
         for row in candidates
     ]
     limitless = asdict(replace(options, time_limit_s=0.0))
-    parts = [rows, limitless, machine.cpu_model(), machine.cpu_features(), machine.versions()]
+    parts = [rows, limitless, machine.versions()]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -78,4 +79,6 @@ def _finished(path: Path, key: str) -> Record | None:
         record = load_record(path)
     except BadInput:
         return None
-    return record if record.complete and record.options.get("key") == key else None
+    if not record.complete or record.options.get("key") != key:
+        return None
+    return None if differing(record.environment, machine.environment(), MACHINE) else record

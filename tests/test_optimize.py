@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tiffin import machine
-from tiffin.artifact import Artifact
+from tiffin.artifact import Artifact, RunConfig
 from tiffin.artifact.certificate import read_certificates
 from tiffin.artifact.store import save
+from tiffin.benchmarks.candidate import Candidate
 from tiffin.benchmarks.options import RoundOptions
 from tiffin.benchmarks.studies import drops
 from tiffin.benchmarks.studies.matrix_training import Lesson
@@ -31,7 +33,7 @@ from tiffin.optimize.choice import accuracy_refusal, choose
 from tiffin.optimize.confirmation import Confirmation, certify_from, confirm, log_look, read_looks
 from tiffin.optimize.demo import run_demo
 from tiffin.optimize.device import merged
-from tiffin.optimize.evidence import finalists
+from tiffin.optimize.evidence import finalists, measured
 from tiffin.optimize.optimize import optimize, roles
 from tiffin.optimize.pipeline import Built, Recipe, build, gather
 from tiffin.optimize.proof import best_float, not_faster, reference_of, vnni_notes
@@ -586,6 +588,34 @@ def test_an_interrupted_search_goes_on_where_it_was(
     again = searching(checkpoint_file, searched, out, Budget(max_drop=0.2))
     assert (again.shipped, again.choice.because) == (answer.shipped, answer.choice.because)
     assert again.looks == answer.looks
+
+
+def test_a_measurement_is_reused_on_the_same_machine_alone(
+    onnx_artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = []
+
+    class Timed:
+        def __init__(self, *given: object) -> None:
+            ran.append(given)
+
+        def run(self) -> None: ...
+
+        def subjects(self) -> tuple[Subject, ...]:
+            return ()
+
+        def rounds(self) -> dict[str, Rounds]:
+            return {}
+
+    def measure_it() -> int:
+        row = Candidate("fp32", onnx_artifact, RunConfig("onnxruntime"))
+        measured(tmp_path / "bench.json", [row], RoundOptions(), lambda line: None, lambda status: None)
+        return len(ran)
+
+    monkeypatch.setattr("tiffin.optimize.evidence.Measurement", Timed)
+    assert (measure_it(), measure_it()) == (1, 1)
+    monkeypatch.setattr("tiffin.machine.usable_cores", lambda: 99)  # another cpuset: as many threads by default
+    assert measure_it() == 2
 
 
 def test_a_budget_that_nothing_meets_ships_nothing(checkpoint_file: Path, searched: Dataset, answer: Answer) -> None:
