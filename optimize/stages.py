@@ -15,7 +15,7 @@ from ..machine import versions
 
 Say = Callable[[str], None]
 Make = Callable[[Path], Artifact]
-_BUILDERS = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "tensorrt-rtx-cu13-bindings")
+_BUILDERS = ("tiffin", "torch", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "tensorrt-rtx-cu13-bindings")
 
 
 class Stages:

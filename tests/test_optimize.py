@@ -38,6 +38,7 @@ from tiffin.optimize.optimize import optimize, roles
 from tiffin.optimize.pipeline import Built, Recipe, build, gather
 from tiffin.optimize.proof import best_float, not_faster, reference_of, vnni_notes
 from tiffin.optimize.selftest import run_selftest
+from tiffin.optimize.stages import Stages
 from tiffin.optimize.variants import structure_of
 from tiffin.records import Predictions, Record, Rounds, Subject
 from tiffin.records.certification import check_certificate
@@ -149,6 +150,23 @@ def test_a_broken_stage_is_built_anew(built: Built, recipe: Recipe, dataset: Dat
     (built.artifacts["fp16"].folder / harm).write_text("{")
     again, said = run(recipe, dataset)
     assert "fp16" in rebuilt(said) and digests(again)["fp16"] == built.artifacts["fp16"].digest
+
+
+def test_another_tiffin_builds_anew(onnx_artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    def make(out: Path) -> Artifact:
+        made.append(out)
+        return save(out, onnx_artifact.manifest, {"model.onnx": onnx_artifact.model_path})
+
+    def build_it() -> int:
+        Stages(tmp_path, lambda line: None).needed("fp32", "source", {}, make)
+        return len(made)
+
+    assert (build_it(), build_it()) == (1, 1)
+    known = importlib.metadata.version
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "0" if name == "tiffin" else known(name))
+    assert build_it() == 2
 
 
 def test_a_stage_that_fails_is_a_reason_for_those_after_it(
