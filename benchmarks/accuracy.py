@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,8 @@ from .workers.place import KERNEL_SWITCHES
 
 BATCH = 16
 _CHUNK = 8  # calls between two moments at which an interrupted pass can go on
+# What an engine tells that is otherwise at its next opening and changes no answer.
+_OF_AN_OPENING = ("cache", "device_bytes_engine", "device_bytes_lane", "device_bytes_scratch")
 
 Progress = Callable[[int], None]
 
@@ -81,12 +84,14 @@ def refuse_calibration_photos(name: str, artifact: Artifact, photos: PreparedPho
         )
 
 
-def _key(candidate: Candidate, photos: PreparedPhotos, applied: dict[str, object], batch: int) -> str:
+def _key(candidate: Candidate, photos: PreparedPhotos, applied: dict[str, Any], batch: int) -> str:
     """Everything that an answer depends on."""
     assert candidate.artifact is not None
     place = [candidate.place.name, list(candidate.place.argv_prefix), dict(candidate.place.env)]
     cpu = [machine.cpu_model(), machine.cpu_features()]
-    parts: list[object] = [candidate.artifact.digest, applied, place, cpu, photos.digest(), batch]
+    details = {name: told for name, told in applied.get("details", {}).items() if name not in _OF_AN_OPENING}
+    kept = {**applied, "cache": None, "details": details}
+    parts: list[object] = [candidate.artifact.digest, kept, place, cpu, photos.digest(), batch]
     switches = {name: os.environ[name] for name in KERNEL_SWITCHES if name in os.environ}
     inherited = sorted((name, value) for name, value in switches.items() if name not in candidate.place.env)
     parts += [part for part in (inherited, candidate.place.identity) if part]

@@ -703,10 +703,13 @@ def test_a_score_is_what_a_session_answers(ort: Candidate, prepared: PreparedPho
     assert (found.top[:, 0] == found.truth).mean() > 0.5  # the fixture was trained
 
 
-def test_an_interrupted_score_goes_on(ort: Candidate, prepared, tmp_path: Path, asked) -> None:
+@pytest.mark.parametrize("cached", [False, True])
+def test_an_interrupted_score_goes_on(ort: Candidate, prepared, tmp_path: Path, asked, cached: bool) -> None:
     def stop(done: int) -> None:
         raise KeyboardInterrupt
 
+    run = dataclasses.replace(ort.run, cache=str(tmp_path / "engine") if cached else None)
+    ort = dataclasses.replace(ort, run=run)
     with pytest.raises(KeyboardInterrupt):
         score(ort, prepared, tmp_path, stop)
     assert asked == [(0, 16)]
