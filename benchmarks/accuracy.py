@@ -14,7 +14,7 @@ import numpy as np
 from .. import machine
 from ..artifact import Artifact
 from ..data.prepared import PreparedPhotos
-from ..errors import BadInput, Overlap
+from ..errors import BadInput, EngineFailed, Overlap
 from ..records import Predictions
 from .candidate import Candidate
 from .rounds import random_feeds
@@ -48,6 +48,7 @@ def score(
     Raises:
         BadInput: nothing to score, or labels that do not fit.
         Overlap: some of the photos have calibrated the artifact.
+        EngineFailed: an answer holds NaN, which would count as the first class.
         WorkerFailed, EngineFailed: as the worker says.
     """
     artifact, run = candidate.artifact, candidate.run
@@ -64,6 +65,10 @@ def score(
         _fill(worker, path, photos, (classes, batch), progress)
         logits = np.load(path)
         applied = worker.applied
+    if lost := int(np.isnan(logits).any(axis=1).sum()):
+        path.unlink()  # they are asked again the next time
+        raise EngineFailed(f"{candidate.name}: NaN in the answers to {lost} of {len(photos)} photos", "numbers",
+                           "half precision ends at 65504: compute in fp32; docs/debug.md finds the layer")  # fmt: skip
     return Predictions.from_logits(photos.hashes, photos.truth, logits, photos.kind), applied
 
 

@@ -730,6 +730,20 @@ def test_a_score_is_kept(ort: Candidate, prepared, tmp_path: Path, asked) -> Non
     assert len(asked) == 3  # other photos, other answers
 
 
+def test_nan_is_no_answer(ort: Candidate, prepared, tmp_path: Path, asked) -> None:
+    import onnx
+
+    model = onnx.load(ort.artifact.model_path)
+    for node in model.graph.node:
+        node.output[:] = ["given" if name == "logits" else name for name in node.output]
+    model.graph.node.append(onnx.helper.make_node("Log", ["given"], ["logits"]))  # NaN of what is below zero
+    artifact = save(tmp_path / "log", ort.artifact.manifest, {"model.onnx": model.SerializeToString()})
+    for _ in range(2):
+        with pytest.raises(EngineFailed, match="ort: NaN in the answers to"):
+            score(dataclasses.replace(ort, artifact=artifact), prepared, tmp_path / "cache")
+    assert asked == 2 * [(0, 16), (16, 32), (32, 48)]  # nothing of it is kept
+
+
 @pytest.mark.parametrize("content", [b"", b"\x93NUMPY garbage"])
 def test_a_broken_draft_is_written_anew(ort: Candidate, prepared, tmp_path: Path, asked, content: bytes) -> None:
     with pytest.raises(KeyboardInterrupt):
