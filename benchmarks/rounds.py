@@ -132,8 +132,8 @@ class Measurement:
     def _start(self, candidate: Candidate, workers: dict[str, WorkerClient]) -> None:
         tally = self._tallies[candidate.name]
         assert candidate.artifact is not None and candidate.run is not None
-        feeds = random_feeds(candidate.artifact, self._options.batch, self._options.seed)
         with self._failing(workers, candidate.name):
+            feeds = random_feeds(candidate.artifact, self._options.batch, self._options.seed)
             worker = WorkerClient(candidate.artifact, candidate.run, candidate.place, feeds)
             workers[candidate.name] = worker  # at once: whatever stops us now closes it
             tally.started(worker, worker.time(self._options.warmup_s, 1).ns)
@@ -241,12 +241,27 @@ def _takes_a_photo(artifact: Artifact) -> bool:
 
 
 def random_feeds(artifact: Artifact, batch: int, seed: int) -> dict[str, np.ndarray]:
-    """Seeded noise of the inputs' dtypes and shapes: latency of these networks does not depend on the pixels."""
+    """Seeded noise of the inputs' dtypes and shapes: latency of these networks does not depend on the pixels.
+
+    Args:
+        batch: of inputs whose first axis is free.
+
+    Raises:
+        BadInput: another axis is free.
+    """
     chance = np.random.default_rng(seed)
     feeds = {}
     for spec in artifact.manifest.inputs:
+        if None in spec.shape[1:]:
+            raise BadInput(f"{artifact.folder}: input {spec.name} is of free size, {_sizes(spec.shape)}",
+                           "no free axis but the first, the batch",
+                           "fix the others in its ONNX model, and export that")  # fmt: skip
         shape = [batch if size is None else size for size in spec.shape]
         dtype = np.dtype(spec.dtype)
         high = 256 if dtype == np.uint8 else 2
         feeds[spec.name] = chance.integers(0, high, shape).astype(dtype)
     return feeds
+
+
+def _sizes(shape: tuple[int | None, ...]) -> str:
+    return "×".join("?" if size is None else str(size) for size in shape)

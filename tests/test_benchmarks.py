@@ -1113,6 +1113,18 @@ def test_feeds_fit_the_model_and_follow_the_seed(onnx_artifact: Artifact) -> Non
     assert (random_feeds(onnx_artifact, 3, 1)["photos"] != feeds["photos"]).any()
 
 
+def test_free_sides_are_not_guessed(null, tmp_path: Path) -> None:
+    was = null("well").artifact
+    (spec,) = was.manifest.inputs
+    free = dataclasses.replace(was.manifest, inputs=(dataclasses.replace(spec, shape=(None, None, None, 3)),))
+    artifact = save(tmp_path / "free", free, {"model.onnx": was.model_path})
+    with pytest.raises(BadInput, match=r"photos is of free size, \?×\?×\?×3") as caught:
+        random_feeds(artifact, 1, 0)
+    assert "fix the others" in caught.value.fix
+    subjects, found = measure([Candidate("free", artifact, RunConfig("null")), null("well")], QUICK)
+    assert "of free size" in subjects[0].reason and list(found) == ["well"]
+
+
 def test_the_worker_imports_the_devices_floors_only() -> None:
     code = "import json, sys, tiffin.benchmarks.workers.worker; print(json.dumps(sorted(sys.modules)))"
     loaded = json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
