@@ -102,12 +102,12 @@ def _pack_for(board: Board, variants: list[Variant], about: dict[str, object], o
 
 
 def _by_speed(given: list[Variant], path: Path) -> tuple[list[Variant], dict[str, object]]:
-    """Fastest first by a record's medians, and what the box says about it."""
+    """Fastest first by a record's times, and what the box says about it."""
     from ..records.record import load_record
 
     record = load_record(path)
-    times = {variant.name: _median_s(record, variant) for variant in given}
-    if missing := [name for name, median in times.items() if median is None]:
+    times = {variant.name: _cost_s(record, variant) for variant in given}
+    if missing := [name for name, time_s in times.items() if time_s is None]:
         raise BadInput(f"{path}: has no time of {', '.join(missing)}", "a record of these artifacts on these engines",
                        "measure them with `tiffin bench`")  # fmt: skip
     order = sorted(given, key=lambda variant: times[variant.name] or 0.0)
@@ -115,13 +115,11 @@ def _by_speed(given: list[Variant], path: Path) -> tuple[list[Variant], dict[str
     return order, {"order": "by time", "cpu": record.environment["cpu"], "times_of_the_first": ratios}
 
 
-def _median_s(record: Record, variant: Variant) -> float | None:
-    import numpy as np
-
+def _cost_s(record: Record, variant: Variant) -> float | None:
     for subject in record.subjects:
         same = subject.artifact == variant.artifact.digest and subject.requested.get("backend") == variant.run.backend
         if same and subject.name in record.rounds:
-            return float(np.median(record.rounds[subject.name].block_medians_s()))
+            return record.rounds[subject.name].cost_s()
     return None
 
 

@@ -49,15 +49,13 @@ def not_faster(record: Record) -> dict[str, str]:
 
 
 def best_float(record: Record, engine: str) -> str | None:
-    """The fastest float subject of one engine by the median of its blocks."""
-    import numpy as np
-
-    medians = {
-        subject.name: float(np.median(record.rounds[subject.name].block_medians_s()))
+    """The fastest float subject of one engine."""
+    costs = {
+        subject.name: record.rounds[subject.name].cost_s()
         for subject in record.subjects
         if engine_of(subject) == engine and precision_of(subject) in _FLOATS and subject.name in record.rounds
     }
-    return min(medians, key=lambda name: medians[name], default=None)
+    return min(costs, key=lambda name: costs[name], default=None)
 
 
 def vnni_notes(environment: Mapping[str, Any]) -> list[str]:

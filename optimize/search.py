@@ -208,7 +208,7 @@ class Search:
         options = replace(self._options.rounds, launches=_HEAT_LAUNCHES, blocks=_HEAT_BLOCKS, target=None,
                           time_limit_s=self._options.time_budget_s)  # fmt: skip
         record = self._measured("heats", names, options)
-        times = {name: float(np.median(found.block_costs_s())) for name, found in record.rounds.items()}
+        times = {name: found.cost_s() for name, found in record.rounds.items()}
         for subject in record.subjects:
             if subject.reason:
                 self._leave(subject.name, subject.reason)

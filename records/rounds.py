@@ -55,6 +55,10 @@ class Rounds:
             return self.block_medians_s()
         return self.sensor("wall_s") / [self.batch * len(block) for block in self.blocks]
 
+    def cost_s(self) -> float:
+        """What it is ranked by, seconds: median over its blocks of what they are judged by."""
+        return float(np.median(self.block_costs_s()))
+
     def costs_by_launch_s(self) -> dict[int, np.ndarray]:
         """Launch → what its blocks are judged by, in the order of launches."""
         return self.by_launch(self.block_costs_s())

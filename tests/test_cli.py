@@ -27,13 +27,14 @@ from PIL import Image
 
 import tiffin
 from tiffin import machine
-from tiffin.artifact import Artifact
-from tiffin.artifact.bundle import open_box
+from tiffin.artifact import Artifact, RunConfig
+from tiffin.artifact.bundle import Variant, open_box
 from tiffin.artifact.certificate import Certificate
 from tiffin.artifact.store import save
 from tiffin.benchmarks.options import Status
 from tiffin.cli import render
 from tiffin.cli.app import app, main
+from tiffin.cli.ship import _by_speed
 from tiffin.records import Predictions, Record, Rounds, Subject
 from tiffin.records.certification import Evidence, figures, write_certificate
 from tiffin.records.record import load_record
@@ -959,6 +960,21 @@ def test_a_box_is_ordered_by_a_record_of_times(ok: Run, refused: Run, int8: Path
     assert [f"{v.artifact.folder.name}@{v.run.backend}" for v in box.variants] == list(times)
     assert "has no time of" in refused("pack", "fp32@onnxruntime", "--speed", "bench.json", "--out", "b.tiffin").err
     assert "ends in .tiffin" in refused("pack", "fp32", "--out", "box.zip").err
+
+
+def test_a_box_is_ordered_by_photos_a_second_where_that_was_measured(int8: Path, tmp_path: Path) -> None:
+    artifact = Artifact.load(int8)
+    rounds = {}
+    for name, call_ms, photos_per_s in (("onnxruntime", 20, 100), ("openvino", 40, 200)):
+        blocks = tuple(np.full(100, int(call_ms * 1e6)) for _ in range(4))
+        told = {"wall_s": np.full(4, 100 / photos_per_s)}
+        rounds[name] = Rounds(blocks, tuple(range(4)), tuple(range(4)), regime="throughput", sensors=told)
+    subjects = tuple(Subject(name, artifact.digest, requested={"backend": name}) for name in rounds)
+    record = Record("bench", {"cpu": "drawn"}, subjects, rounds=rounds).save(tmp_path / "bench.json")
+    given = [Variant(artifact, RunConfig(name)) for name in rounds]
+    order, about = _by_speed(given, record)
+    assert [variant.run.backend for variant in order] == ["openvino", "onnxruntime"]
+    assert list(about["times_of_the_first"].values()) == [1, 2]
 
 
 def test_the_cpus_that_can_be_emulated_are_listed(ok: Run) -> None:

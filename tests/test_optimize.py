@@ -277,6 +277,17 @@ def test_int8_is_compared_with_its_own_engines_best_float() -> None:
     assert list(not_faster(found)) == ["a int8"]
 
 
+def test_under_throughput_the_best_float_answers_most_photos_a_second() -> None:
+    def crowded(call_ms: float, photos_per_s: float) -> Rounds:
+        blocks = tuple(np.full(100, int(call_ms * 1e6)) for _ in range(4))
+        return Rounds(blocks, tuple(range(4)), regime="throughput", sensors={"wall_s": np.full(4, 100 / photos_per_s)})
+
+    found = record(a_fp32=[20], a_fp16=[40], a_int8=[30])
+    rounds = {"a fp32": crowded(20, 100), "a fp16": crowded(40, 200), "a int8": crowded(30, 150)}
+    timed = dataclasses.replace(found, rounds=rounds)  # in four lanes, fp16 takes longer a call and gives more
+    assert best_float(timed, "a") == "a fp16" and "× a fp16" in not_faster(timed)["a int8"]
+
+
 def test_rows_that_were_not_timed_are_not_marked() -> None:
     found = record(a_fp32=[5], a_int8=[9])
     assert not_faster(dataclasses.replace(found, rounds={"a fp32": found.rounds["a fp32"]})) == {}
