@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
@@ -24,13 +25,17 @@ def sha256_file(path: Path) -> str:
 
 
 def replace_files(contents: Mapping[Path, bytes]) -> None:
-    """All files or none: none is renamed before every one lies on the disk.
+    """All files or none: none is renamed before every one lies on the disk, nor where a folder is in its way.
 
     Raises:
-        OSError: it cannot be written (a full disk); what was there before is left as it was.
+        OSError: it cannot be written (a full disk); what was there before is left as it was. Of several files, only a
+            rename that fails after another's (a process killed in between, permissions) leaves old beside new.
     """
     import tempfile
 
+    for path in contents:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     drafts: dict[Path, Path] = {}
     try:
         for path, content in contents.items():

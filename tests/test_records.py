@@ -1179,6 +1179,17 @@ def test_a_full_disk_leaves_the_old_record(tmp_path: Path, monkeypatch, fails_at
     assert sorted(found.name for found in tmp_path.iterdir()) == ["run.json", "run.npz"]
 
 
+def test_a_folder_in_the_way_leaves_the_old_record(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    arrays = record().save(path).with_suffix(".npz").read_bytes()
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(IsADirectoryError):
+        Record("score", {}, ()).save(path)
+    assert path.with_suffix(".npz").read_bytes() == arrays
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["run.json", "run.npz"]
+
+
 def test_no_array_is_pickled(tmp_path: Path) -> None:
     path = record().save(tmp_path / "run.json")
     with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
