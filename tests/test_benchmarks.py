@@ -1595,14 +1595,24 @@ def test_broken_logs_are_read_as_far_as_they_go(tmp_path: Path) -> None:
         + MLLOG % ("result_qps_with_loadgen_overhead", "NaN", "false")
         + MLLOG % ("unexpected", '"it broke"', "true")
     )
+    summary = tmp_path / "mlperf_log_summary.txt"
+    summary.write_text("Result is : VALID\n")
     result = read_result(tmp_path, "single-stream", "performance", {})
     assert result.valid and result.verdict == "VALID" and result.reasons == ("unexpected: it broke",)
     assert result.duration_s is None and result.percentiles_ns == {}
-    (tmp_path / "mlperf_log_summary.txt").write_text("Result is : INVALID\n")
+    summary.write_text("Result is : INVALID\n")
     assert read_result(tmp_path, "single-stream", "performance", {}).valid is False
     log.write_text("")
     with pytest.raises(WorkerFailed, match="no result"):
         read_result(tmp_path, "single-stream", "performance", {})
+
+
+@pytest.mark.parametrize(("detail", "summary"), [("loadgen_version", "VALID"), ("result_validity", "")])
+def test_one_verdict_alone_is_none(tmp_path: Path, detail: str, summary: str) -> None:
+    (tmp_path / "mlperf_log_detail.txt").write_text(MLLOG % (detail, '"VALID"', "false"))
+    (tmp_path / "mlperf_log_summary.txt").write_text(f"Result is : {summary}\n" if summary else "cut off")
+    with pytest.raises(WorkerFailed, match="no result"):
+        read_result(tmp_path, "offline", "performance", {})
 
 
 @pytest.mark.parametrize("text", ["", "[", '[{"qsl_idx": 0, "data": "00"}]', '[{"qsl_idx": 9, "data": "00000000"}]'])
