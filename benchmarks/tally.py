@@ -103,5 +103,5 @@ def _greatest(memory: list[Memory], name: str) -> int | None:
 
 
 def _median(memory: list[Memory], name: str) -> int | None:
-    values = sorted(_values(memory, name))
-    return values[len(values) // 2] if values else None
+    values = _values(memory, name)
+    return int(np.median(values)) if values else None

@@ -41,6 +41,7 @@ from tiffin.benchmarks.loadgen_logs import read_answers, read_result
 from tiffin.benchmarks.options import RoundOptions, Status, ending, worst_ending
 from tiffin.benchmarks.rounds import Measurement, measure, random_feeds
 from tiffin.benchmarks.sensors import Memory, Sensors, between, cpu_seconds, memory
+from tiffin.benchmarks.tally import Tally
 from tiffin.benchmarks.workers import loadgen as worker_loadgen
 from tiffin.benchmarks.workers.client import Block, WorkerClient
 from tiffin.benchmarks.workers.loadgen import SCENARIOS, LoadOptions
@@ -1245,6 +1246,12 @@ def test_a_quota_counts_where_it_stands_above_the_worker(tree: Path) -> None:
     plant(tree, {f"{top}/pod/cpu.stat": "nr_periods 9\nnr_throttled 6"})
     assert between(before, sensors.read())["cgroup_throttled"] == 2
     assert "cgroup_throttled" in Sensors(tree).missing
+
+
+def test_steady_memory_is_the_median_of_blocks() -> None:
+    for sizes, steady in (([], None), ([30, 10, 20], 20), ([10, 20], 15)):
+        tally = Tally(memory=[Memory(pss_bytes=size) for size in sizes])
+        assert tally.facts()["steady_bytes"] == steady
 
 
 def test_rapl_counts_packages_only(tree: Path) -> None:
