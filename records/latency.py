@@ -15,13 +15,13 @@ TAILS = (0.9, 0.95, 0.99, 0.999)
 
 @dataclass(frozen=True)
 class Latency:
-    """Seconds a call.
+    """Seconds a call; under throughput p50_s, low_s and high_s are seconds a photo (`Rounds.block_costs_s`).
 
     Args:
         p50_s: median of the launches' medians, with the distribution-free interval of order statistics; its bounds are
             the least and greatest launch, and its confidence what these reach, where 95 % needs more launches.
-        p95_s: 95th percentile of all timed calls.
-        low_s, high_s: least and greatest block median.
+        p95_s: 95th percentile of all timed calls, always a call's.
+        low_s, high_s: the block of least and of greatest cost.
         n: timed calls, outliers included.
         outliers: calls beyond Tukey's far fence (third quartile + 3 interquartile ranges); kept and counted.
     """

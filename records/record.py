@@ -70,7 +70,8 @@ class Record:
     """Everything of one run. Estimates and verdicts are derived from it, never stored in it.
 
     Args:
-        kind: "bench", "score", "selftest" or "overhead".
+        kind: by what made it: "bench", "score", "side-by-side", "explain", "robustness", "loadgen", "fidelity",
+            "debug", "certify", "optimize", "selftest"; of the committed studies "overhead", "sabotage" or "study".
         environment: `machine.environment()` as the run began.
         options: of the command, as applied.
         data: what was scored: name, role, kind, count; empty where nothing was.
