@@ -378,6 +378,36 @@ def test_torch_computes_in_fp32_only(pt2_artifact: Artifact) -> None:
         load(pt2_artifact, RunConfig("torch", execution_precision="bf16"))
 
 
+def test_torch_sessions_keep_their_threads(pt2_artifact: Artifact, photos: np.ndarray) -> None:
+    import torch
+
+    before, feeds = torch.get_num_threads(), {"photos": photos[:1]}
+    try:
+        one, two = (load(pt2_artifact, RunConfig("torch", threads=threads)) for threads in (1, 2))
+        for session, threads in ((one, 1), (two, 2), (one, 1)):
+            session.run(feeds)
+            assert torch.get_num_threads() == session.applied.run.threads == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_torch_hands_no_array_of_the_callers_back(tmp_path: Path) -> None:
+    import torch
+
+    class Part(torch.nn.Module):
+        def forward(self, values: torch.Tensor) -> torch.Tensor:
+            return values[:, 1:]
+
+    torch.export.save(torch.export.export(Part(), (torch.zeros(2, 3),)), tmp_path / "part.pt2")
+    ends = (TensorSpec("values", "float32", (2, 3)),), (TensorSpec("part", "float32", (2, 2)),)
+    manifest = Manifest("other", "pt2", "fp32", *ends, files=(), producer=Producer("export"))
+    fed = np.arange(6, dtype=np.float32).reshape(2, 3)
+    with load(save(tmp_path / "part", manifest, {"part.pt2": tmp_path / "part.pt2"}), RunConfig("torch")) as session:
+        found = session.run({"values": fed})["part"]
+    fed[:] = 0
+    np.testing.assert_array_equal(found, [[1, 2], [4, 5]])
+
+
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino", "torch"])
 def test_a_device_that_is_not_here_is_missing(name: str, onnx_artifact: Artifact, pt2_artifact: Artifact) -> None:
     if "gpu" in "".join(backends.probe(name).devices):

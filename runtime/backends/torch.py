@@ -51,8 +51,7 @@ class TorchLane:
         refuse_priority(run)
         run = require_own_threads(run)
         threads = threads_of_a_lane(run)
-        torch.set_num_threads(threads)
-        self._torch = torch
+        self._torch, self._threads = torch, threads
         self._device = torch.device(run.device.replace("gpu", "cuda"))
         try:
             self._module = torch.export.load(artifact.model_path).module().to(self._device)
@@ -66,6 +65,7 @@ class TorchLane:
     def run(self, feeds: Feeds, out: dict[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
         """Run once, without gradients."""
         torch = self._torch
+        torch.set_num_threads(self._threads)  # the process's: another session may have set its own
         with torch.inference_mode():
             try:
                 # Torch warns of read-only arrays, such as Pillow's: those are copied.
@@ -75,7 +75,8 @@ class TorchLane:
             except RuntimeError as error:
                 raise EngineFailed(f"torch failed: {error}") from error
         results = results if isinstance(results, (tuple, list)) else (results,)
-        return deliver({name: result.cpu().numpy() for name, result in zip(self._outputs, results, strict=True)}, out)
+        found = [_apart(result.cpu().numpy(), arrays) for result in results]
+        return deliver(dict(zip(self._outputs, found, strict=True)), out)
 
     def another(self) -> TorchLane:
         """One more lane over the same module."""
@@ -84,6 +85,11 @@ class TorchLane:
     def close(self) -> None:
         """Drop the module."""
         self._module = None
+
+
+def _apart(result: np.ndarray, feeds: list[np.ndarray]) -> np.ndarray:
+    """A copy where a program hands on what it was fed, or a part of it: that is the caller's."""
+    return result.copy() if any(np.may_share_memory(result, fed) for fed in feeds) else result
 
 
 def open(artifact: Artifact, run: RunConfig) -> TorchLane:  # noqa: A001
