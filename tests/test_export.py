@@ -21,6 +21,8 @@ from tiffin.artifact.claims import read_claim
 from tiffin.artifact.store import save
 from tiffin.benchmarks import limits, simulation
 from tiffin.benchmarks.roofline import measure_roofline, operations
+from tiffin.benchmarks.rounds import random_feeds
+from tiffin.benchmarks.workers import profiler
 from tiffin.data import synthesized
 from tiffin.data.prepared import prepare_photos
 from tiffin.errors import BadArtifact, BadDialect, BadInput, ParityFailed, WorkerFailed
@@ -513,6 +515,22 @@ def test_a_roofline_holds_every_layer(onnx_artifact, int8, small_limits, backend
     assert all(row.bound_s == max(row.compute_s, row.memory_s) > 0 for row in heavy)
     assert (found.applied["backend"], found.applied["threads"]) == (backend, 1)
     assert json.loads(json.dumps(found.to_json()))["layers"][0]["name"] == found.layers[0].name
+
+
+def test_layers_are_those_of_the_form_that_a_session_runs(onnx_artifact, tmp_path: Path) -> None:
+    model = onnx.load(onnx_artifact.model_path)
+    for tensor in (*model.graph.input, *model.graph.output):
+        tensor.type.tensor_type.shape.dim[0].dim_value = 1
+    del model.graph.value_info[:]
+    (spec,) = onnx_artifact.manifest.inputs
+    inputs = (dataclasses.replace(spec, shape=(1, *spec.shape[1:])),)
+    manifest = dataclasses.replace(onnx_artifact.manifest, inputs=inputs)
+    fixed = save(tmp_path / "fixed", manifest, {"model.onnx": model.SerializeToString()})
+    run, one = RunConfig("openvino", threads=1), random_feeds(fixed, 1, 0)
+    wanted, found = ([row["name"] for row in profiler._openvino(each, run, one, 3)] for each in (fixed, onnx_artifact))
+    assert found == wanted
+    any_batch = profiler._openvino(onnx_artifact, run, random_feeds(onnx_artifact, 2, 0), 3)
+    assert len(any_batch) > len(found)
 
 
 def test_bytes_are_inputs_weights_and_outputs(onnx_artifact, int8, small_limits) -> None:

@@ -25,6 +25,7 @@ from ...artifact import Artifact, RunConfig
 from ...errors import EngineMissing, TiffinError
 from ...runtime.backends import onnxruntime as onnxruntime_backend
 from ...runtime.backends import openvino as openvino_backend
+from ...runtime.backends._openvino_forms import Forms
 
 Feeds = dict[str, np.ndarray]
 Tensors = list[tuple[str, list[int]]]  # type and shape of each
@@ -77,13 +78,14 @@ def _typed(told: Iterable[Mapping[str, list[int]]]) -> Tensors:
 
 
 def _openvino(artifact: Artifact, run: RunConfig, feeds: Feeds, calls: int) -> list[dict[str, Any]]:
-    """By its own profile (PERF_COUNT); tensors by its runtime model."""
+    """By its own profile (PERF_COUNT), in the form that a session would run; tensors by its runtime model."""
     try:
         import openvino as ov
     except ImportError as error:
         raise EngineMissing("backend openvino is not installed", "openvino") from error
     config = {**openvino_backend._config(ov, run), "PERF_COUNT": True}
-    compiled = ov.Core().compile_model(str(artifact.model_path), "CPU", config)
+    forms = Forms(ov.Core(), "CPU", artifact, config, None)
+    compiled = forms.first if forms.fixed is None or len(feeds[forms.fixed]) == 1 else forms.any_batch()
     request = compiled.create_infer_request()
     taken: dict[str, list[float]] = {}
     how = {}
