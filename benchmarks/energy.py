@@ -29,7 +29,7 @@ class _Rapl:
         return self._total_uj / 1e6
 
 
-def find_cpu_energy(root: Path, pid: int | None) -> tuple[str, Probe]:
+def find_cpu_energy(root: Path) -> tuple[str, Probe]:
     """Packages only: `intel-rapl:N:M` lie inside them, `psys` around them, `intel-rapl-mmio:N` are the same again."""
     zones = listed(root, "sys/class/powercap/intel-rapl:*")
     tops = [zone for zone in zones if re.fullmatch(r"intel-rapl:\d+", zone.name)]
@@ -42,7 +42,7 @@ def find_cpu_energy(root: Path, pid: int | None) -> tuple[str, Probe]:
         raise NotTold(f"{error.filename}: permission denied; docs/sensors.md says how to allow it") from error
 
 
-def find_board_power(root: Path, pid: int | None) -> tuple[str, Probe]:
+def find_board_power(root: Path) -> tuple[str, Probe]:
     """Watts of the board's total rail, or of its only one."""
     rails = [
         rail
@@ -100,7 +100,7 @@ def _tells(probe: Probe) -> bool:
     return True
 
 
-def find_gpu_energy(root: Path, pid: int | None) -> tuple[str, Probe]:
+def find_gpu_energy(root: Path) -> tuple[str, Probe]:
     """Millijoules since the driver was loaded, of the first GPU (Volta and later)."""
     try:
         import pynvml

@@ -1,4 +1,4 @@
-"""What the machine tells of itself: energy, temperature, clock, throttling, steal time; of a worker: CPU time, memory.
+"""What the machine tells of itself: energy, temperature, clock, throttling, steal time; of a worker: memory.
 
 Plain files of Linux' /proc and /sys, and NVML where `pynvml` is installed. Paths are found once, at construction. What
 is not told is left out of every snapshot and named in `Sensors.missing`. Snapshots are taken between blocks, never
@@ -18,7 +18,7 @@ from .energy import find_board_power, find_cpu_energy, find_gpu_energy
 from .readings import NotTold, Probe, listed, number, readable, reason
 
 ROOT = Path("/")
-COUNTERS = ("span_s", "cpu_s", "steal_s", "throttled", "cgroup_throttled", "energy_cpu_j", "energy_gpu_j")
+COUNTERS = ("span_s", "steal_s", "throttled", "cgroup_throttled", "energy_cpu_j", "energy_gpu_j")
 GAUGES = ("temperature_c", "clock_mhz")
 # A zone that is switched off reports nonsense (-274 °C, 255 °C) rather than an error.
 PLAUSIBLE_C = (-40.0, 150.0)
@@ -29,21 +29,19 @@ class Sensors:
 
     Args:
         root: where `proc` and `sys` lie.
-        pid: the worker whose CPU time and cgroup are read; None leaves out `cpu_s` and reads this process's cgroup.
 
     Attributes:
         sources: name in a block → where it is read.
         missing: name in a block → why it is not told. A sensor that stops telling later joins them.
     """
 
-    def __init__(self, root: Path = ROOT, pid: int | None = None) -> None:
+    def __init__(self, root: Path = ROOT) -> None:
         self.sources: dict[str, str] = {}
         self.missing: dict[str, str] = {}
         self._probes: dict[str, Probe] = {}
-        finders = FINDERS if pid is None else {"cpu_s": _find_cpu_time, **FINDERS}
-        for name, find in finders.items():
+        for name, find in FINDERS.items():
             try:
-                source, probe = find(root, pid)
+                source, probe = find(root)
                 probe()
             except (NotTold, OSError, ValueError) as error:
                 self.missing[_block_name(name)] = reason(error)
@@ -92,7 +90,7 @@ def _ticks_s(ticks: float) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def _find_steal(root: Path, pid: int | None) -> tuple[str, Probe]:
+def _find_steal(root: Path) -> tuple[str, Probe]:
     path = root / "proc/stat"
 
     def probe() -> float:
@@ -105,26 +103,16 @@ def _find_steal(root: Path, pid: int | None) -> tuple[str, Probe]:
     return f"{path}, steal of all CPUs", probe
 
 
-def _find_cpu_time(root: Path, pid: int | None) -> tuple[str, Probe]:
-    def probe() -> float:
-        seconds = cpu_seconds(pid or os.getpid(), root)
-        if seconds is None:
-            raise NotTold(f"no {root}/proc/{pid}/stat")
-        return seconds
-
-    return f"{root / 'proc' / str(pid) / 'stat'}, utime + stime", probe
-
-
-def _find_throttled(root: Path, pid: int | None) -> tuple[str, Probe]:
+def _find_throttled(root: Path) -> tuple[str, Probe]:
     paths = listed(root, "sys/devices/system/cpu/cpu[0-9]*/thermal_throttle/core_throttle_count")
     if not paths:
         raise NotTold("no thermal_throttle of the CPUs")
     return "thermal_throttle/core_throttle_count of all CPUs", lambda: sum(number(path) for path in paths)
 
 
-def _find_cgroup_throttled(root: Path, pid: int | None) -> tuple[str, Probe]:
-    """A quota counts at the cgroup that has it: the worker's own and all above it are summed."""
-    listing = root / "proc" / str(pid or "self") / "cgroup"
+def _find_cgroup_throttled(root: Path) -> tuple[str, Probe]:
+    """A quota counts at the cgroup that has it: this process's own and all above it are summed."""
+    listing = root / "proc/self/cgroup"
     own = next((line[3:] for line in listing.read_text().splitlines() if line.startswith("0::")), None)
     if own is None:
         raise NotTold(f"{listing} names no cgroup v2")
@@ -148,7 +136,7 @@ def _events(path: Path) -> float | None:
     return float(found[1]) if found else None
 
 
-def _find_temperature(root: Path, pid: int | None) -> tuple[str, Probe]:
+def _find_temperature(root: Path) -> tuple[str, Probe]:
     paths = listed(root, "sys/class/thermal/thermal_zone*/temp") + listed(root, "sys/class/hwmon/hwmon*/temp*_input")
     if not paths:
         raise NotTold("no thermal zone, no temperature in hwmon")
@@ -163,7 +151,7 @@ def _find_temperature(root: Path, pid: int | None) -> tuple[str, Probe]:
     return f"hottest of {len(paths)} zones", probe
 
 
-def _find_clock(root: Path, pid: int | None) -> tuple[str, Probe]:
+def _find_clock(root: Path) -> tuple[str, Probe]:
     paths = listed(root, "sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq")
     if readable(paths):
         return f"cpufreq/scaling_cur_freq, mean of {len(paths)} CPUs", lambda: _mean(readable(paths)) / 1000
@@ -181,7 +169,7 @@ def _mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-FINDERS: dict[str, Callable[[Path, int | None], tuple[str, Probe]]] = {
+FINDERS: dict[str, Callable[[Path], tuple[str, Probe]]] = {
     "steal_s": _find_steal,
     "throttled": _find_throttled,
     "cgroup_throttled": _find_cgroup_throttled,
@@ -221,13 +209,3 @@ def _kibibytes(path: Path) -> dict[str, int]:
         return {name: 1024 * int(kb) for name, kb in re.findall(r"^(\w+):\s+(\d+) kB$", path.read_text(), re.MULTILINE)}
     except OSError:
         return {}
-
-
-def cpu_seconds(pid: int, root: Path = ROOT) -> float | None:
-    """User and system time of all the process's threads, ended ones too, to 10 ms; None if it is gone."""
-    try:
-        # The second field, the program's name, may hold blanks and brackets: count from its last one (proc(5)).
-        fields = (root / f"proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return _ticks_s(int(fields[11]) + int(fields[12]))

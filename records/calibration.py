@@ -28,16 +28,6 @@ _RESAMPLES, _SEED, _CONFIDENCE = 1000, 0, 0.95
 
 
 @dataclass(frozen=True)
-class Bin:
-    """Answers whose confidence lies in `(low, high]`: how many, how sure on average, and how many of them are right."""
-
-    low: float
-    high: float
-    confidence: float
-    right: Estimate
-
-
-@dataclass(frozen=True)
 class Fit:
     """One temperature, and what it does to the photos that it was fitted on.
 
@@ -174,21 +164,6 @@ def likelihood_gain(found: Predictions, temperature: float) -> Estimate:
     half = Z95 * float(gains.std(ddof=1)) / math.sqrt(len(found))
     mean = float(gains.mean())
     return Estimate(mean, mean - half, mean + half, _CONFIDENCE, len(found), "normal, paired")
-
-
-def reliability(found: Predictions, bins: int = BINS, temperature: float = 1.0) -> tuple[Bin, ...]:
-    """The bins of `calibration_error` that hold photos, the least sure first.
-
-    Raises:
-        BadInput: as `calibration_error`.
-    """
-    confidence, right = _answers(found, bins, temperature)
-    places = _places(confidence, bins)
-    return tuple(
-        Bin(place / bins, (place + 1) / bins, float(confidence[places == place].mean()),
-            proportion(int(right[places == place].sum()), int((places == place).sum())))
-        for place in np.unique(places).tolist()
-    )  # fmt: skip
 
 
 def coverage(found: Predictions, thresholds: Sequence[float], temperature: float = 1.0) -> tuple[Coverage, ...]:

@@ -40,7 +40,7 @@ from tiffin.benchmarks.loadgen import result_of, run_loadgen
 from tiffin.benchmarks.loadgen_logs import read_answers, read_result
 from tiffin.benchmarks.options import RoundOptions, Status, ending, worst_ending
 from tiffin.benchmarks.rounds import Measurement, measure, random_feeds
-from tiffin.benchmarks.sensors import Memory, Sensors, between, cpu_seconds, memory
+from tiffin.benchmarks.sensors import Memory, Sensors, between, memory
 from tiffin.benchmarks.tally import Tally
 from tiffin.benchmarks.workers import loadgen as worker_loadgen
 from tiffin.benchmarks.workers.client import Block, WorkerClient
@@ -1235,17 +1235,16 @@ def test_a_quota_counts_where_it_stands_above_the_worker(tree: Path) -> None:
     plant(
         tree,
         {
-            "proc/7/cgroup": "1:cpu:/elsewhere\n0::/pod/box",
+            "proc/self/cgroup": "1:cpu:/elsewhere\n0::/pod/box",
             f"{top}/cpu.stat": "usage_usec 1",
             f"{top}/pod/cpu.stat": "usage_usec 1\nnr_periods 9\nnr_throttled 4",
             f"{top}/pod/box/cpu.stat": "nr_throttled 0",
         },
     )
-    sensors = Sensors(tree, 7)
+    sensors = Sensors(tree)
     before = sensors.read()
     plant(tree, {f"{top}/pod/cpu.stat": "nr_periods 9\nnr_throttled 6"})
     assert between(before, sensors.read())["cgroup_throttled"] == 2
-    assert "cgroup_throttled" in Sensors(tree).missing
 
 
 def test_steady_memory_is_the_median_of_blocks() -> None:
@@ -1353,32 +1352,24 @@ def test_the_gpus_energy_comes_from_nvml(tree: Path, monkeypatch: pytest.MonkeyP
     assert Sensors(tree).missing["energy_gpu_j"] == "NVML: Not Supported"
 
 
-def test_a_workers_time_and_memory_from_faked_files(tree: Path) -> None:
-    ticks = f"7 (a (b) c) R {' '.join(['1'] * 10)} {3 * HZ} {HZ} 0 0"
+def test_a_workers_memory_from_faked_files(tree: Path) -> None:
     plant(
         tree,
         {
-            "proc/7/stat": ticks,
             "proc/7/status": "Name:\tx\nVmHWM:\t    9 kB\nVmRSS:\t    5 kB",
             "proc/7/smaps_rollup": "0-f ---p 0 00:00 0 [rollup]\nRss:   5 kB\nPss:   3 kB\nPss_Anon:  1 kB",
         },
     )
-    assert cpu_seconds(7, tree) == 4
-    assert Sensors(tree, 7).read()["cpu_s"] == 4
     assert memory(7, tree) == Memory(5 * 1024, 3 * 1024, 9 * 1024)
-    assert cpu_seconds(8, tree) is None and memory(8, tree) == Memory()
-    assert "cpu_s" in Sensors(tree, 8).missing
+    assert memory(8, tree) == Memory()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_this_machine_is_read_and_grows_with_the_work() -> None:
-    sensors = Sensors(pid=os.getpid())
+def test_this_machine_is_read() -> None:
+    sensors = Sensors()
     before = sensors.read()
-    end = time.process_time() + 0.05
-    while time.process_time() < end:
-        pass
-    told = between(before, sensors.read())
-    assert told["cpu_s"] >= 0.03 and told["span_s"] > 0.03
+    time.sleep(0.05)
+    assert between(before, sensors.read())["span_s"] > 0.03
     found = memory(os.getpid())
     assert found.pss_bytes and found.rss_bytes and found.peak_rss_bytes
     assert found.pss_bytes <= found.rss_bytes * 1.01 and found.rss_bytes <= found.peak_rss_bytes * 1.01

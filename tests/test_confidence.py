@@ -36,7 +36,6 @@ from tiffin.records.calibration import (
     fit_temperature,
     likelihood_gain,
     negative_log_likelihood,
-    reliability,
 )
 
 from .conftest import LABELS, draw_many
@@ -64,7 +63,6 @@ def test_an_error_is_a_share_and_answers_stay(seed: int, temperature: float, bin
     assert ((sure > 1 / 4 - 1e-9) & (sure <= 1 + 1e-12)).all()
     scaled = answered(found.logits / np.float32(temperature), found.truth)
     assert (scaled.logits.argmax(1) == found.top[:, 0]).all()
-    assert sum(each.right.n for each in reliability(found, bins, temperature)) == 40
 
 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 2.5])
