@@ -255,7 +255,7 @@ class Certifier:
         parts = [first]
         if len(self._rest):
             parts.append(self._answer(target, part_of(self.photos, self._rest, self._cache))[0])
-        evidence = Evidence.of(joined(parts), _rows(self.reference, rows))
+        evidence = Evidence.of(joined(parts), self.reference.rows(rows))
         if len(rows) == len(self.photos):
             return WHOLE, evidence, applied
         close = closest(native, rows, self.options.alarm_photos)
@@ -298,8 +298,3 @@ def closest(answers: Predictions, outside: np.ndarray, count: int) -> np.ndarray
     margins[outside] = np.inf
     free = len(margins) - len(np.unique(outside))
     return np.sort(np.argsort(margins, kind="stable")[: min(count, free)])
-
-
-def _rows(found: Predictions, rows: np.ndarray) -> Predictions:
-    photos = tuple(found.photos[row] for row in rows)
-    return Predictions(photos, found.truth[rows], found.top[rows], found.scores[rows], found.kind)

@@ -42,14 +42,8 @@ def blocks(record: Record) -> Iterator[tuple[Corruption, dict[str, Predictions]]
         rows = slice(int(block["start"]), int(block["stop"]))
         yield (
             Corruption(block["name"], int(block["strength"])),
-            {name: part(found, rows) for name, found in record.predictions.items()},
+            {name: found.rows(rows) for name, found in record.predictions.items()},
         )
-
-
-def part(found: Predictions, rows: slice) -> Predictions:
-    """Some of the photos."""
-    logits = None if found.logits is None else found.logits[rows]
-    return Predictions(found.photos[rows], found.truth[rows], found.top[rows], found.scores[rows], found.kind, logits)
 
 
 @dataclass(frozen=True)

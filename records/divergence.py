@@ -53,5 +53,4 @@ def same_photos(reference: Predictions, subject: Predictions) -> Predictions:
     place = {photo: row for row, photo in enumerate(reference.photos)}
     if reference.logits is None or not set(subject.photos) <= set(place):
         raise BadInput("a reference that has not answered all of a subject's photos", "one that has, with logits")
-    rows = [place[photo] for photo in subject.photos]
-    return Predictions.from_logits(subject.photos, reference.truth[rows], reference.logits[rows], reference.kind)
+    return reference.rows([place[photo] for photo in subject.photos])

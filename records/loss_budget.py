@@ -138,9 +138,7 @@ def on_photos(found: Predictions, photos: tuple[str, ...]) -> Predictions:
         raise BadInput(
             f"stages that answered other photos: {missing} of {len(photos)} are lacking", "the same photos, or a part"
         )
-    rows = np.array([places[photo] for photo in photos], np.int64)
-    logits = None if found.logits is None else found.logits[rows]
-    return Predictions(photos, found.truth[rows], found.top[rows], found.scores[rows], found.kind, logits)
+    return found.rows([places[photo] for photo in photos])
 
 
 def stage_like(subject: Subject) -> bool:

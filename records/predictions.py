@@ -40,6 +40,12 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.photos)
 
+    def rows(self, index: Sequence[int] | np.ndarray | slice) -> Predictions:
+        """Of some photos, in the order of the index, with all that is known of them."""
+        rows = np.arange(len(self))[index]
+        photos, logits = tuple(self.photos[row] for row in rows), None if self.logits is None else self.logits[rows]
+        return Predictions(photos, self.truth[rows], self.top[rows], self.scores[rows], self.kind, logits)
+
 
 def joined(parts: Sequence[Predictions]) -> Predictions:
     """Answers to several lists of photos, one after the other; without their logits."""

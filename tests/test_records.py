@@ -1213,6 +1213,20 @@ def test_the_pages_snippet_reads_a_record_with_numpy_alone(tmp_path: Path) -> No
     assert (ended.stdout, ended.stderr) == (f"ort fp32 cpu [6e-06, {2**40 / 1e6}] ms\nov int8 cpu [] ms\n", "")
 
 
+@pytest.mark.parametrize("index", [slice(1, 3), [1, 2], np.array([1, 2]), [], [2, 0, 2]])
+@pytest.mark.parametrize("kept", [True, False])
+def test_rows_keep_all_that_is_known_of_a_photo(index, kept: bool) -> None:
+    logits = np.random.default_rng(0).normal(size=(4, 9))
+    whole = Predictions.from_logits(digests(4), np.arange(4), logits, "synthesized")
+    whole = whole if kept else replace(whole, logits=None)
+    found, rows = whole.rows(index), np.arange(4)[index]
+    assert found.photos == tuple(whole.photos[row] for row in rows) and found.kind == "synthesized"
+    for name in ("truth", "top", "scores", *(["logits"] if kept else [])):
+        one, all_ = getattr(found, name), getattr(whole, name)
+        assert one.dtype == all_.dtype and np.array_equal(one, all_[rows])
+    assert kept or found.logits is None
+
+
 def test_from_logits_keeps_them_all() -> None:
     logits = np.random.default_rng(0).normal(size=(3, 9))
     found = Predictions.from_logits(digests(3), np.zeros(3), logits, "photos")

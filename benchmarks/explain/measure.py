@@ -17,7 +17,6 @@ from ...data import Dataset, Photo
 from ...data.prepared import PreparedPhotos, part_of, prepare_photos
 from ...errors import BadInput, Overlap, TiffinError
 from ...records import Predictions, Record, Subject
-from ...records.corruption import part as on_rows
 from ...records.loss_budget import HYPOTHESIS, on_photos
 from ..accuracy import score
 from ..candidate import Candidate
@@ -183,7 +182,7 @@ class Explanation:
             return dict.fromkeys(words, error)
         finally:
             path.unlink()
-        return {word: on_rows(answers, slice(at * count, (at + 1) * count)) for at, word in enumerate(words)}
+        return {word: answers.rows(slice(at * count, (at + 1) * count)) for at, word in enumerate(words)}
 
     def _answer_hypothesis(
         self, each: Hypothesis, suspect: Suspect, fed: Mapping[str, Predictions | TiffinError]

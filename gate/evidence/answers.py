@@ -18,7 +18,7 @@ from ...data.dataset import Photo
 from ...data.overlap import pixel_hash
 from ...data.prepared import prepare_photos
 from ...errors import BadDataset, BadInput
-from ...records import Predictions, Record, Subject
+from ...records import Record, Subject
 from ...records.estimate import Estimate
 from ...records.paired import Flipped, agreement, flipped_photos
 from ..measured import cpu_class
@@ -95,7 +95,7 @@ def _row_again(
     prepared = prepare_photos(photos, artifact.preprocess, cache)
     done = progress(f"answering again: {ascii(row.name)}", len(photos))
     answered, applied = score(Candidate(row.name, artifact, _run(row)), prepared, cache, done)
-    before = _some(told, kept)
+    before = told.rows(kept)
     missing = tuple(digest for digest in told.photos if digest not in found)
     return Again(row.name, agreement(answered, before), tuple(flipped_photos(answered, before)), missing,
                  _elsewhere(row, record.environment, applied))  # fmt: skip
@@ -106,10 +106,6 @@ def _run(row: Subject) -> RunConfig:
         return dataclasses.replace(RunConfig(**row.requested), cache=None)
     except TypeError as error:
         raise BadInput(f"row {ascii(row.name)}: a request that is none ({error})", "a RunConfig's fields") from error
-
-
-def _some(found: Predictions, rows: Sequence[int]) -> Predictions:
-    return Predictions(tuple(found.photos[at] for at in rows), found.truth[rows], found.top[rows], found.scores[rows])
 
 
 def _elsewhere(row: Subject, environment: Any, applied: dict[str, object]) -> str:
