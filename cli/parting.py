@@ -165,7 +165,7 @@ def _said(record: Record, found: Parting) -> list[str]:
 
 
 def _closeness(raw: Mapping[str, Any]) -> Closeness:
-    from ..records.parting import closeness_of
+    from ..records.closeness import closeness_of
 
     return closeness_of(raw)
 

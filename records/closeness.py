@@ -6,7 +6,9 @@ Kept as sums, so that photos may come in batches: what is added up of parts is w
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -89,6 +91,13 @@ def closeness(wanted: np.ndarray, found: np.ndarray) -> Closeness:
     gap = b - a
     return Closeness(wanted.size, odd, _sum(a, a), _sum(b, b), _sum(a, b), _sum(gap, gap),
                      float(np.abs(gap).max(initial=0.0)), *_range(wanted), *_range(found))  # fmt: skip
+
+
+def closeness_of(raw: Mapping[str, Any]) -> Closeness:
+    """Of a record's plain values; what JSON has as null was infinite, and the range of no values is empty."""
+    empty = {"low": math.inf, "high": -math.inf, "found_low": math.inf, "found_high": -math.inf}
+    held: dict[str, Any] = {name: empty.get(name, math.inf) if value is None else value for name, value in raw.items()}
+    return Closeness(**held)
 
 
 def decibels(signal: float, noise: float) -> float:

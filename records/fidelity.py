@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from ..errors import BadInput
-from .closeness import Closeness, closeness
+from .closeness import Closeness, closeness, closeness_of
 
 
 def psnr(found: np.ndarray, wanted: np.ndarray, peak: float) -> np.ndarray:
@@ -120,9 +120,7 @@ class Fidelity:
 
 def from_plain(raw: Mapping[str, Any]) -> Fidelity:
     """What `Fidelity.plain` wrote."""
-    ends = ("low", "high", "found_low", "found_high")  # infinite of no values, which JSON has as null
-    held = {name: value for name, value in raw["close"].items() if not (name in ends and value is None)}
-    return Fidelity(replace(Closeness(), **held), tuple(raw["errors"]), _nested(raw["counts"]))
+    return Fidelity(closeness_of(raw["close"]), tuple(raw["errors"]), _nested(raw["counts"]))
 
 
 def fidelity(task: str, found: np.ndarray, wanted: np.ndarray) -> Fidelity:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .closeness import Closeness
+from .closeness import Closeness, closeness_of
 
 # Signal to noise in dB that an artifact of a precision keeps at each of its layers where nothing is broken. One
 # rounding to p bits of mantissa leaves about 6.02 p + 7 dB; what layers add to that is left room for (docs/debug.md).
@@ -131,10 +130,3 @@ def from_plain(raw: Mapping[str, Any]) -> Parting:
     tried = tuple(Tried(**{**each, "before": closeness_of(each["before"]), "after": closeness_of(each["after"])})
                   for each in raw["tried"])  # fmt: skip
     return Parting(raw["floor_db"], points, raw["pairs"], tried)
-
-
-def closeness_of(raw: Mapping[str, Any]) -> Closeness:
-    """Of a record's plain values."""
-    empty = {"low": math.inf, "high": -math.inf, "found_low": math.inf, "found_high": -math.inf}
-    held: dict[str, Any] = {name: empty.get(name, math.inf) if value is None else value for name, value in raw.items()}
-    return Closeness(**held)

@@ -33,7 +33,9 @@ from tiffin.quantize.calibration import CalibrationSet
 from tiffin.quantize.named_feeds import CalibrationFeeds
 from tiffin.quantize.options import PtqOptions
 from tiffin.quantize.quantize import quantize_half, quantize_int8
-from tiffin.records.fidelity import fidelity, from_plain, iou, psnr
+from tiffin.records.closeness import Closeness
+from tiffin.records.fidelity import Fidelity, fidelity, from_plain, iou, psnr
+from tiffin.records.record import finite
 from tiffin.runtime import Classifier, Session
 from tiffin.tests.graph_networks import CLASSES, HOST, KINDS, codes, exported, scenes, trained, unit
 
@@ -533,6 +535,11 @@ def test_iou_is_symmetric_and_between_0_and_1(one: np.ndarray, other: np.ndarray
     for label in range(4):
         both, either = ((one == label) & (other == label)).sum(), ((one == label) | (other == label)).sum()
         assert np.isnan(found[label]) if not either else found[label] == both / either
+
+
+def test_a_sum_that_is_more_than_a_float_holds_is_read_back() -> None:
+    found = Fidelity(Closeness(2, signal=np.inf, other=np.inf, product=np.inf))
+    assert from_plain(finite(found.plain())) == found
 
 
 @given(st.sampled_from(("segmentation", "generator", "other")), pictures, pictures, st.integers(0, 3))
