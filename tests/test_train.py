@@ -493,7 +493,7 @@ def test_an_interrupted_fit_goes_on_to_the_same_weights(
     np.testing.assert_array_equal(weights_of(again), weights_of(whole))
 
 
-def test_a_state_of_other_options_is_refused_and_left_alone(
+def test_a_state_of_other_options_or_labels_is_refused_and_left_alone(
     checkpoint: Checkpoint, training: PreparedPhotos, tmp_path: Path
 ) -> None:
     state = tmp_path / "run.state"
@@ -502,6 +502,9 @@ def test_a_state_of_other_options_is_refused_and_left_alone(
     with pytest.raises(BadInput, match="other options"):
         other = dataclasses.replace(QUICK, learning_rate=1e-4)
         fit(student_of(checkpoint), training, other, student_of(checkpoint), state=state)
+    with pytest.raises(BadInput, match="photos or labels"):
+        corrected = dataclasses.replace(training, truth=training.truth[::-1].copy())
+        fit(student_of(checkpoint), corrected, QUICK, student_of(checkpoint), state=state)
     assert state.read_bytes() == before
     state.write_bytes(b"torn")
     with pytest.raises(BadInput, match="no training state"):

@@ -76,8 +76,8 @@ class Run:
         """What an interrupted run must share with the one that goes on."""
         weights = [each.module for each in (self._student, self._teacher) if each]
         host = self._student.host
-        about = [asdict(self._options), self._views.digest(), host.digest(), host.mean, host.std, self._student.stages,
-                 [state_digest(module.state_dict()) for module in weights]]  # fmt: skip
+        about = [asdict(self._options), self._views.digest(), self._views.truth.tolist(), host.digest(), host.mean,
+                 host.std, self._student.stages, [state_digest(module.state_dict()) for module in weights]]  # fmt: skip
         return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -171,7 +171,7 @@ class Run:
                            "make room and run it again: it goes on from the epoch kept before") from error  # fmt: skip
 
     def resume(self, path: Path) -> int:
-        """Epochs done in an earlier run of the same options and photos."""
+        """Epochs done in an earlier run of the same options, photos and labels."""
         if not path.exists():
             return 0
         try:
@@ -179,7 +179,8 @@ class Run:
         except Exception as error:  # torch.load raises what pickle, zipfile and torch raise
             raise BadInput(f"{path}: no training state ({error})", "one kept by this command", "remove it") from error
         if raw.get("key") != self._key:
-            raise BadInput(f"{path}: of a run with other options, weights or photos", "the same as it was started with",
+            raise BadInput(f"{path}: of a run with other options, weights, photos or labels",
+                           "the same as it was started with",
                            "remove it to start anew, or choose another --out")  # fmt: skip
         for name, part in self._parts().items():
             part.load_state_dict(raw[name])
