@@ -64,7 +64,7 @@ from tiffin.train.network import ARCHITECTURES, build_network
 from tiffin.train.recipes import DEFAULT, FEATURES, applied, changed
 from tiffin.train.schedule import groups, rate, stages_of
 from tiffin.train.score import logits_of
-from tiffin.train.train import Trained, rounded, train
+from tiffin.train.train import Trained, rounded, split_train, train
 from tiffin.train.views import draw_chances
 
 
@@ -850,6 +850,11 @@ def test_what_cannot_be_trained_is_refused(checkpoint: Checkpoint, photo_folder:
     with pytest.raises(Overlap):
         shared = {**dataset.roles, "select": dataset.roles["train"][:3]}
         train(dataclasses.replace(dataset, roles=shared), begun(), TASTE, out)
+    halves = changed(TASTE, {"held_out": 0.5})
+    chosen_by = split_train(dataset, halves.held_out, halves.fit.seed, tmp_path / "cache").held_out
+    with pytest.raises(Overlap):
+        shared = {**dataset.roles, "confirm": chosen_by[:3]}
+        train(dataclasses.replace(dataset, roles=shared), begun(), halves, out, score_test=True)
     for wrong in ({"held_out": 0.6}, {"mode": "magic"}, {"views": 0}, {"balance": "luck"}, {"rate_decay": 0.0}):
         with pytest.raises(BadInput):
             changed(TASTE, wrong)

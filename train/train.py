@@ -65,7 +65,7 @@ def train(
         score_test: also score the confirm role, which whoever asks has to write down as a look.
 
     Raises:
-        BadDataset: as `split_train`. Overlap: a photo that is fitted would be scored.
+        BadDataset: as `split_train`. Overlap: as `scored_roles`.
         BadInput: as `fit`, a teacher of other labels or in features mode, a size of input that the network does not
             take, weights beyond float16, or no room to write.
     """
@@ -129,7 +129,7 @@ def scored_roles(dataset: Dataset, split: Split, score_test: bool, cache: Path) 
     """Role → photos that are scored at the end: what was held out, else the select role; confirm where asked for.
 
     Raises:
-        Overlap: a photo that is fitted is among them.
+        Overlap: a photo that is fitted, or held out to choose an epoch by, is among them.
     """
     select = dataset.roles.get("select", ())
     scored = {"held-out": split.held_out} if split.held_out else {"select": select} if select else {}
@@ -137,7 +137,8 @@ def scored_roles(dataset: Dataset, split: Split, score_test: bool, cache: Path) 
         scored["confirm"] = dataset.role("confirm")
     for role, photos in scored.items():
         if role != "held-out":
-            prove_disjoint(split.fitted, photos, ("train", role), cache / "pixel-hashes.json")
+            trained = (*split.fitted, *split.held_out)
+            prove_disjoint(trained, photos, ("train", role), cache / "pixel-hashes.json")
     return scored
 
 
