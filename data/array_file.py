@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 import time
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import BadInput
 
@@ -17,8 +19,8 @@ _LEFT_S = 3600.0  # a draft that was not written to for so long is of a process 
 
 
 @contextlib.contextmanager
-def new_array(path: Path, shape: tuple[int, ...], what: str) -> Iterator[np.ndarray]:
-    """A uint8 array to fill, mapped from a file beside `path` (.npy), which it becomes when the block ends well.
+def new_array(path: Path, shape: tuple[int, ...], what: str, dtype: npt.DTypeLike = np.uint8) -> Iterator[np.ndarray]:
+    """An array to fill, mapped from a file beside `path` (.npy), which it becomes when the block ends well.
 
     Args:
         what: it holds, for the error.
@@ -27,11 +29,11 @@ def new_array(path: Path, shape: tuple[int, ...], what: str) -> Iterator[np.ndar
         BadInput: the disk has no room for it, or it cannot be written.
     """
     _clear(path)
-    _require_room(path.parent, int(np.prod(shape)), what)
+    _require_room(path.parent, math.prod(shape) * np.dtype(dtype).itemsize, what)
     draft = path.with_suffix(f".{os.getpid()}.npy")  # another process may fill the same
     try:
         with _writing(path):
-            array = np.lib.format.open_memmap(draft, "w+", np.uint8, shape)
+            array = np.lib.format.open_memmap(draft, "w+", dtype, shape)
         yield array
         with _writing(path):
             array.flush()

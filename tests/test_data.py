@@ -699,6 +699,19 @@ def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
     assert (np.load(tmp_path / "photos-1.npy") == 7).all() and not old.exists() and new.exists()
 
 
+def test_room_is_asked_for_in_bytes_of_the_arrays_own_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=23))
+    full = pytest.raises(BadInput, match="features take .* GB, free are")
+    with full, new_array(tmp_path / "features-1.npy", (2, 3), "features", np.float32):
+        raise AssertionError("it was begun")
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=24))
+    with new_array(tmp_path / "features-1.npy", (2, 3), "features", np.float32) as array:
+        array[:] = 0.5
+    found = np.load(tmp_path / "features-1.npy")
+    assert found.dtype == np.float32 and (found == 0.5).all()
+
+
 def test_a_part_of_prepared_photos_is_a_file_of_its_own(tmp_path: Path) -> None:
     _, clean, _ = prepared(tmp_path)
     some = part_of(clean, np.array([2, 0]), tmp_path)

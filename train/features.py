@@ -20,8 +20,8 @@ import torch
 from torch import nn
 
 from ..artifact import Preprocess
+from ..data.array_file import new_array
 from ..data.prepared import PreparedPhotos
-from ..errors import BadInput
 from ..machine import usable_cores, versions
 from .augment import CHANGE, Augmentation, Batch, drawn_order, mixed, stream, views_of
 from .checkpoint import state_digest
@@ -119,17 +119,9 @@ def _kept(
     if path.exists():
         _log.info("features found in %s", path)
         return np.load(path, mmap_mode="r")
-    return _write(path, np.concatenate(list(_computed(backbone, batches, len(photos), counted))))
-
-
-def _write(path: Path, features: np.ndarray) -> np.ndarray:
-    draft = path.with_suffix(".tmp.npy")
-    try:
-        np.save(draft, features)
-        draft.replace(path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise BadInput(f"cannot write {path} ({error.strerror})", "room and permission to write") from error
+    features = np.concatenate(list(_computed(backbone, batches, len(photos), counted)))
+    with new_array(path, features.shape, "features", features.dtype) as array:
+        array[:] = features
     return features
 
 
