@@ -39,12 +39,17 @@ class Calibration(Protocol):
         ...
 
     def some(self, most: int) -> np.ndarray | Mapping[str, np.ndarray]:
-        """Up to `most` rows, evenly spread over the set, counted as taken."""
+        """Up to `most` rows, evenly spread over the set."""
         ...
 
     def usable(self, manifest: Manifest) -> Calibration:
         """What of it fits the model; raises BadInput where that is too little."""
         ...
+
+
+def spread_rows(count: int, most: int) -> np.ndarray:
+    """Up to `most` of so many rows, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(int))
 
 
 @dataclass
@@ -89,10 +94,8 @@ class CalibrationSet:
         return hashlib.sha256(np.ascontiguousarray(self.photos).tobytes()).hexdigest()
 
     def some(self, most: int) -> np.ndarray:
-        """Up to `most` photos, evenly spread over the set, counted as taken."""
-        rows = np.unique(np.linspace(0, len(self) - 1, min(most, len(self))).round().astype(int))
-        self.taken += len(rows)
-        return np.ascontiguousarray(self.photos[rows])
+        """Up to `most` photos, evenly spread over the set."""
+        return np.ascontiguousarray(self.photos[spread_rows(len(self), most)])
 
     def rows(self, kept: list[int]) -> CalibrationSet:
         """Some of the photos, none of them taken yet."""

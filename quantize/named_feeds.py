@@ -13,7 +13,7 @@ import numpy as np
 
 from ..artifact.manifest import Manifest
 from ..errors import BadInput
-from .calibration import FEW, FEWEST
+from .calibration import FEW, FEWEST, spread_rows
 
 log = logging.getLogger(__name__)
 
@@ -72,9 +72,8 @@ class CalibrationFeeds:
         return found.hexdigest()
 
     def some(self, most: int) -> dict[str, np.ndarray]:
-        """Up to `most` rows, evenly spread over the set, counted as taken."""
-        rows = np.unique(np.linspace(0, len(self) - 1, min(most, len(self))).round().astype(int))
-        self.taken += len(rows)
+        """Up to `most` rows, evenly spread over the set."""
+        rows = spread_rows(len(self), most)
         return {name: np.ascontiguousarray(array[rows]) for name, array in self.arrays.items()}
 
     def usable(self, manifest: Manifest) -> CalibrationFeeds:
