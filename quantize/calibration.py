@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ..artifact.manifest import Manifest
+from ..artifact.manifest import Manifest, TensorSpec
 from ..data.prepared import PreparedPhotos
 from ..errors import BadInput
 
@@ -45,6 +45,16 @@ class Calibration(Protocol):
     def usable(self, manifest: Manifest) -> Calibration:
         """What of it fits the model; raises BadInput where that is too little."""
         ...
+
+
+def fits(rows: np.ndarray, wanted: TensorSpec) -> bool:
+    """Whether each row has a tensor's type and shape, in which None is any size."""
+    sizes = zip(wanted.shape[1:], rows.shape[1:], strict=False)
+    return (
+        str(rows.dtype) == wanted.dtype
+        and rows.ndim == len(wanted.shape)
+        and all(size in (None, has) for size, has in sizes)
+    )
 
 
 def spread_rows(count: int, most: int) -> np.ndarray:
@@ -130,10 +140,7 @@ class CalibrationSet:
 
     def _check_size(self, manifest: Manifest) -> None:
         wanted, found = manifest.inputs[0], self.photos
-        fits = found.ndim == len(wanted.shape) and all(
-            size in (None, has) for size, has in zip(wanted.shape[1:], found.shape[1:], strict=True)
-        )
-        if not fits or str(found.dtype) != wanted.dtype:
+        if not fits(found, wanted):
             raise BadInput(
                 f"calibration photos {found.dtype} {'×'.join(map(str, found.shape[1:]))}",
                 f"{wanted.dtype} {'×'.join(map(str, wanted.shape[1:]))}, as the model takes them",

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..artifact.manifest import Manifest
+from ..artifact.manifest import Manifest, TensorSpec
 from ..errors import BadInput
-from .calibration import FEW, FEWEST, spread_rows
+from .calibration import FEW, FEWEST, fits, spread_rows
 
 log = logging.getLogger(__name__)
 
@@ -82,10 +82,9 @@ class CalibrationFeeds:
         Raises:
             BadInput: names, types or shapes are not the manifest's, a value is not finite, or fewer than `FEWEST` rows.
         """
-        wanted = {spec.name: (spec.dtype, spec.shape[1:]) for spec in manifest.inputs}
-        found = {name: (str(array.dtype), array.shape[1:]) for name, array in self.arrays.items()}
-        if found != wanted:
-            raise BadInput(f"{self.source}: {_words(found)}", _words(wanted))
+        wanted = {spec.name: spec for spec in manifest.inputs}
+        if self.arrays.keys() != wanted.keys() or not all(fits(self.arrays[name], wanted[name]) for name in wanted):
+            raise BadInput(f"{self.source}: {_words(self.arrays)}", _words(wanted))
         odd = [name for name, array in self.arrays.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
         if odd:
             raise BadInput(f"{self.source}: {odd[0]} holds NaN or infinite values", "numbers")
@@ -96,5 +95,8 @@ class CalibrationFeeds:
         return self
 
 
-def _words(rows: Mapping[str, tuple[str, tuple[int | None, ...]]]) -> str:
-    return ", ".join(f"{name} {dtype}(N, {', '.join(map(str, shape))})" for name, (dtype, shape) in rows.items())
+def _words(rows: Mapping[str, np.ndarray] | Mapping[str, TensorSpec]) -> str:
+    return ", ".join(
+        f"{name} {each.dtype}({', '.join('any' if size is None else str(size) for size in ('N', *each.shape[1:]))})"
+        for name, each in rows.items()
+    )

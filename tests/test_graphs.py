@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib.util
 import json
@@ -21,7 +22,7 @@ from torch import nn
 from typer.testing import CliRunner, Result
 
 import tiffin
-from tiffin.artifact import Artifact, RunConfig
+from tiffin.artifact import Artifact, RunConfig, TensorSpec
 from tiffin.artifact.claims import read_claim
 from tiffin.cli.app import app
 from tiffin.errors import BadInput, ParityFailed
@@ -321,6 +322,17 @@ def test_feeds_that_do_not_fit_are_refused(arrays: dict[str, np.ndarray], said: 
     with pytest.raises(BadInput) as refused:
         CalibrationFeeds(arrays, "drawn").usable(build("dcgan", "fp32").manifest)
     assert said in str(refused.value)
+
+
+def test_feeds_may_have_any_size_on_an_axis_that_is_free(build: Build) -> None:
+    free = dataclasses.replace(
+        build("dcgan", "fp32").manifest, inputs=(TensorSpec("latent", "float32", (None, None, 4)),)
+    )
+    rows = CalibrationFeeds({"latent": codes(16, 0).reshape(16, 4, 4)}, "drawn")
+    assert rows.usable(free) is rows
+    with pytest.raises(BadInput) as refused:
+        CalibrationFeeds({"latent": codes(16, 0).reshape(16, 8, 2)}, "drawn").usable(free)
+    assert "latent float32(N, 8, 2)" in str(refused.value) and "latent float32(N, any, 4)" in str(refused.value)
 
 
 # On the command line
