@@ -126,23 +126,33 @@ class _Editor:
         name = self.weight_scale(node)
         if name is not None:
             self._set(name, (self._array(name) * line.slope).astype(np.float32))
-        bias = node.input[2] if len(node.input) > 2 else ""
+        bias, beta = node.input[2] if len(node.input) > 2 else "", self._taken_beta(node)
         source = self._made_by.get(bias)
         if source is not None:
-            self._fold_int32(source, line)
+            self._fold_int32(source, line, beta)
         elif bias and self._readers[bias] == 1:
-            self._set(bias, self._shifted(bias, line))
+            self._set(bias, self._shifted(bias, line, beta))
         else:
-            self._add_bias(node, self._shifted(bias, line) if bias else line.shift.astype(np.float32))
+            self._add_bias(node, self._shifted(bias, line, beta) if bias else line.shift.astype(np.float32))
 
-    def _shifted(self, bias: str, line: Line) -> np.ndarray:
-        return (self._array(bias) * line.slope + line.shift).astype(np.float32)
+    def _taken_beta(self, node: onnx.NodeProto) -> float:
+        """What a Gemm multiplies its bias by, taken off the node: it goes into the bias."""
+        attributes = self._node[node.name].attribute
+        given = next((each for each in attributes if each.name == "beta"), None)
+        if given is None or given.f == 1:
+            return 1.0
+        beta = given.f
+        attributes.remove(given)
+        return beta
 
-    def _fold_int32(self, source: onnx.NodeProto, line: Line) -> None:
+    def _shifted(self, bias: str, line: Line, beta: float) -> np.ndarray:
+        return (self._array(bias) * (beta * line.slope) + line.shift).astype(np.float32)
+
+    def _fold_int32(self, source: onnx.NodeProto, line: Line, beta: float) -> None:
         """The scale of a quantized bias stays the product of the scales of input and weight."""
         before, scale = self._array(source.input[0]), self._array(source.input[1])
         after = np.broadcast_to(scale * line.slope, before.shape)
-        value = before * np.float64(1) * scale * line.slope + line.shift
+        value = before * np.float64(beta) * scale * line.slope + line.shift
         self._set(source.input[0], np.clip(np.rint(value / after), _INT32.min, _INT32.max).astype(np.int32))
         self._set(source.input[1], after.astype(np.float32))
 

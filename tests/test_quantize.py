@@ -453,6 +453,23 @@ def test_a_bias_that_two_layers_share_is_not_changed_under_the_other(onnx_artifa
     assert max(np.abs(found[name] - wanted[name]).max() for name in wanted) < 0.02
 
 
+@pytest.mark.parametrize("beta", [0.0, 0.5, 2.0])
+def test_the_shift_of_a_gemm_is_not_multiplied_by_its_beta(beta: float) -> None:
+    rng = np.random.default_rng(3)
+    rows, weight, bias = (rng.normal(size=size).astype(np.float32) for size in ((40, 6), (6, 4), 4))
+    node = helper.make_node("Gemm", ["x", "w", "b"], ["y"], "head", alpha=0.7, beta=beta)
+    given_, found = (helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in "xy")
+    parent, rounded = (
+        helper.make_model(
+            helper.make_graph([node], "head", [given_], [found],
+                              [numpy_helper.from_array(values, "w"), numpy_helper.from_array(bias, "b")]),
+            opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+        for values in (weight, weight.round())
+    )  # fmt: skip
+    made = correct(parent, rounded, rows, with_slope=False)
+    np.testing.assert_allclose(means_of(made, rows)["head"], means_of(parent, rows)["head"], atol=1e-5)
+
+
 # Without photos
 
 
