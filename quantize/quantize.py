@@ -57,14 +57,14 @@ def quantize_int8(
         held_out: what its temperature is fitted on with the quantized answers; without them it is the artifact's.
 
     Raises:
-        BadInput: not an fp32 ONNX artifact, a calibration set that does not fit it, a scheme or an option that the
-            quantizer does not offer, or a float node that the graph does not have.
+        BadInput: not an fp32 ONNX artifact, a batch fixed at more than one, a calibration set that does not fit, a
+            scheme or an option that the quantizer does not offer, or a float node that the graph does not have.
         EngineFailed: the quantizer wrote another dialect than asked.
     """
     options = options.applied()
     scheme, source = scheme_named(options.scheme), _source(artifact)
     _check_nodes(source, options.float_nodes)
-    calibration = calibration.usable(artifact.manifest)
+    calibration = _usable(calibration, artifact)
     model = _quantized(source, scheme, calibration, options)
     if options.floats != FLOATS[0]:
         model = to_half(model, options.floats)
@@ -97,7 +97,7 @@ def quantize_fp8(
     options = fp8_options(options)
     source = _source(artifact)
     _check_nodes(source, options.float_nodes)
-    calibration = calibration.usable(artifact.manifest)
+    calibration = _usable(calibration, artifact)
     int8 = QUANTIZERS[str(options.quantizer)](copy.deepcopy(source), scheme_named(options.scheme), calibration, options)
     model = _corrected(source, to_fp8(source, int8), calibration, options)
     check_for_tensorrt(model, "what was written")
@@ -114,6 +114,14 @@ def quantize_fp8(
         calibration=calibration.hashes,
         held_out=held_out,
     )
+
+
+def _usable(calibration: Calibration, artifact: Artifact) -> Calibration:
+    shape = artifact.manifest.inputs[0].shape
+    if shape and shape[0] not in (None, 1):
+        raise BadInput(f"{artifact.folder}: its batch is fixed at {shape[0]}",
+                       "a free one, or one of 1: ranges are found row by row", "export it so")  # fmt: skip
+    return calibration.usable(artifact.manifest)
 
 
 def _about(calibration: Calibration) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import onnxruntime
 
 from ..artifact import Artifact
 from ..errors import BadInput
+from ..export.graph.free_batch import fixed_batch
 from ..export.graph.rounding import layers_of, partly_quantized
 from ..machine import usable_cores
 from ..records.closeness import decibels
@@ -109,7 +110,8 @@ def _run(model: onnx.ModelProto, photos: np.ndarray) -> list[np.ndarray]:
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    batches = [photos[first : first + _BATCH] for first in range(0, len(photos), _BATCH)]
+    rows = fixed_batch(model) or _BATCH
+    batches = [photos[first : first + rows] for first in range(0, len(photos), rows)]
     logits, *sums = zip(*(session.run(None, {name: batch}) for batch in batches), strict=True)
     return [np.concatenate(logits), *(np.asarray(values, np.float64).sum(axis=0) for values in sums)]
 

@@ -50,6 +50,7 @@ from tiffin.quantize.calibration import CalibrationSet
 from tiffin.quantize.data_free import data_free, made_from
 from tiffin.quantize.options import PtqOptions
 from tiffin.quantize.quantize import quantize_half, quantize_int8
+from tiffin.quantize.sensitivity import sensitivity
 from tiffin.records.closeness import closeness
 from tiffin.runtime.preprocess import fit, golden_hashes, patterns
 
@@ -313,6 +314,14 @@ def test_a_network_of_one_photo_at_a_time_is_exported_so_and_still_answers_batch
     assert artifact.manifest.inputs[0].shape == (1, 8, 8, 3) and parity.top1_agreement == 1
     assert "two photos" in artifact.manifest.producer.options["fixed_batch"]
     assert answers(artifact, photos).shape == (20, 4)
+    int8 = quantize_int8(artifact, PtqOptions(), CalibrationSet(photos, "drawn"), tmp_path / "int8")
+    free = opened_head(mine, told, tmp_path, "        return self.head(x.flatten(1))\n")
+    fp32 = export_source(free, tmp_path / "free", photos)[0]
+    wanted = quantize_int8(fp32, PtqOptions(), CalibrationSet(photos, "drawn"), tmp_path / "free-int8")
+    require_same(answers(int8, photos), answers(wanted, photos))
+    assert [row.kl for row in sensitivity(artifact, int8, photos[:6])] == pytest.approx(
+        [row.kl for row in sensitivity(fp32, wanted, photos[:6])], rel=1e-3
+    )
     again = program_of(source, tmp_path / "pt2")
     with tiffin.load(again, RunConfig("torch")) as session:
         require_same(session.run({"photos": photos})["logits"], answers(artifact, photos))
@@ -911,6 +920,8 @@ def test_a_batch_that_the_graph_fixes_stays_and_sessions_split(told: Told, tmp_p
     assert source.model.batch == 2 and any("fixed at 2 by the graph" in note for note in source.notes)
     artifact, _ = export_source(source, tmp_path / "out", PHOTOS)
     assert artifact.manifest.inputs[0].shape[0] == 2 and answers(artifact, PHOTOS[:5]).shape == (5, 4)
+    with pytest.raises(BadInput, match="its batch is fixed at 2"):
+        quantize_int8(artifact, PtqOptions(), CalibrationSet(PHOTOS, "drawn"), tmp_path / "int8")
 
 
 def test_weights_beside_a_graph_are_kept_inside_or_missed(told: Told, tmp_path: Path, monkeypatch) -> None:

@@ -13,8 +13,8 @@ BATCH = "batch"
 
 def fixed_batch(model: onnx.ModelProto) -> int | None:
     """The only number of rows that its input takes, None if any."""
-    axis = model.graph.input[0].type.tensor_type.shape.dim[0]
-    return axis.dim_value if axis.HasField("dim_value") and axis.dim_value > 0 else None
+    axes = model.graph.input[0].type.tensor_type.shape.dim
+    return axes[0].dim_value if axes and axes[0].dim_value > 0 else None
 
 
 def freed(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
