@@ -13,7 +13,7 @@ import onnx
 from onnx import TensorProto
 
 from ..artifact import Preprocess
-from ..errors import BadInput, first_line
+from ..errors import BadInput
 from .graph.canonical import canonical
 from .graph.foreign_checks import require_plain, require_standard
 from .graph.free_batch import fixed_batch, freed
@@ -23,6 +23,7 @@ from .graph.photo_input import NCHW, Beginning, beginning, layout_of, take_photo
 from .loaders.classifier import checked_labels
 from .loaders.source import OnnxClassifier, Source
 from .loaders.told import FIELDS, Told, ordered
+from .onnx_source import require_valid
 from .original import Original
 from .to_onnx import INPUT, OPSET, OUTPUT, photo_metadata
 
@@ -100,7 +101,7 @@ def adopt(foreign: Foreign, told: Told) -> Source:
     take_photos(model, start, (host.height, host.width), batch, turned.mean, turned.std, INPUT)
     probabilities = keep_logits(model, output, answers[output].ndim, classes, batch, OUTPUT)
     made = canonical(model, photo_metadata(foreign.sha256, labels, turned))
-    _check(made, text)
+    require_valid(made, text, "export it again, by a newer exporter")
     notes += said + (("its last layer, a softmax, is left out: logits are answered",) if probabilities else ())
     place = [each.name for each in foreign.model.graph.output].index(output)
     ask = foreign.answers or (lambda images, place: original.answers(images, output))
@@ -216,11 +217,3 @@ def _classifying(original: Original, images: np.ndarray, told: Told, text: str) 
     if not np.isfinite(fits[name]).all():
         raise BadInput(f"{text}: answers NaN or infinity", "finite logits", "look at its weights and --std")
     return found, name
-
-
-def _check(model: onnx.ModelProto, text: str) -> None:
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except Exception as error:  # onnx's own, and of shape inference
-        raise BadInput(f"{text}: no valid ONNX ({first_line(error)})", "a graph that onnx's checker accepts",
-                       "export it again, by a newer exporter") from error  # fmt: skip

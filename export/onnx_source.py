@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 
 from ..artifact import Artifact
-from ..errors import BadInput
+from ..errors import BadInput, first_line
 
 _LIMIT_BYTES = 2**31  # protobuf's, for one message
 
@@ -51,3 +51,12 @@ def read_onnx(path: Path) -> onnx.ModelProto:
             f"{path}: no ONNX model (it holds no graph)", "a whole ONNX file", "export it again: `tiffin export`"
         )
     return model
+
+
+def require_valid(model: onnx.ModelProto, what: str, fix: str) -> None:
+    """Raises BadInput if onnx's checker, which infers shapes and types too, refuses a model."""
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as error:  # onnx's own, and of shape inference
+        raise BadInput(f"{what}: no valid ONNX ({first_line(error)})", "a graph that onnx's checker accepts",
+                       fix) from error  # fmt: skip

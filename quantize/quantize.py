@@ -17,7 +17,7 @@ from ..export.confidence import HeldOut, save_fitted
 from ..export.graph.dialect import check_for_tensorrt, read_dialect
 from ..export.graph.fp8 import to_fp8
 from ..export.graph.precision import to_half
-from ..export.onnx_source import read_onnx
+from ..export.onnx_source import read_onnx, require_valid
 from ..machine import versions
 from .calibration import Calibration
 from .corrections import correct
@@ -196,7 +196,7 @@ def _save(
     model.producer_name, model.producer_version = "tiffin", ""
     del model.metadata_props[:]
     model.metadata_props.extend(source.metadata_props)
-    onnx.checker.check_model(model)
+    require_valid(model, f"{precision} of {parent.folder}", "report what it was exported from")
     manifest = dataclasses.replace(
         parent.manifest,
         precision=precision,

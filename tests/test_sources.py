@@ -1290,6 +1290,41 @@ def test_scalars_in_nodes_of_a_foreign_graph_become_fp16_too(checkpoint, mine, t
     assert 0 < np.abs(found - wanted).max() < 0.01 * np.abs(wanted).max()
 
 
+GREATEST = float(np.finfo(np.float32).max)
+HALVED = {
+    "still NHWC": foreign([helper.make_node("Pad", ["x", "by"], ["s0"]), TO_NCHW], layout="NHWC",
+                          constants={"by": np.array([0, 1, 1, 0, 0, 1, 1, 0])}),
+    "no limit": foreign(after=[helper.make_node("Clip", ["y", "low", "high"], ["z"])], output="z",
+                        constants={"low": np.float32(-1e30), "high": np.float32(GREATEST)}),
+    "a mask": foreign(after=[helper.make_node("Where", ["shown", "y", "hidden"], ["z"])], output="z",
+                      constants={"shown": np.array([True, True, False, True]), "hidden": np.float32(-GREATEST)}),
+    "filled by its shape": foreign(
+        after=[helper.make_node("Shape", ["y"], ["size"]),
+               helper.make_node("ConstantOfShape", ["size"], ["ones"],
+                                value=helper.make_tensor("value", TensorProto.FLOAT, [1], [1.5])),
+               helper.make_node("Add", ["y", "ones"], ["z"])], output="z"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HALVED)
+def test_a_foreign_graph_has_halves_that_engines_open(told: Told, tmp_path: Path, name: str) -> None:
+    fp32, _ = export_source(adopted(HALVED[name], told, tmp_path), tmp_path / "fp32", PHOTOS)
+    fp16, bf16 = (quantize_half(fp32, word, tmp_path / word) for word in ("fp16", "bf16"))
+    for half, engine in ((fp16, "onnxruntime"), (bf16, "openvino")):
+        wanted, found = (engine_logits(each, RunConfig(engine), PHOTOS) for each in (fp32, half))
+        assert np.isfinite(found).all()
+        seen = np.abs(wanted) < 1e4
+        assert np.abs(found - wanted)[seen].max() < 0.05 * np.abs(wanted[seen]).max() and (found[~seen] < -1e4).all()
+
+
+def test_weights_that_fp16_does_not_hold_are_named(told: Told, tmp_path: Path) -> None:
+    large = foreign(after=[helper.make_node("Mul", ["y", "large"], ["z"])], output="z", constants={"large": [1e5]})
+    fp32, _ = export_source(adopted(large, told, tmp_path), tmp_path / "fp32", PHOTOS)
+    with pytest.raises(BadInput, match="too large for fp16: large"):
+        quantize_half(fp32, "fp16", tmp_path / "fp16")
+    assert quantize_half(fp32, "bf16", tmp_path / "bf16").manifest.precision == "bf16"
+
+
 def test_images_are_made_from_any_source_that_has_a_module(photo_folder: Path, tmp_path: Path) -> None:
     save_transformers("resnet", tmp_path / "model")
     name = f"hf:{tmp_path / 'model'}"

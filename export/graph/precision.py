@@ -7,13 +7,14 @@ quantized becomes 16-bit, scales too; weights are rounded again where their scal
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import ml_dtypes
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from ...errors import BadInput
 from .canonical import PROLOGUE
 from .dialect import QUANTIZERS, axis_of, spread
 from .hard_swish import spell_out
@@ -28,6 +29,9 @@ def to_half(model: onnx.ModelProto, precision: str) -> onnx.ModelProto:
     Args:
         model: float, or symmetric int8 QDQ with float biases (scheme "tensorrt").
         precision: "fp16" or "bf16".
+
+    Raises:
+        BadInput: a constant is too large for it.
     """
     half = onnx.ModelProto()
     half.CopyFrom(model)
@@ -36,9 +40,7 @@ def to_half(model: onnx.ModelProto, precision: str) -> onnx.ModelProto:
     kept = {name for node in graph.node if node.name in PROLOGUE for name in node.input}
     kept |= {name for node in graph.node if node.op_type == "Resize" for name in node.input[1:]}  # float32 by ONNX
     kept |= _round_scales(graph, dtype)
-    for tensor in graph.initializer:
-        if tensor.data_type == TensorProto.FLOAT and tensor.name not in kept:
-            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(dtype), tensor.name))
+    _halve(graph, kept, precision)
     graph.ClearField("value_info")
     _retarget_casts(graph, onnx_type)
     if not _cast_after_prologue(graph, onnx_type):
@@ -49,6 +51,36 @@ def to_half(model: onnx.ModelProto, precision: str) -> onnx.ModelProto:
         # Conv takes bfloat16 since opset 22; what else is in the graph did not change
         next(entry for entry in half.opset_import if not entry.domain).version = _BF16_OPSET
     return half
+
+
+def _halve(graph: onnx.GraphProto, kept: set[str], precision: str) -> None:
+    limits, large = {name for node in graph.node if node.op_type == "Clip" for name in node.input[1:]}, []
+    for name, tensor in _constants(graph):
+        if tensor.data_type != TensorProto.FLOAT or name in kept:
+            continue
+        values = numpy_helper.to_array(tensor)
+        halved = _halved(values, _TYPES[precision][1], name in limits)
+        if np.any(np.isfinite(values) & ~np.isfinite(halved)):
+            large.append(name)
+        tensor.CopyFrom(numpy_helper.from_array(halved, tensor.name))
+    if large:
+        raise BadInput(f"constants too large for {precision}: {', '.join(large[:5])}",
+                       f"at most {float(ml_dtypes.finfo(_TYPES[precision][1]).max):.6g}",
+                       "make it bf16, which holds what fp32 does, or leave it fp32")  # fmt: skip
+
+
+def _constants(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:
+    """Initializers, and tensors that nodes such as ConstantOfShape hold, by the name of what they give."""
+    yield from ((tensor.name, tensor) for tensor in graph.initializer)
+    yield from ((node.output[0], attribute.t) for node in graph.node for attribute in node.attribute)
+
+
+def _halved(values: np.ndarray, dtype: type, limit: bool) -> np.ndarray:
+    """In a 16-bit type. Its greatest value is as far as a Clip limits, and stands for float32's greatest in masks."""
+    most = float(ml_dtypes.finfo(dtype).max)
+    endless = np.isfinite(values) & (limit | (np.abs(values) == np.finfo(np.float32).max))
+    with np.errstate(over="ignore"):  # whoever calls it looks
+        return np.where(endless, np.clip(values, -most, most), values).astype(dtype)
 
 
 def _round_scales(graph: onnx.GraphProto, dtype: type) -> set[str]:
@@ -108,13 +140,14 @@ def _retarget_casts(graph: onnx.GraphProto, onnx_type: int) -> None:
 
 
 def _cast_after_prologue(graph: onnx.GraphProto, onnx_type: int) -> bool:
-    """False where there is no prologue."""
-    found = next(((i, node) for i, node in enumerate(graph.node) if node.name == PROLOGUE[-1]), None)
-    if found is None:
+    """False where there is no prologue; one that stays NHWC lacks its last node."""
+    places = [place for place, node in enumerate(graph.node) if node.name in PROLOGUE]
+    if not places:
         return False
-    source, target = found[1].output[0], f"{found[1].output[0]}_half"
+    source = graph.node[places[-1]].output[0]
+    target = f"{source}_half"
     _read_instead(graph, source, target)
-    graph.node.insert(found[0] + 1, helper.make_node("Cast", [source], [target], "preprocess/half", to=onnx_type))
+    graph.node.insert(places[-1] + 1, helper.make_node("Cast", [source], [target], "preprocess/half", to=onnx_type))
     return True
 
 
