@@ -151,14 +151,21 @@ def _host(
 
 def _described(metadata: Mapping[str, str], text: str) -> dict[str, Any]:
     """The host part that an export of tiffin's tells; its mean and std are in the graph."""
-    if "tiffin.preprocess" not in metadata:
-        return {}
-    raw = json.loads(metadata["tiffin.preprocess"])
+    raw = _noted(metadata, "tiffin.preprocess", text) or {}
     return {key: raw[key] for key in FIELDS if key in raw and key not in ("mean", "std")}
 
 
 def _labels(metadata: Mapping[str, str], text: str) -> tuple[str, ...] | None:
-    return ordered(json.loads(metadata["tiffin.labels"]), text) if "tiffin.labels" in metadata else None
+    raw = _noted(metadata, "tiffin.labels", text)
+    return None if raw is None else ordered(raw, text)
+
+
+def _noted(metadata: Mapping[str, str], key: str, text: str) -> Any:
+    try:
+        return json.loads(metadata[key]) if key in metadata else None
+    except ValueError as error:
+        raise BadInput(f"{text}: its metadata {key} is no JSON ({error})", "what tiffin wrote",
+                       "export it again, or take that entry out") from error  # fmt: skip
 
 
 def _total(host: Preprocess, start: Beginning) -> Preprocess:

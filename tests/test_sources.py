@@ -949,6 +949,15 @@ def test_our_own_export_is_read_by_its_metadata(onnx_artifact: Artifact, photos:
     require_same(answers(again, photos), answers(onnx_artifact, photos))
 
 
+@pytest.mark.parametrize("key", ["tiffin.labels", "tiffin.preprocess"])
+def test_metadata_that_is_no_json_is_one_error(told: Told, tmp_path: Path, key: str) -> None:
+    model = foreign()
+    model.metadata_props.add(key=key, value="not json")
+    told = dataclasses.replace(told, labels=None)
+    with pytest.raises(BadInput, match=f"theirs.onnx: its metadata {key} is no JSON"):
+        adopted(model, told, tmp_path)
+
+
 def quantized() -> onnx.ModelProto:
     nodes = [
         helper.make_node("QuantizeLinear", ["x", "q"], ["u"]),
