@@ -89,9 +89,9 @@ def adopt(foreign: Foreign, told: Told) -> Source:
     bgr = told.channels == "BGR"
     feed = _Feed(layout, _FED[kind], np.array(host.mean, np.float32), np.array(host.std, np.float32), bgr)
     _fix_size(model, layout, host)
-    model, batch, said = _any_batch(model, feed, host, text)
     original = Original(model if foreign.answers else foreign.model, text, own_batch)
     answers, output = _classifying(original, feed.images(_pictures(host, own_batch or 1)), told, text)
+    model, batch, said = _any_batch(model, feed, host, output, text)
     classes = answers[output].reshape(len(answers[output]), -1).shape[1]
     labels = checked_labels(told.label_names() or _labels(metadata, text), classes, text)
     total = _total(host, start)
@@ -188,16 +188,15 @@ def _pictures(host: Preprocess, count: int) -> np.ndarray:
 
 
 def _any_batch(
-    model: onnx.ModelProto, feed: _Feed, host: Preprocess, text: str
+    model: onnx.ModelProto, feed: _Feed, host: Preprocess, output: str, text: str
 ) -> tuple[onnx.ModelProto, int | None, tuple[str, ...]]:
-    """The graph with a free batch, if it answers so as before; else as it is."""
+    """The graph with a free batch, if `output` is then as before; else as it is."""
     batch = fixed_batch(model)
     if batch is None:
         return model, None, ()
     images, made = feed.images(_pictures(host, _IMAGES)), freed(model, batch)
-    name = model.graph.output[0].name
     try:
-        found, wanted = (Original(*each).answers(images, name) for each in ((made, text), (model, text, batch)))
+        found, wanted = (Original(*each).answers(images, output) for each in ((made, text), (model, text, batch)))
         same = found.shape == wanted.shape and np.abs(found - wanted).max() <= _TOLERANCE * np.abs(wanted).max()
     except BadInput:
         same = False

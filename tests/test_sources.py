@@ -924,6 +924,19 @@ def test_a_batch_that_the_graph_fixes_stays_and_sessions_split(told: Told, tmp_p
         quantize_int8(artifact, PtqOptions(), CalibrationSet(PHOTOS, "drawn"), tmp_path / "int8")
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_batch_becomes_free_beside_an_output_without_one(told: Told, tmp_path: Path, first: bool) -> None:
+    model = foreign(batch=1, after=[helper.make_node("ReduceMean", ["y"], ["mean"], keepdims=0)])
+    mean = helper.make_tensor_value_info("mean", TensorProto.FLOAT, [])
+    outputs = [mean, *model.graph.output] if first else [*model.graph.output, mean]
+    del model.graph.output[:]
+    model.graph.output.extend(outputs)
+    source = adopted(model, told, tmp_path)
+    assert source.model.batch is None and any("is free now" in note for note in source.notes)
+    artifact, _ = export_source(source, tmp_path / "out", PHOTOS)
+    require_same(answers(artifact, PHOTOS), run_plainly(foreign(), NORMALIZED))
+
+
 def test_weights_beside_a_graph_are_kept_inside_or_missed(told: Told, tmp_path: Path, monkeypatch) -> None:
     onnx.save(foreign(), tmp_path / "theirs.onnx", save_as_external_data=True, location="theirs.data", size_threshold=0)
     source = open_source(str(tmp_path / "theirs.onnx"), told)

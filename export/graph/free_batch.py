@@ -23,7 +23,8 @@ def freed(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
     made.CopyFrom(model)
     graph = made.graph
     for value in (graph.input[0], *graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = BATCH
+        for axis in value.type.tensor_type.shape.dim[:1]:  # none of a scalar, or where the shape is not told
+            axis.dim_param = BATCH
     graph.ClearField("value_info")
     constants = constants_of(graph)
     for place, node in enumerate(graph.node):
