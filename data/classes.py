@@ -21,12 +21,16 @@ def read_as(dataset: Dataset, labels: tuple[str, ...], model: str) -> tuple[Data
         model: what to call it in errors.
 
     Raises:
-        BadDataset: photos of classes that the model does not know.
+        BadDataset: photos of classes that the model does not know, or has twice.
     """
     if dataset.labels == labels:
         return dataset, ""
     seen = {dataset.labels[photo.label] for photos in dataset.roles.values() for photo in photos}
     missing = [label for label in dataset.labels if label in seen and label not in labels]
+    doubled = [label for label in dataset.labels if label in seen and labels.count(label) > 1]
+    if doubled:
+        raise BadDataset(f"{model} has several classes called {doubled[0]}", "labels that tell its classes apart",
+                         "export it again, which numbers them, or name them by --labels")  # fmt: skip
     if not missing:
         return _moved(
             dataset, labels

@@ -971,6 +971,13 @@ def test_metadata_that_is_no_json_is_one_error(told: Told, tmp_path: Path, key: 
         adopted(model, told, tmp_path)
 
 
+def test_labels_of_one_name_are_told_apart(told: Told, tmp_path: Path) -> None:
+    model = foreign()
+    model.metadata_props.add(key="tiffin.labels", value=json.dumps(["dog", "crane", "cat", "crane"]))
+    source = adopted(model, dataclasses.replace(told, labels=None), tmp_path)
+    assert source.model.labels == ("dog", "crane (1)", "cat", "crane (3)")
+
+
 def quantized() -> onnx.ModelProto:
     nodes = [
         helper.make_node("QuantizeLinear", ["x", "q"], ["u"]),
@@ -1234,6 +1241,13 @@ def test_classes_are_found_by_name_among_more_labels_in_another_order() -> None:
     assert found.labels == LABELS and found.coarse == ("some apple", "leek", "milk", "some pear")
     same = classes(*LABELS)
     assert read_as(same, LABELS, "the model") == (same, "")
+
+
+def test_a_class_that_a_model_has_twice_is_refused() -> None:
+    labels = ("dog", "crane", "cat", "crane")
+    with pytest.raises(BadDataset, match="net has several classes called crane"):
+        read_as(classes("cat", "crane"), labels, "net")
+    assert [photo.label for photo in read_as(classes("cat", "dog"), labels, "net")[0].role("confirm")] == [2, 0]
 
 
 def test_classes_without_a_name_in_common_are_taken_by_position_and_said() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -163,11 +164,16 @@ def _classes(answer: Any, text: str) -> int:
 
 
 def checked_labels(labels: tuple[str, ...] | None, classes: int, text: str) -> tuple[str, ...]:
-    """Raises BadInput where there are none, or other than the network has classes."""
+    """Labels of which none is another's: classes of one name (ImageNet's two cranes) get their number behind it.
+
+    Raises:
+        BadInput: there are none, or other than the network has classes.
+    """
     if labels is None:
         raise BadInput(f"{text} names none of its {classes} classes", "a name for each class",
                        "give --labels FILE, one name a line in the order of the logits")  # fmt: skip
     if len(labels) != classes:
         raise BadInput(f"{text} answers {classes} classes, there are {len(labels)} labels",
                        "one label a class", "give --labels FILE that fits, or weights for these labels")  # fmt: skip
-    return labels
+    times = Counter(labels)
+    return tuple(f"{label} ({index})" if times[label] > 1 else label for index, label in enumerate(labels))
