@@ -203,7 +203,7 @@ def test_weights_that_do_not_fit_are_named(mine, told: Told, tmp_path: Path, nam
     spoil, said = STATES[name]
     with pytest.raises(BadInput, match=said) as caught:
         open_source(mine(MAKE), with_weights(told, tmp_path / "w.pt", spoil(network().state_dict())))
-    assert "aux3" in caught.value.what or "aux9" not in caught.value.what  # ten at most
+    assert caught.value.what.count("aux") in (0, 10)  # ten at most
 
 
 def test_damaged_and_missing_weights_are_one_error(mine, told: Told, tmp_path: Path) -> None:
@@ -1218,13 +1218,11 @@ def test_sources_have_short_names(text: str, name: str) -> None:
 def test_code_that_changed_beside_the_same_weights_is_another_source(mine, told: Told, tmp_path: Path) -> None:
     told = with_weights(told, tmp_path / "w.pt", network().state_dict())
     one, same, other = (
-        open_source(mine(code), told) for code in (MAKE, MAKE, MAKE.replace("nn.ReLU()]", "nn.ReLU6()]"))
+        open_source(mine(code), told) for code in (MAKE, MAKE, MAKE.replace("nn.ReLU()]", "nn.Tanh()]"))
     )
     relabelled = dataclasses.replace(one.model, labels=LABELS[::-1])
     assert one.key == same.key != dataclasses.replace(one, model=relabelled).key
-    assert other.key == one.key or not np.array_equal(
-        wanted(other.model.module, PHOTOS), wanted(one.model.module, PHOTOS)
-    )
+    assert other.key != one.key
 
 
 # A dataset's classes and a model's labels
