@@ -694,6 +694,24 @@ def test_a_gemm_as_convolution_gives_the_same_answers(transposed: int, quantized
         np.testing.assert_allclose(run_graph(made, {"x": x}), wanted, rtol=0, atol=1e-6 * np.abs(wanted).max())
 
 
+def test_what_only_the_branches_of_an_if_read_stays() -> None:
+    model = gemm_model(1.0, 1.0, (5,), transposed=1)
+    model.graph.node[-1].output[0] = "h"
+    bodies = {
+        f"{word}_branch": helper.make_graph([helper.make_node("Mul", ["h", name], [word])], word, [],
+                                            [helper.make_tensor_value_info(word, TensorProto.FLOAT, ["n", 5])])
+        for word, name in (("then", "twice"), ("else", "thrice"))
+    }  # fmt: skip
+    model.graph.initializer.extend(tensor(name, np.float32(value)) for name, value in (("two", 2), ("thrice", 3)))
+    model.graph.initializer.append(tensor("yes", np.array(True)))
+    model.graph.node.extend([helper.make_node("Neg", ["two"], ["twice"]), helper.make_node("Neg", ["x"], ["u"]),
+                             helper.make_node("If", ["yes"], ["y"], "branch", **bodies)])  # fmt: skip
+    made, names = gemm_as_conv(model)
+    x = np.random.default_rng(6).normal(size=(3, 7)).astype(np.float32)
+    np.testing.assert_allclose(run_graph(made, {"x": x}), run_graph(model, {"x": x}), rtol=1e-5)
+    assert names == ("head",) and "u" not in {name for node in made.graph.node for name in node.output}
+
+
 def test_the_convolution_stands_directly_behind_its_quantizers() -> None:
     made, _ = gemm_as_conv(gemm_model(1.0, 1.0, (5,), transposed=1, quantized="channel"))
     makers = {name: node for node in made.graph.node for name in node.output}

@@ -41,7 +41,7 @@ def fold(model: onnx.ModelProto, restores: list[Quantizer], word: str) -> tuple[
         values = dequantized(numbers(restore.constant), restore)
         model.graph.node.remove(restore.node)
         model.graph.initializer.append(numpy_helper.from_array(values, restore.node.output[0]))
-    drop_unread(model.graph, {name for restore in restores for name in restore.node.input})
+    drop_unread(model.graph)
     return (Applied(word, tuple(restore.node.name for restore in restores), "same"),) if restores else ()
 
 

@@ -74,7 +74,7 @@ def _fold_pairs(model: onnx.ModelProto, graph: QdqGraph, restores: list[Quantize
     for pair in pairs.values():
         model.graph.node.remove(pair.node)
     gone = [*restores, *pairs.values()]
-    drop_unread(model.graph, {name for each in gone for name in each.node.input})
+    drop_unread(model.graph)
     return (Applied(WORD, tuple(each.node.name for each in gone), "same"),) if gone else ()
 
 

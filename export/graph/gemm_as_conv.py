@@ -7,7 +7,7 @@ the input's size (Long et al., CVPR 2015, arXiv 1411.4038, section 3.1), here 1Ã
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from .dialect import axis_of, constants_of
-from .quantizers import DEQUANTIZE, QUANTIZE, free_name, names_of
+from .quantizers import DEQUANTIZE, QUANTIZE, drop_unread, free_name, names_of
 
 
 def gemm_as_conv(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
@@ -33,7 +33,7 @@ def gemm_as_conv(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ..
         if layer := rewriter.read(gemm):
             rewriter.replace(gemm, layer)
             names.append(gemm.name)
-    rewriter.drop_unread()
+    drop_unread(changed.graph)
     return changed, tuple(names)
 
 
@@ -91,17 +91,6 @@ class _Rewriter:
         del self._graph.node[place]
         for offset, node in enumerate(made):
             self._graph.node.insert(place + offset, node)
-
-    def drop_unread(self) -> None:
-        """Remove nodes and constants that nothing reads any more, and notes about tensors that are gone."""
-        wanted = {output.name for output in self._graph.output}
-        for node in reversed(list(self._graph.node)):
-            if wanted.isdisjoint(node.output):
-                self._graph.node.remove(node)
-            else:
-                wanted |= set(node.input)
-        _keep(self._graph.initializer, wanted)
-        _keep(self._graph.value_info, wanted)
 
     def _weights(
         self, gemm: onnx.NodeProto, rows: int
@@ -175,10 +164,3 @@ class _Rewriter:
 def _times(value: np.ndarray, factor: float) -> np.ndarray:
     """In the value's own type."""
     return value if factor == 1 else (value.astype(np.float64) * factor).astype(value.dtype)
-
-
-def _keep(entries: Iterable[object], wanted: set[str]) -> None:
-    """Only those with a name in `wanted`, of a repeated field."""
-    kept = [entry for entry in entries if entry.name in wanted]  # type: ignore[attr-defined]
-    del entries[:]  # type: ignore[attr-defined]
-    entries.extend(kept)  # type: ignore[attr-defined]

@@ -41,7 +41,7 @@ def implicit_int8(model: onnx.ModelProto, version: str) -> tuple[onnx.ModelProto
     for node in graph.node:
         node.input[:] = [same.get(name, name) for name in node.input]
     renamed = _keep_outputs(graph, same)
-    drop_unread(graph, [tensor.name for tensor in graph.initializer])
+    drop_unread(graph)
     graph.ClearField("value_info")
     lines = [f"{renamed.get(name, name)}: {struct.pack('>f', scale).hex()}" for name, scale in scales.items()]
     header = f"TRT-{_number(version)}-EntropyCalibration2"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import onnx
 from onnx import TensorProto, helper
 
+from .quantizers import drop_unread
+
 _KEEPING = ("Identity", "Flatten", "Reshape", "Squeeze")
 
 
@@ -33,7 +35,7 @@ def keep_logits(model: onnx.ModelProto, output: str, rank: int, classes: int, ba
     graph.node.append(helper.make_node("Identity" if rank == 2 else "Flatten", [output], [name]))
     del graph.output[:]
     graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch or "batch", classes]))
-    _drop_unread(graph)
+    drop_unread(graph)
     if rank == 2:
         _rename(graph, output, name)
     return softmax is not None
@@ -47,24 +49,3 @@ def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
     for node in graph.node:
         node.input[:] = [new if word == old else word for word in node.input]
         node.output[:] = [new if word == old else word for word in node.output]
-
-
-def _drop_unread(graph: onnx.GraphProto) -> None:
-    """From the end to the beginning; graphs inside nodes may read anything above them."""
-    read = {each.name for each in graph.output}
-    kept = []
-    for node in reversed(graph.node):
-        if any(word in read for word in node.output):
-            kept.append(node)
-            read |= set(node.input) | _inner(node)
-    nodes = list(reversed(kept))
-    held = [each for each in graph.initializer if each.name in read]
-    del graph.node[:], graph.initializer[:]
-    graph.node.extend(nodes)
-    graph.initializer.extend(held)
-
-
-def _inner(node: onnx.NodeProto) -> set[str]:
-    graphs = [each.g for each in node.attribute if each.HasField("g")]
-    inner = [each for graph in graphs for each in graph.node]
-    return {word for each in inner for word in each.input}.union(*(_inner(each) for each in inner))

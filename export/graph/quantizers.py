@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -162,17 +163,22 @@ def nodes_of(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
         yield from each.node
 
 
-def drop_unread(graph: onnx.GraphProto, tensors: Iterable[str]) -> None:
-    """Remove constants among `tensors`, and notes about them, that nothing reads any more."""
-    read = {name for node in nodes_of(graph) for name in node.input} | {output.name for output in graph.output}
-    gone = set(tensors) - read
+def drop_unread(graph: onnx.GraphProto) -> None:
+    """Remove nodes and constants that nothing reads, bodies within included, and notes about them."""
+    outputs, left = {output.name for output in graph.output}, -1
+    while left != len(graph.node):  # what only a removed node read goes next
+        left = len(graph.node)
+        read = outputs | {name for node in nodes_of(graph) for name in node.input}
+        _keep(graph.node, [node for node in graph.node if not read.isdisjoint(node.output)])
+    read |= {each.name for each in graph.input} - {tensor.name for tensor in graph.initializer}
     for entries in (graph.initializer, graph.value_info, graph.input):
-        kept = [entry for entry in entries if entry.name not in gone]
-        if len(kept) < len(entries):
-            del entries[:]
-            entries.extend(kept)
-    for node in [node for node in graph.node if node.op_type == "Constant" and node.output[0] in gone]:
-        graph.node.remove(node)
+        _keep(entries, [entry for entry in entries if entry.name in read])
+
+
+def _keep(entries: Any, kept: list[Any]) -> None:
+    if len(kept) < len(entries):
+        del entries[:]
+        entries.extend(kept)
 
 
 def free_name(taken: set[str], wish: str) -> str:

@@ -28,11 +28,10 @@ _OPSET = 13  # Clip has its limits as inputs since 11, quantizers an axis since 
 
 @dataclass
 class _Done:
-    """Names of the nodes that were changed, by what that does to the answers; tensors that may be unread now."""
+    """Names of the nodes that were changed, by what that does to the answers."""
 
     same: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
-    unread: list[str] = field(default_factory=list)
 
 
 def symmetric(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[Applied, ...]]:
@@ -44,12 +43,11 @@ def symmetric(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[Applied, .
     wrong = [each for each in graph.quantizers.values() if is_wrong(each) and can_be_symmetric(graph, each)]
     for each in wrong:
         if is_weight_of(graph, each):
-            done.unread += list(each.node.input)
             exact = rewrite_weight(changed.graph, graph, each, names)
             (done.same if exact else done.changed).append(each.node.name)
         elif each.quantizes:
             _rewrite_pair(changed.graph, graph, each, bounds, names, done)
-    drop_unread(changed.graph, done.unread)
+    drop_unread(changed.graph)
     found = ((done.same, "same"), (done.changed, "changed"))
     return changed, tuple(Applied(WORD, tuple(nodes), answers) for nodes, answers in found if nodes)
 
@@ -101,7 +99,6 @@ def _rewrite_pair(
     zero = 0 if pair.zero is None else int(np.unique(pair.zero)[0])
     restores = graph.restores_of(pair) or []
     nodes = [pair.node, *(restore.node for restore in restores)]
-    done.unread += [name for node in nodes for name in node.input[1:]]
     low, high = (np.iinfo(kind).min - zero), (np.iinfo(kind).max - zero)
     if zero == _MIDDLE[kind]:
         scale = pair.scale
