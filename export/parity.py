@@ -52,13 +52,13 @@ def measure_parity(
     return compared(engine_logits(artifact, RunConfig(backend), photos), wanted, backend)
 
 
-def compared(found: np.ndarray, wanted: np.ndarray, backend: str) -> Parity:
+def compared(found: np.ndarray, wanted: np.ndarray, backend: str, tolerance: float = TOLERANCE) -> Parity:
     """Answers `(N, classes)` of an engine with those of what was exported."""
     return Parity(
         photos=len(found),
         max_relative=float(np.abs(found - wanted).max() / np.abs(wanted).max()),
         top1_agreement=float((found.argmax(1) == wanted.argmax(1)).mean()),
-        tolerance=TOLERANCE,
+        tolerance=tolerance,
         backend=backend,
     )
 

@@ -27,7 +27,7 @@ from ..errors import BadInput
 from ..export.confidence import HeldOut, fitted
 from ..export.graph.to_torch import TorchGraph
 from ..export.logits import engine_logits
-from ..export.parity import TOLERANCE, Parity, require_parity
+from ..export.parity import TOLERANCE, Parity, compared, require_parity
 from ..machine import versions
 from ..train.augment import Augmentation
 from ..train.fit import FitOptions, Progress, Student, fit
@@ -119,11 +119,4 @@ def _parity(student: Student, artifact: Artifact, photos: np.ndarray, tolerance:
     with torch.inference_mode():
         batches = (torch.tensor(photos[start : start + _BATCH]) for start in range(0, len(photos), _BATCH))
         rows = [student.logits(batch.permute(0, 3, 1, 2).float()).numpy() for batch in batches]
-    simulated = np.concatenate(rows)
-    return Parity(
-        photos=len(photos),
-        max_relative=float(np.abs(answers - simulated).max() / np.abs(simulated).max()),
-        top1_agreement=float((answers.argmax(1) == simulated.argmax(1)).mean()),
-        tolerance=tolerance,
-        backend="onnxruntime",
-    )
+    return compared(answers, np.concatenate(rows), "onnxruntime", tolerance)

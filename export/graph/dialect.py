@@ -101,6 +101,20 @@ def axis_of(node: onnx.NodeProto) -> int:
     return next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
 
 
+def dequantize(values: np.ndarray, scale: np.ndarray, zero: np.ndarray | None, axis: int) -> np.ndarray:
+    """`(q − zero point) · scale` in float32, then in the scale's type, as ONNX Runtime computes it.
+
+    Args:
+        zero: None for 0.
+        axis: along which several scales lie.
+    """
+    shape = spread(scale.size, axis, values.ndim)
+    steps = values.astype(np.int32)
+    if zero is not None:
+        steps = steps - zero.astype(np.int32).reshape(shape)
+    return np.asarray(steps.astype(np.float32) * scale.astype(np.float32).reshape(shape), scale.dtype)
+
+
 def spread(count: int, axis: int, dimensions: int) -> list[int]:
     """Shape in which `count` scales lie along `axis`; `[]` for a single one."""
     return [-1 if place == axis % dimensions else 1 for place in range(dimensions)] if count > 1 else []

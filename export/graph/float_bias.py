@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from .dialect import axis_of, spread
+from .dialect import axis_of, dequantize
 from .finding import Applied
 from .quantizers import QdqGraph, Quantizer, drop_unread, numbers
 
@@ -46,11 +46,6 @@ def fold(model: onnx.ModelProto, restores: list[Quantizer], word: str) -> tuple[
 
 
 def dequantized(values: np.ndarray, quantizer: Quantizer) -> np.ndarray:
-    """`(q − zero point) · scale` in float32, then in the scale's type, as ONNX Runtime computes it."""
+    """What a DequantizeLinear makes of constants."""
     assert quantizer.scale is not None
-    scale = quantizer.scale
-    shape = spread(scale.size, axis_of(quantizer.node), values.ndim)
-    steps = values.astype(np.int32)
-    if quantizer.zero is not None:
-        steps = steps - quantizer.zero.astype(np.int32).reshape(shape)
-    return np.asarray(steps.astype(np.float32) * scale.astype(np.float32).reshape(shape), scale.dtype)
+    return dequantize(values, quantizer.scale, quantizer.zero, axis_of(quantizer.node))

@@ -14,6 +14,7 @@ from onnx import numpy_helper
 
 from ...errors import BadInput
 from .dialect import QUANTIZERS, axis_of, spread
+from .quantizers import opset_of
 
 GREATEST = 448.0  # of E4M3FN
 OPSET = 19
@@ -30,7 +31,7 @@ def to_fp8(parent: onnx.ModelProto, quantized: onnx.ModelProto) -> onnx.ModelPro
     Raises:
         BadInput: an opset without 8-bit floats, or another parent.
     """
-    found = next(entry.version for entry in quantized.opset_import if not entry.domain)
+    found = opset_of(quantized)
     if found < OPSET:
         raise BadInput(f"opset {found} has no 8-bit floats", f"opset {OPSET} or newer", "export it again")
     model = onnx.ModelProto()

@@ -10,11 +10,10 @@ from __future__ import annotations
 import re
 import struct
 
-import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from .dialect import QUANTIZERS, axis_of, constants_of, spread
+from .dialect import QUANTIZERS, axis_of, constants_of, dequantize
 from .quantizers import drop_unread
 
 
@@ -50,9 +49,7 @@ def implicit_int8(model: onnx.ModelProto, version: str) -> tuple[onnx.ModelProto
 
 def _floats(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> onnx.TensorProto:
     integers, scale = (numpy_helper.to_array(constants[name]) for name in node.input[:2])
-    shape = spread(scale.size, axis_of(node), integers.ndim)
-    values = integers.astype(np.float32) * scale.astype(np.float32).reshape(shape)
-    return numpy_helper.from_array(values.astype(np.float32), node.output[0])
+    return numpy_helper.from_array(dequantize(integers, scale, None, axis_of(node)), node.output[0])
 
 
 def _keep_outputs(graph: onnx.GraphProto, same: dict[str, str]) -> dict[str, str]:

@@ -36,7 +36,7 @@ def quantizer_findings(graph: QdqGraph) -> Iterator[Finding]:
     for quantizer in graph.quantizers.values():
         yield from _type(graph, quantizer, folded)
         yield from _scale(quantizer)
-        yield from _constant(graph, quantizer, folded)
+        yield from _constant(quantizer, folded)
     yield from _stray_constants(graph)
 
 
@@ -79,7 +79,7 @@ def _scale(quantizer: Quantizer) -> Iterator[Finding]:
         yield Finding("bad-scale", "error", named(quantizer.node), what, _AGAIN)
 
 
-def _constant(graph: QdqGraph, quantizer: Quantizer, folded: set[str]) -> Iterator[Finding]:
+def _constant(quantizer: Quantizer, folded: set[str]) -> Iterator[Finding]:
     """A constant that is rounded although no layer multiplies with it."""
     if quantizer.node.output[0] not in folded or quantizer.kind == TensorProto.UINT8 or quantizer.shifted:
         return

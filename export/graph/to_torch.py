@@ -15,11 +15,10 @@ from torch import nn
 
 from ...errors import BadInput
 from .canonical import PROLOGUE
-from .dialect import axis_of
+from .dialect import QUANTIZERS, axis_of
 from .fake_quant import Grid, Rounded, grid_of
 from .torch_ops import Operator, operator_of
 
-_QDQ = ("QuantizeLinear", "DequantizeLinear")
 # Weights and biases, by position: what training may change. Other constants (limits, axes, shapes) stay.
 _LEARNED = {"Conv": (1, 2), "Gemm": (1, 2), "MatMul": (1,)}
 
@@ -79,7 +78,7 @@ class TorchGraph(nn.Module):
                 self.rounded[self._key(node.input[0])] = Rounded(integers, scale, zero_point, axis, source)
 
     def _keep_floats(self, nodes: list[onnx.NodeProto], arrays: Arrays) -> None:
-        for node in (node for node in nodes if node.op_type not in _QDQ):
+        for node in (node for node in nodes if node.op_type not in QUANTIZERS):
             for place, name in enumerate(node.input):
                 if name not in arrays or name in self._keys:
                     continue

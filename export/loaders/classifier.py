@@ -88,7 +88,7 @@ def as_source(brought: Brought, told: Told) -> Source:
         notes.append("the network answers with more than one tensor: its logits are taken")
     classes = _classes(answer, brought.text)
     if (told.channels or brought.channels) == "BGR":
-        module, host = Bgr(module).eval(), _turned(host, told)
+        module, host = Bgr(module).eval(), _turned(host)
         notes.append("the network wants BGR: channels are turned inside the model")
     labels = told.label_names() or brought.labels
     checked = checked_labels(labels, classes, brought.text)
@@ -99,7 +99,7 @@ def as_source(brought: Brought, told: Told) -> Source:
     return Source(brought.text, brought.kind, checkpoint, tuple(notes), answer.numpy().tobytes(), transform)
 
 
-def _turned(host: Preprocess, told: Told) -> Preprocess:
+def _turned(host: Preprocess) -> Preprocess:
     """Means of a BGR network are in its own order; the host part knows RGB alone."""
     import dataclasses
 
