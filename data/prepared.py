@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +40,12 @@ class PreparedPhotos:
 
     def digest(self) -> str:
         """sha256 over the photos' hashes, in order."""
-        return hashlib.sha256("".join(self.hashes).encode()).hexdigest()
+        return digest_of(self.hashes)
+
+
+def digest_of(hashes: Iterable[str]) -> str:
+    """sha256 over photos' hashes, in order."""
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def prepare_photos(
@@ -63,7 +68,7 @@ def prepare_photos(
     found = pixel_hashes(photos, cache / "pixel-hashes.json")
     hashes = tuple(found[photo.path] for photo in photos)
     truth = np.array([photo.label for photo in photos], np.int64)
-    key = hashlib.sha256((preprocess.digest() + "".join(hashes)).encode()).hexdigest()[:24]
+    key = digest_of((preprocess.digest(), *hashes))[:24]
     path = cache / f"photos-{key}.npy"
     if not path.exists():
         _fill(path, photos, preprocess, progress)
@@ -85,7 +90,7 @@ def part_of(photos: PreparedPhotos, rows: np.ndarray | slice, cache: Path) -> Pr
         BadInput: the disk has no room for it, or it cannot be written.
     """
     hashes = tuple(np.array(photos.hashes)[rows].tolist())
-    key = hashlib.sha256("".join((photos.path.name, *hashes)).encode()).hexdigest()[:24]
+    key = digest_of((photos.path.name, *hashes))[:24]
     path = cache / f"photos-{key}.npy"
     if not path.exists():
         found = photos.array()[rows]

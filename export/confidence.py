@@ -16,7 +16,7 @@ from ..artifact.manifest import Manifest
 from ..artifact.scheme import SCHEMES
 from ..artifact.store import save
 from ..data import Dataset, sample
-from ..data.prepared import PreparedPhotos, prepare_photos
+from ..data.prepared import PreparedPhotos, digest_of, prepare_photos
 from ..errors import TiffinError
 from ..records import Predictions
 from ..records.calibration import Fit, fit_temperature, require_enough
@@ -98,7 +98,7 @@ def _fit(draft: Artifact, photos: PreparedPhotos) -> tuple[Fit, dict[str, object
     logits = engine_logits(draft, run, np.asarray(photos.array())[rows])
     hashes = tuple(photos.hashes[row] for row in rows)
     fit = fit_temperature(Predictions.from_logits(hashes, photos.truth[rows], logits, photos.kind))
-    about = {"role": _ROLE, "photos": fit.photos, "photos_sha256": photos.digest(), "backend": run.backend,
+    about = {"role": _ROLE, "photos": fit.photos, "photos_sha256": digest_of(hashes), "backend": run.backend,
              "nll": list(fit.nll), "calibration_error": list(fit.ece)}  # fmt: skip
     return fit, {**about, "reason": fit.reason} if fit.reason else about
 

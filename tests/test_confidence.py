@@ -16,7 +16,7 @@ from tiffin.artifact import Artifact, RunConfig
 from tiffin.cli import answers as told_of
 from tiffin.cli.app import app
 from tiffin.data import open_dataset
-from tiffin.data.prepared import PreparedPhotos
+from tiffin.data.prepared import PreparedPhotos, digest_of
 from tiffin.errors import BadInput
 from tiffin.export.confidence import HeldOut, held_out, save_fitted, told
 from tiffin.export.logits import engine_logits
@@ -189,7 +189,8 @@ def test_photos_that_calibrated_are_left_out(exported, held: HeldOut, tmp_path: 
     assert held.photos is not None
     manifest = replace(exported.manifest, calibration=tuple(digest[:16] for digest in held.photos.hashes[:30]))
     made = save_fitted(tmp_path / "one", manifest, {"model.onnx": exported.model_path}, held)
-    assert made.manifest.producer.options["confidence"]["photos"] == 170
+    about = made.manifest.producer.options["confidence"]
+    assert (about["photos"], about["photos_sha256"]) == (170, digest_of(held.photos.hashes[30:]))
 
 
 def test_where_nothing_can_be_fitted_the_sources_temperature_stays_and_it_is_said(exported, tmp_path: Path) -> None:
