@@ -16,7 +16,7 @@ from ..machine import usable_cores
 from ..runtime.preprocess import prepare
 from .array_file import new_array
 from .dataset import Photo
-from .overlap import pixel_hashes
+from .overlap import decoder, pixel_hashes
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def prepare_photos(
     found = pixel_hashes(photos, cache / "pixel-hashes.json")
     hashes = tuple(found[photo.path] for photo in photos)
     truth = np.array([photo.label for photo in photos], np.int64)
-    key = digest_of((preprocess.digest(), *hashes))[:24]
+    key = digest_of((preprocess.digest(), decoder(), *hashes))[:24]
     path = cache / f"photos-{key}.npy"
     if not path.exists():
         _fill(path, photos, preprocess, progress)

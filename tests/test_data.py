@@ -673,6 +673,14 @@ def test_a_disk_without_room_is_told_before_it_kills(tmp_path: Path, monkeypatch
     assert {path.name for path in (tmp_path / "other").iterdir()} == {"pixel-hashes.json"}
 
 
+def test_photos_are_prepared_anew_by_another_decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos, clean, host = prepared(tmp_path)
+    assert prepare_photos(photos, host, tmp_path / "cache").path == clean.path
+    monkeypatch.setattr("tiffin.data.prepared.decoder", lambda: "pillow 99")
+    other = prepare_photos(photos, host, tmp_path / "cache")
+    assert other.path != clean.path and np.array_equal(other.array(), clean.array())
+
+
 def test_nothing_is_left_of_photos_that_cannot_be_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     photos, _, host = prepared(tmp_path)
     folder, seen = tmp_path / "other", []
