@@ -65,7 +65,7 @@ def hold_out_runs(photos: Iterable[Photo], part: float, seed: int, hashes: Mappi
         classes[photo.label].append(photo)
     held: set[str] = set()
     for label, members in classes.items():
-        count = max(1, round(part * len(members))) if part and len(members) > 1 else 0
+        count = min(max(1, round(part * len(members))), len(members) - 1) if part else 0
         # Python promises that random() of a string seed stays the same.
         first = int(random.Random(f"{seed}:{label}:run").random() * (len(members) - count + 1))
         held.update(hashes[photo.path] for photo in members[first : first + count])

@@ -82,9 +82,14 @@ def _max_pool(a: Attributes, images: Tensor) -> Tensor:
 
 
 def _average_pool(a: Attributes, images: Tensor) -> Tensor:
-    images, pads = _padded(images, a, 0.0)
     every = bool(a.get("count_include_pad", 0))
-    return F.avg_pool2d(images, a["kernel_shape"], a.get("strides", (1, 1)), pads, bool(a.get("ceil_mode", 0)), every)
+
+    def mean(values: Tensor) -> Tensor:
+        values, pads = _padded(values, a, 0.0)
+        steps = a.get("strides", (1, 1))
+        return F.avg_pool2d(values, a["kernel_shape"], steps, pads, bool(a.get("ceil_mode", 0)), every)
+
+    return mean(images) if every else mean(images) / mean(torch.ones_like(images[:1, :1]))  # padding counts not
 
 
 def _reshape(a: Attributes, values: Tensor, shape: Tensor) -> Tensor:
