@@ -229,7 +229,7 @@ def corrupt(image: Image.Image, corruption: Corruption, digest: str) -> Image.Im
 
 
 def reduced(image: Image.Image) -> Image.Image:
-    """The photo, or its mean over squares of pixels where it is large: shorter side 512 to 1,023."""
+    """The photo, or its mean over squares of pixels where it is large: shorter side 512 to 1,024."""
     factor = 1
     while min(image.size) // (factor * 2) >= _LARGE // 2:
         factor *= 2

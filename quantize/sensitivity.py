@@ -56,7 +56,7 @@ def sensitivity(
         progress: layers done, and of how many.
 
     Raises:
-        BadInput: not such artifacts or photos, or another parent.
+        BadInput: not such artifacts or photos, or weights that are no rounded ones of `parent`.
     """
     _check(parent, quantized, photos)
     given = onnx.load(parent.model_path)

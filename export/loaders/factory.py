@@ -58,7 +58,7 @@ def _built(text: str, factory: Any, classes: int | None) -> nn.Module:
 
 
 def _asks(factory: Any) -> bool:
-    """True if it cannot be called without a number of classes."""
+    """True if it takes a number of classes, needed or not."""
     try:
         asked = inspect.signature(factory).parameters.get("num_classes")
     except (TypeError, ValueError):
