@@ -15,6 +15,7 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
+from ..errors import BadInput
 from ..export.graph.free_batch import fixed_batch
 
 
@@ -28,6 +29,9 @@ class Walk:
 
     Attributes:
         fed: names of these inputs.
+
+    Raises:
+        BadInput: too few photos for a fixed batch.
     """
 
     def __init__(self, model: onnx.ModelProto, photos: np.ndarray | Mapping[str, np.ndarray]) -> None:
@@ -108,6 +112,9 @@ class Walk:
 
 def _whole_batches(values: np.ndarray, rows: int) -> list[np.ndarray]:
     count = len(values) // rows
+    if not count:
+        raise BadInput(f"{len(values)} photos for a graph that takes {rows} at a time", f"{rows} at least",
+                       "give more photos, or export it with a free batch")  # fmt: skip
     return np.split(values[: count * rows], count)
 
 

@@ -20,6 +20,7 @@ from tiffin.artifact.scheme import SCHEMES, scheme_named
 from tiffin.benchmarks.studies import quantizable
 from tiffin.cli import forecast as shown
 from tiffin.cli.app import main
+from tiffin.errors import BadInput
 from tiffin.export.graph.rounding import layers_of
 from tiffin.export.logits import engine_logits
 from tiffin.quantize.calibration import CalibrationSet
@@ -344,3 +345,14 @@ def test_no_flips_are_foretold_of_what_has_no_classes(
     assert "is foretold to leave the answers" in out and "flip" not in out and "KL" not in out
     told = json.loads(ran("doctor", made.folder, *about, "--json")[1])
     assert told["answers_db"] > 0 and not {"kl", "flips"} & set(told)
+
+
+def test_a_fixed_batch_is_foretold_in_whole_batches() -> None:
+    model, inputs = layered("Gemm", 0)
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(model)
+    fixed.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", TensorProto.FLOAT, (4, 6)))
+    free, told = forecast(model, inputs[:8]), forecast(fixed, inputs[:10], inputs[:8])
+    assert told.sqnr_db(CPU) == pytest.approx(free.sqnr_db(CPU))
+    with pytest.raises(BadInput, match="3 photos for a graph that takes 4"):
+        forecast(fixed, inputs[:3])
