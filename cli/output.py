@@ -25,8 +25,15 @@ def make_parent(out: Path) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _unwritable(out, error.strerror) from error
-    if out.is_dir() or not os.access(out.parent, os.W_OK | os.X_OK):
-        raise _unwritable(out, "it is a folder" if out.is_dir() else "permission denied")
+    require_file(out)
+    if not os.access(out.parent, os.W_OK | os.X_OK):
+        raise _unwritable(out, "permission denied")
+
+
+def require_file(out: Path) -> None:
+    """Raises BadInput for what is there and no regular file: a device is read without end, a record replaces it."""
+    if out.exists() and not out.is_file():
+        raise _unwritable(out, "it is a folder" if out.is_dir() else "it is no regular file")
 
 
 def _unwritable(out: Path, reason: str | None) -> BadInput:

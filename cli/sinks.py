@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BadInput
+from . import output
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from ..runtime import Guess
@@ -125,7 +126,7 @@ class Sink:
         resume: go on with a file; `answered` then says whose answers it has.
 
     Raises:
-        BadInput: the file holds something and `resume` is false, is of another form, or cannot be written.
+        BadInput: it is no regular file, holds something and `resume` is false, is of another form, or is not writable.
     """
 
     def __init__(self, form: Form, out: Path | None, resume: bool = False) -> None:
@@ -153,6 +154,7 @@ class Sink:
     def _open(self, out: Path, resume: bool) -> None:
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
+            output.require_file(out)
             self._file = os.open(out, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
             whole = out.stat().st_size
             if whole and not resume:

@@ -361,6 +361,12 @@ def test_a_folder_that_cannot_be_written(refused: Run, weights: Path, photo_fold
     assert "timing" not in ended.err and "scoring" not in ended.err  # found out before minutes of measuring
 
 
+def test_a_record_takes_no_pipes_place(refused: Run, here: Path) -> None:
+    os.mkfifo("pipe")
+    ended = refused("bench", "fp32", "--out", "pipe")
+    assert "it is no regular file" in ended.err and Path("pipe").is_fifo()
+
+
 def test_a_folder_of_somebody_elses_is_not_replaced(refused: Run, here: Path) -> None:
     (here / "work").mkdir()
     (here / "work/thesis.txt").write_text("years")

@@ -229,6 +229,18 @@ def test_a_file_with_answers_is_not_overwritten(onnx_artifact: Artifact, shelf: 
     assert out.read_text() == "precious\n"
 
 
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_is_no_regular_file_is_refused_before_it_is_read(tmp_path: Path, kind: str, resume: bool) -> None:
+    out = Path("/dev/null") if kind == "device" else tmp_path / kind
+    if kind == "pipe":
+        os.mkfifo(out)
+    if kind == "folder":
+        out.mkdir()
+    with pytest.raises(BadInput, match="it is a folder" if kind == "folder" else "it is no regular file"):
+        Sink(Form("jsonl", 5), out, resume)
+
+
 @pytest.mark.parametrize("words", [("--jsonl", "--csv"), ("--resume",), ("--every", "2", "--fps", "3"), ("-0",)])
 def test_options_that_contradict_each_other_are_refused(onnx_artifact: Artifact, shelf: Path, words: list[str]) -> None:
     told = predict(onnx_artifact.folder, shelf, *words)
