@@ -55,9 +55,9 @@ def debug(
     if reduce is not None and reduce.suffix != ".onnx":
         raise BadInput(f"--reduce {reduce}", "a file that ends in .onnx")
     pair = _named_apart(_candidate(one, threads), _candidate(other, threads), (one, other))
-    for path in (out, plot, reduce):
+    for path, option in ((out, "--out"), (plot, "--plot"), (reduce, "--reduce")):
         if path is not None:
-            output.make_parent(path)
+            output.make_parent(path, option)
     sides, about = fed.from_file(pair, feeds) if feeds else fed.from_photos(pair, photos, data, role, seed)
     render.echo_options(one=pair[0].name, other=pair[1].name, data=about["name"], photos=about["count"], seed=seed,
                         out=out)  # fmt: skip
@@ -66,7 +66,7 @@ def debug(
     output.save(record, out)
     parting.show_result(record, as_json)
     if plot:
-        output.save_text(parting.depth_chart(record), plot)
+        output.save_text(parting.depth_chart(record), plot, "--plot")
     render.say(f"record: {out} (print it again: tiffin show {out})" + (f", picture: {plot}" if plot else ""))
 
 

@@ -53,9 +53,9 @@ def sensitivity(
     if role not in ("select", "calibrate"):
         raise BadInput(f"role {role!r}", "select or calibrate: what decides never looks at confirm")
     host = given.preprocess
-    for path in (out, plot):
-        if path is not None:
-            output.make_parent(path)
+    output.make_parent(out)
+    if plot:
+        output.make_parent(plot, "--plot")
     dataset = dataset_of(data)
     drawn = sample(dataset.role(role), photos, seed)
     render.echo_options(data=dataset.name, role=role, photos=len(drawn), seed=seed, out=out)
@@ -71,7 +71,7 @@ def sensitivity(
     render.show(plain.as_json(body) if as_json else sensitivity_text(found, whole, len(drawn), rows))
     output.save_text(plain.as_json(body) + "\n", out)
     if plot:
-        output.save_text(sensitivity_chart(found, Path(quantized).name), plot)
+        output.save_text(sensitivity_chart(found, Path(quantized).name), plot, "--plot")
     render.say(f"record: {out}" + (f", picture: {plot}" if plot else ""))
     told = made.manifest.producer.options
     asked = " ".join(f"--{name} {shlex.quote(str(told[name]))}" for name in ("scheme", "quantizer") if told.get(name))

@@ -15,8 +15,11 @@ if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
 MARGIN = 0.01  # one point
 
 
-def make_parent(out: Path) -> None:
+def make_parent(out: Path, option: str = "--out") -> None:
     """Before minutes of measuring: can the record be written at all?
+
+    Args:
+        option: that named it.
 
     Raises:
         BadInput: it cannot.
@@ -24,20 +27,20 @@ def make_parent(out: Path) -> None:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _unwritable(out, error.strerror) from error
-    require_file(out)
+        raise _unwritable(out, error.strerror, option) from error
+    require_file(out, option)
     if not os.access(out.parent, os.W_OK | os.X_OK):
-        raise _unwritable(out, "permission denied")
+        raise _unwritable(out, "permission denied", option)
 
 
-def require_file(out: Path) -> None:
+def require_file(out: Path, option: str = "--out") -> None:
     """Raises BadInput for what is there and no regular file: a device is read without end, a record replaces it."""
     if out.exists() and not out.is_file():
-        raise _unwritable(out, "it is a folder" if out.is_dir() else "it is no regular file")
+        raise _unwritable(out, "it is a folder" if out.is_dir() else "it is no regular file", option)
 
 
-def _unwritable(out: Path, reason: str | None) -> BadInput:
-    return BadInput(f"cannot write {out} ({reason})", "a file in a writable folder", "choose another --out")
+def _unwritable(out: Path, reason: str | None, option: str = "--out") -> BadInput:
+    return BadInput(f"cannot write {out} ({reason})", "a file in a writable folder", f"choose another {option}")
 
 
 def save(record: Record, out: Path) -> None:
@@ -52,7 +55,7 @@ def save(record: Record, out: Path) -> None:
         raise _unwritable(out, error.strerror) from error
 
 
-def save_text(text: str, out: Path) -> None:
+def save_text(text: str, out: Path, option: str = "--out") -> None:
     """Write a text file whole, or leave what was there.
 
     Raises:
@@ -63,7 +66,7 @@ def save_text(text: str, out: Path) -> None:
     try:
         replace_files({out: text.encode()})
     except OSError as error:
-        raise _unwritable(out, error.strerror) from error
+        raise _unwritable(out, error.strerror, option) from error
 
 
 def finish(record: Record, out: Path, as_json: bool, reference: str) -> None:

@@ -67,9 +67,10 @@ def report(
         html = Path("out/report.html")
     if html or md or json_file:
         need_build(("altair", "vl_convert", "jinja2"), "report")
-    for path in (html, md, csv, latex, json_file, card):
+    options = {html: "--html", md: "--md", csv: "--csv", latex: "--latex", json_file: "--json", card: "--card"}
+    for path, option in options.items():
         if path is not None:
-            output.make_parent(path)
+            output.make_parent(path, option)
     story = tell(load_sources(records), load_result(gate) if gate else None, reference, margin, history)
     found = gallery(story, photos)
     texts = {csv: lambda: as_csv(story), latex: lambda: as_latex(story),
@@ -81,7 +82,7 @@ def report(
                   json_file: lambda: as_json(story, drawn, found)}  # fmt: skip
     for path, text in texts.items():
         if path is not None:
-            output.save_text(text(), path)
+            output.save_text(text(), path, options[path])
             render.say(f"wrote {path} ({path.stat().st_size / 1000:.0f} kB)")
     render.show("\n" + render.wrapped([story.answer.line, *story.answer.more]))
 

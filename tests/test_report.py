@@ -385,3 +385,10 @@ def test_the_command_writes_every_form(tmp_path: Path) -> None:
     run = CliRunner().invoke(app, ["report", str(path), *words])
     assert run.exit_code == 0, run.output
     assert all((tmp_path / f"out.{form}").stat().st_size > 100 for form in forms) and "Ship int8" in run.output
+
+
+def test_a_folder_in_a_files_place_names_the_option_that_named_it(tmp_path: Path) -> None:
+    path = record().save(tmp_path / "r.json")
+    for form in ("csv", "card"):
+        error = CliRunner().invoke(app, ["report", str(path), f"--{form}", str(tmp_path)]).exception
+        assert isinstance(error, BadInput) and error.fix == f"choose another --{form}"
