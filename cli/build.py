@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..artifact import Artifact
-from ..errors import BadInput, EngineMissing
+from ..errors import BadArtifact, BadInput, EngineMissing
 from . import options, output, render, sources
 
 if TYPE_CHECKING:  # onnx and torch, which `tiffin --help` does without
@@ -67,6 +68,7 @@ def export(
     opened = sources.opened(source, told)
     trained = opened.model
     render.echo_options(checkpoint=trained.sha256[:12], architecture=trained.architecture, format=form, out=out)
+    say_replaced(out)
     require_same_preprocessing(opened, reference, lambda: drawn_paths(dataset_of(data), "confirm", photos, seed), out)
     held = held_out_photos(dataset_of(data), trained.labels, trained.preprocess, out) if fit_temperature else None
     if form == "pt2":
@@ -190,6 +192,26 @@ def beside(artifact: Path, suffix: str) -> Path:
     """The default folder of what is made from an artifact."""
     named = artifact if artifact.name not in ("", "..") else artifact.resolve()
     return named.with_name(f"{named.name}-{suffix}")
+
+
+def place_of(artifact: Path, out: Path | None, suffix: str) -> Path:
+    """Where what is made from an artifact is written: `out`, else the default folder; says what it replaces.
+
+    Raises:
+        BadInput: `out` is the artifact itself.
+    """
+    place = out or beside(artifact, suffix)
+    if place.resolve() == artifact.resolve():
+        raise BadInput(f"--out {place} is the artifact itself", "another folder", "choose another --out")
+    say_replaced(place)
+    return place
+
+
+def say_replaced(place: Path) -> None:
+    """Say which artifact is there, if one is: it stays until the new one is written."""
+    with contextlib.suppress(BadArtifact):  # a damaged one is replaced as well
+        found = Artifact.load(place)
+        render.say(f"replaces {place} ({found.manifest.precision}, {found.digest[:12]})")
 
 
 def done(artifact: Artifact) -> None:

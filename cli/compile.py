@@ -11,7 +11,7 @@ import typer
 from ..artifact import Artifact
 from ..errors import BadInput
 from . import render
-from .build import beside, done, need_build
+from .build import done, need_build, place_of
 
 if TYPE_CHECKING:  # onnx, which `tiffin --help` does without
     from ..export.engine import BuildProgress
@@ -87,7 +87,7 @@ def compile_(
                        "onnxruntime and torch open what `tiffin export` writes")  # fmt: skip
     if backend == "openvino":
         _only(context, _OF_ALL, "backend openvino")
-        made = _openvino(source, out or beside(artifact, backend))
+        made = _openvino(source, place_of(artifact, out, backend))
     else:
         from ..export.engine_options import EngineOptions
 
@@ -99,7 +99,7 @@ def compile_(
         if dry_run:
             _show_trtexec(source, backend, chosen)
             return
-        made = _tensorrt(source, out or beside(artifact, backend), backend, chosen)
+        made = _tensorrt(source, place_of(artifact, out, backend), backend, chosen)
     done(made)
     render.next_command(f"tiffin bench {shlex.quote(str(made.folder))}")
 

@@ -15,7 +15,7 @@ import typer
 from ..artifact import Artifact
 from ..errors import BadInput, EngineFailed, EngineMissing
 from . import forecast, options, render
-from .build import beside, done, need_build
+from .build import done, need_build, place_of
 from .notes import counted
 
 if TYPE_CHECKING:  # onnx, which `tiffin --help` does without
@@ -81,7 +81,7 @@ def doctor(
     if not json:
         _show(found, unchecked, artifact, target, fix)
     if fix and any(each.fixed_by for each in found):
-        place = out or beside(artifact, "tensorrt")
+        place = place_of(artifact, out, "tensorrt")
         found, about = _fix(source, model, target, found, place, json)
         told |= about
     elif fix and not json:

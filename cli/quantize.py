@@ -12,7 +12,7 @@ import typer
 from ..artifact import Artifact
 from ..errors import BadInput
 from . import options, render
-from .build import beside, dataset_of, done, held_out_photos, need_build, say_temperature
+from .build import dataset_of, done, held_out_photos, need_build, place_of, say_temperature
 from .train import show_epochs
 
 if TYPE_CHECKING:  # onnx and numpy, which `tiffin --help` does without
@@ -90,7 +90,7 @@ def quantize(
     if precision != "int8" and other:
         raise BadInput(f"{other} with --precision {precision}", "--precision int8", "leave one of them out")
     if precision in ("fp16", "bf16"):
-        place = out or beside(artifact, precision)
+        place = place_of(artifact, out, precision)
         render.echo_options(precision=precision, out=place)
         made = _half(source, precision, place, dataset_of(data) if fit_temperature else None)
     else:
@@ -104,7 +104,7 @@ def quantize(
         endings = [f"-{floats}"] * (floats != "fp32") + ["-qat"] * (method == "qat")
         suffix = "fp8" if fp8 else f"int8-{scheme}{''.join(endings)}"
         fitting = {"epochs": epochs, "learning_rate": learning_rate, "seed": seed} if method == "qat" else None
-        place = out or beside(artifact, suffix)
+        place = place_of(artifact, out, suffix)
         if feeds is not None:
             made = _with_feeds(source, precision, chosen, place, feeds)
             _tell(made, scheme)

@@ -374,6 +374,26 @@ def test_a_folder_of_somebody_elses_is_not_replaced(refused: Run, here: Path) ->
 
 
 @pytest.mark.parametrize(
+    "words", [("quantize", "fp32", "--precision", "fp16"), ("compile", "fp32"), ("quantize", "FP32", "--data", "DATA")]
+)
+def test_an_artifact_does_not_take_its_own_sources_place(
+    refused: Run, here: Path, photo_folder: Path, words: tuple[str, ...]
+) -> None:
+    (here / "link").symlink_to("fp32")
+    words = tuple({"DATA": str(photo_folder), "FP32": str(here / "fp32")}.get(word, word) for word in words)
+    for out in ("fp32", "link", "fp32/../fp32/"):
+        assert "is the artifact itself" in refused(*words, "--out", out).err
+
+
+def test_an_artifact_that_is_replaced_is_named(ok: Run, here: Path) -> None:
+    words = ("quantize", "fp32", "--no-fit-temperature", "--out", "half", "--precision")
+    assert "replaces" not in ok(*words, "fp16").err
+    old = Artifact.load("half").digest
+    assert f"replaces half (fp16, {old[:12]})\n" in ok(*words, "bf16").err
+    assert Artifact.load("half").manifest.precision == "bf16"
+
+
+@pytest.mark.parametrize(
     ("words", "said"),
     [
         (("export", "mine.safetensors", "--format", "tflite"), "unknown format 'tflite'"),
