@@ -78,12 +78,12 @@ class Artifact:
         """Read an artifact; hash its files when first seen or when `verify`, else compare a stamp and sizes.
 
         Raises:
-            BadArtifact: no manifest, a file missing, of another size or with another hash.
+            BadArtifact: no folder, no manifest, a file missing, of another size or with another hash.
         """
         folder = Path(folder)
         path = folder / MANIFEST
         if not path.is_file():
-            raise BadArtifact(f"{folder}: no {MANIFEST}", "an artifact's folder", "make one: `tiffin export`")
+            raise _no_artifact(folder)
         artifact = cls(folder, parse_manifest(path.read_text(encoding="utf-8", errors="replace"), str(path)))
         for file in artifact.manifest.files:
             _check_size(folder, file)
@@ -111,6 +111,17 @@ class Artifact:
     def _stamp(self) -> list[object]:
         stats = [(self.folder / file.name).stat() for file in self.manifest.files]
         return [self.digest, [[s.st_size, s.st_mtime_ns, s.st_ino] for s in stats]]
+
+
+def _no_artifact(path: Path) -> BadArtifact:
+    """What is there instead."""
+    expected, fix = "an artifact's folder", "make one: `tiffin export`"
+    if path.is_file() and path.suffix == ".tiffin":
+        return BadArtifact(f"{path}: is a box", expected, f"unpack it: `tiffin unpack {path} --out FOLDER`")
+    if path.is_file():
+        inside = is_artifact(path.parent)
+        return BadArtifact(f"{path}: is a file", expected, f"name its folder: {path.parent}" if inside else fix)
+    return BadArtifact(f"{path}: no {MANIFEST}" if path.is_dir() else f"{path}: no such folder", expected, fix)
 
 
 def _check_size(folder: Path, file: ModelFile) -> None:

@@ -17,7 +17,7 @@ def opened(path: Path) -> Box:
     Raises:
         BadArtifact: neither is there, or it is damaged.
     """
-    if path.suffix == SUFFIX:
+    if path.suffix == SUFFIX or path.is_file():
         return open_box(path)
     artifact = Artifact.load(path)
     return Box(path, (Variant(artifact, default_run(artifact)),))

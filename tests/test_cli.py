@@ -287,11 +287,27 @@ def test_a_broken_model_with_a_true_manifest(refused: Run, here: Path, onnx_arti
 
 
 @pytest.mark.parametrize(
-    "words", [("predict", "data", "x.jpg"), ("bench", "data"), ("compile", "data"), ("quantize", "no")]
+    ("path", "said", "fix"),
+    [
+        ("data", "no manifest.json", "make one: `tiffin export`"),
+        ("absent", "no such folder", "make one: `tiffin export`"),
+        ("a.jpg", "is a file", "make one: `tiffin export`"),
+        ("fp32/model.onnx", "is a file", "name its folder: fp32"),
+    ],
 )
-def test_a_folder_that_is_no_artifact(refused: Run, here: Path, words: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("command", ["predict", "bench", "compile", "certificates", "selftest"])
+def test_what_is_no_artifact_is_told_by_what_it_is(
+    refused: Run, here: Path, command: str, path: str, said: str, fix: str
+) -> None:
     (here / "data").mkdir()
-    assert "manifest.json" in refused(*words).err
+    Image.new("RGB", (8, 8)).save("a.jpg")
+    err = refused(command, path, *["a.jpg"] * (command == "predict")).err
+    assert f"error: {path}: {said}\n" in err and err.endswith(f"  fix: {fix}\n")
+
+
+def test_a_box_in_an_artifacts_place_is_to_be_unpacked(refused: Run, here: Path) -> None:
+    (here / "food.tiffin").write_bytes(b"box")
+    assert "unpack it: `tiffin unpack food.tiffin --out FOLDER`" in refused("bench", "food.tiffin").err
 
 
 @pytest.mark.parametrize(
@@ -1116,7 +1132,7 @@ def test_a_budget_that_nothing_meets_names_the_nearest(refused: Run) -> None:
         (("--from-records", "absent.json"), "no such record"),
         (("--from-records", SEARCHED, "--reference", "joy"), "reference 'joy'"),
         (("absent.safetensors",), "no such checkpoint"),
-        (("absent",), "no manifest.json"),
+        (("absent",), "absent: no such folder"),
     ],
 )
 def test_what_optimize_cannot_use_is_named(refused: Run, photo_folder: Path, words, said: str) -> None:
@@ -1183,7 +1199,7 @@ def test_what_the_parser_refuses_stops_the_compile(tiffin_: Run, here: Path, mon
         (("fp32", "--backend", "openvino"), "one of tensorrt, tensorrt_rtx"),
         (("fp32", "--capability", "new"), "compute capability 'new'"),
         (("fp32", "--out", "elsewhere"), "--out without --fix"),
-        (("absent",), "no manifest.json"),
+        (("absent",), "absent: no such folder"),
     ],
 )
 def test_what_the_doctor_cannot_look_at_is_named(refused: Run, words: tuple[str, ...], said: str) -> None:

@@ -217,7 +217,8 @@ def test_a_jetson_gets_the_onnx_model_in_tensorrts_dialect(
     ("words", "said"),
     [
         (("unpack", "{a}", "--plain"), "without --out"),
-        (("unpack", "nowhere"), "manifest.json"),
+        (("unpack", "nowhere"), "no such folder"),
+        (("unpack", "{a}/model.onnx"), "no box .*\n  expected: a .tiffin file"),
         (("unpack", "nowhere.tiffin"), "no such file"),
         (("export-repository", "{a}", "--for", "torchserve"), "torchserve"),
         (("export-repository", "{a}", "--for", "ovms", "--max-batch", "4"), "--max-batch with"),
