@@ -79,10 +79,24 @@ def _missing(record: Record) -> list[str]:
     return [f"not certified on {target}: {', '.join(which)}: {why}" for (target, why), which in names.items()]
 
 
+def is_box(named: str) -> bool:
+    """By its name, as everywhere."""
+    from ..artifact.bundle import SUFFIX
+
+    return named.endswith(SUFFIX)
+
+
+def how_to_certify_box(named: str) -> str:
+    """A certificate lies in an artifact's folder."""
+    return (f"unpack it (`tiffin unpack {named} --out FOLDER`), certify what is in it "
+            "(`tiffin certify FOLDER/NAME`) and pack it again (`tiffin pack`)")  # fmt: skip
+
+
 def list_text(rows: Sequence[Row], named: str) -> str:
     """The certificates beside artifacts."""
     if not rows:
-        return f"{named}: nothing is certified; certify it: tiffin certify {named}"
+        how = how_to_certify_box(named) if is_box(named) else f"certify it: tiffin certify {named}"
+        return f"{named}: nothing is certified; {how}"
     return f"{_tables(rows)}\n\n{render.wrapped([*_verdict_notes(rows), *_notes(rows)])}"
 
 

@@ -57,6 +57,9 @@ def certify(
     from ..data.prepared import prepare_photos
     from .build import dataset_of
 
+    for named in (word.partition("@")[0] for word in artifacts):
+        if tables.is_box(named):
+            raise BadInput(f"{named}: is a box", "an artifact's folder", tables.how_to_certify_box(named))
     found = options.candidates(artifacts, backend, threads, precision)
     chosen = CertifyOptions(identity, photos, alarm, everything, seed)
     wanted = _words(isa), _words(cpu)
@@ -142,12 +145,12 @@ def certificates(
 ) -> None:
     """What is certified of an artifact, each certificate checked against the predictions beside it."""
     from ..artifact import Artifact
-    from ..artifact.bundle import SUFFIX, open_box
+    from ..artifact.bundle import open_box
     from ..artifact.certificate import read_certificates
     from ..records.certification import check_certificate
 
-    one = artifact.suffix != SUFFIX
-    held = [Artifact.load(artifact)] if one else [variant.artifact for variant in open_box(artifact).variants]
+    box = tables.is_box(str(artifact))
+    held = [variant.artifact for variant in open_box(artifact).variants] if box else [Artifact.load(artifact)]
     rows = []
     for each in held:
         for found in read_certificates(each):

@@ -927,6 +927,15 @@ def test_nothing_that_can_be_certified_is_an_error_with_its_record(
     assert "nothing is certified" in tiffin_("certificates", "int8").out
 
 
+def test_a_box_is_certified_by_what_is_in_it(ok: Run, refused: Run, here: Path) -> None:
+    ok("pack", "fp32", "--out", "food.tiffin")
+    said = ok("certificates", "food.tiffin").out
+    assert "food.tiffin: nothing is certified; unpack it (`tiffin unpack food.tiffin --out FOLDER`)" in said
+    assert "`tiffin certify FOLDER/NAME`" in said and "`tiffin pack`" in said
+    assert "`tiffin unpack food.tiffin --out FOLDER`" in refused("certify", "food.tiffin").err
+    assert "`tiffin pack`" in refused("certify", "food.tiffin@openvino").err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
