@@ -236,7 +236,9 @@ def _plan(margin: float, discordance: float, power: float, spread: float | None,
 
     from ..gate.plan import plan
 
-    wishes = [plan(wish, discordance, power, 0.95, spread) for wish in (margin / 2, margin, 2 * margin)]
+    doubled = [2 * margin] if 2 * margin < 1 else []
+    found = [plan(wish, discordance, power, 0.95, spread) for wish in (margin, margin / 2, *doubled)]  # errors name it
+    wishes = sorted(found, key=lambda each: each.margin)
     if as_json:
         render.show(json.dumps([asdict(found) for found in wishes], indent=1))
         return

@@ -692,6 +692,7 @@ def test_the_command_ends_with_the_policys_exit_code_and_fits_a_terminal(tmp_pat
     assert run("check", "--policy-only", "--policy", str(tmp_path / "p.toml")) == (
         0, f"{tmp_path / 'p.toml'}: 1 rules, 0 expected failures\n")  # fmt: skip
     assert "1,423" in run("check", "--plan", "0.01")[1]
+    assert "60.00 points" in run("check", "--plan", "0.6")[1]
 
 
 def test_a_baseline_is_written_shown_and_compared_with(tmp_path: Path) -> None:
@@ -716,6 +717,7 @@ def test_a_baseline_is_written_shown_and_compared_with(tmp_path: Path) -> None:
         (["check", "r.json", "--policy", "p.toml", "--baseline", "missing.json"], "no such baseline"),
         (["check", "x", "--policy", "p.toml", "--baseline", "b", "--against", "y"], "--baseline and --against"),
         (["baseline", "show", "missing.json"], "no such baseline"),
+        (["check", "--plan", "-1"], "margin -1.0,"),
     ],
 )
 def test_wrong_words_are_one_clear_error(
