@@ -170,8 +170,11 @@ def load_record(path: Path) -> Record:
         version = int(head.pop("schema"))
     except FileNotFoundError as error:
         raise BadInput(f"{path}: no such record", "a record's .json") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadInput(f"{path}: no record ({error})", "a record's .json") from error
+    except (KeyError, TypeError, AttributeError) as error:  # other JSON
+        raise BadInput(f"{path}: no record (it has no schema)", "a record's .json") from error
+    except (OSError, ValueError) as error:
+        why = "it is a folder" if path.is_dir() else getattr(error, "strerror", None) or error
+        raise BadInput(f"{path}: no record ({why})", "a record's .json") from error
     if version > SCHEMA_VERSION:
         raise BadInput(f"{path}: record schema {version}", f"at most {SCHEMA_VERSION}", "upgrade tiffin")
     try:
@@ -184,6 +187,9 @@ def load_record(path: Path) -> Record:
             stages = {name: _stages(arrays, entry) for name, entry in head.pop("stages", {}).items()}
         subjects = tuple(_subject(raw) for raw in head.pop("subjects"))
         return Record(**head, subjects=subjects, rounds=rounds, predictions=found, stages=stages)
+    except FileNotFoundError as error:
+        why = f"no {path.with_suffix('.npz').name} beside it"
+        raise BadInput(f"{path}: record cannot be read ({why})", "the .json and the .npz beside it") from error
     except (OSError, KeyError, TypeError, ValueError, AttributeError, zipfile.BadZipFile) as error:
         raise BadInput(f"{path}: record cannot be read ({error})", "the .json and the .npz beside it") from error
 

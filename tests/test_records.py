@@ -242,8 +242,22 @@ def test_what_is_no_record_is_refused(tmp_path: Path, text: str) -> None:
 def test_a_record_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no such record"):
         load_record(tmp_path / "run.json")
-    with pytest.raises(BadInput):
+    with pytest.raises(BadInput, match=r"no record \(it is a folder\)"):
         load_record(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "{}"])
+def test_other_json_is_said_to_have_no_schema(tmp_path: Path, text: str) -> None:
+    (tmp_path / "list.json").write_text(text)
+    with pytest.raises(BadInput, match=r"list\.json: no record \(it has no schema\)"):
+        load_record(tmp_path / "list.json")
+
+
+def test_a_record_without_its_arrays_names_their_file(tmp_path: Path) -> None:
+    path = record().save(tmp_path / "run.json")
+    path.with_suffix(".npz").unlink()
+    with pytest.raises(BadInput, match=r"run\.json: record cannot be read \(no run\.npz beside it\)"):
+        load_record(path)
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "cut", "changed", "of another record"])
