@@ -28,6 +28,11 @@ def variants_of(artifact: Artifact) -> Iterator[Artifact]:
             yield other
 
 
+def parent_of(artifact: Artifact) -> Artifact | None:
+    """The artifact that it was made from, if that is one of its neighbours."""
+    return next((other for other in neighbours(artifact) if other.digest == artifact.manifest.parent), None)
+
+
 def reference_of(artifact: Artifact) -> Artifact:
     """The nearest float32 ancestor among its neighbours; itself if it is one.
 

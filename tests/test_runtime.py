@@ -11,6 +11,7 @@ import itertools
 import json
 import logging
 import platform
+import shutil
 import subprocess
 import sys
 import warnings
@@ -256,6 +257,24 @@ def test_another_format_is_refused(opened, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="format tensorrt") as caught:
         load(other, RunConfig(backend))
     assert artifact.manifest.format in caught.value.expected
+
+
+def test_advice_for_another_format_names_what_has_it(onnx_artifact: Artifact, tmp_path: Path) -> None:
+    def fix(form: str, backend: str) -> str:
+        artifact = quantized(onnx_artifact, tmp_path / form, format=form)
+        with pytest.raises(BadInput, match=f"format {form}") as caught:
+            backends.accept(artifact, backends.probe(backend).formats, backend)
+        return caught.value.fix
+
+    assert fix("openvino", "tensorrt") == "compile for it: `tiffin compile ONNX_ARTIFACT --backend tensorrt`"
+    assert fix("openvino", "onnxruntime") == "name what it was compiled from: ONNX_ARTIFACT"
+    shutil.copytree(onnx_artifact.folder, tmp_path / "fp32")
+    made = f"`tiffin compile {tmp_path / 'fp32'} --backend"
+    assert fix("openvino", "tensorrt") == f"compile for it: {made} tensorrt`"
+    assert fix("tensorrt", "openvino") == f"name what it was compiled from: {tmp_path / 'fp32'}"
+    assert fix("onnx", "tensorrt_rtx") == f"compile for it: `tiffin compile {tmp_path / 'onnx'} --backend tensorrt_rtx`"
+    assert fix("pt2", "onnxruntime") == "make one: `tiffin export`"
+    assert fix("openvino", "torch") == "make one: `tiffin export --format pt2`"
 
 
 @pytest.mark.parametrize("kept", [0, 0.5, 0.98])

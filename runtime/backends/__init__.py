@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ...artifact import Artifact, RunConfig
+from ...artifact.lineage import parent_of
 from ...errors import BadInput
 from ...machine import usable_cores
 from ..placement import is_placed
@@ -206,9 +207,14 @@ def require_own_threads(run: RunConfig) -> RunConfig:
 
 
 def _how_to_get(formats: tuple[str, ...], artifact: Artifact) -> str:
-    """The command that makes one of these formats."""
-    if "onnx" in formats:
-        return "make one: `tiffin export`"
+    """The command that makes one of these formats, or the artifact that has it."""
+    form = artifact.manifest.format
     if "pt2" in formats:
         return "make one: `tiffin export --format pt2`"
-    return f"compile for it: `tiffin compile {artifact.folder} --backend {formats[0]}`"
+    if "onnx" in formats and form == "pt2":
+        return "make one: `tiffin export`"
+    source = artifact if form == "onnx" else parent_of(artifact)
+    named = source.folder if source else "ONNX_ARTIFACT"
+    if "onnx" in formats:
+        return f"name what it was compiled from: {named}"
+    return f"compile for it: `tiffin compile {named} --backend {formats[0]}`"
