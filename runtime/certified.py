@@ -106,6 +106,7 @@ def require(artifact: Artifact, run: RunConfig, allow_uncertified: bool) -> None
     Raises:
         NotCertified: it is known to answer worse here, and `allow_uncertified` is false.
         BadArtifact: a certificate is not what its predictions give.
+        BadInput: no such backend.
     """
     known, why = standing(artifact, run)
     if not why:  # the usual case: start-up pays for nothing more
@@ -114,7 +115,9 @@ def require(artifact: Artifact, run: RunConfig, allow_uncertified: bool) -> None
     if known is Standing.FAILED and not allow_uncertified:
         fix = f"quantize with scheme cpu (`tiffin quantize`) and certify that, or {_ANYWAY}"
         raise NotCertified(line, "an artifact that is certified here", _variant_that_passes(artifact, run) or fix)
-    _log.warning(line)
+    engine = backends.probe(run.backend)
+    if engine.runs and artifact.manifest.format in engine.formats:  # else opening it says why not
+        _log.warning(line)
 
 
 def _variant_that_passes(artifact: Artifact, run: RunConfig) -> str:

@@ -902,6 +902,19 @@ def test_int8_that_is_not_certified_opens_with_one_line(
     assert line.endswith(f"tiffin certify {artifact.folder}@onnxruntime")
 
 
+@pytest.mark.parametrize("backend", ["foo", "torch", "onnxruntime"])
+def test_what_cannot_be_opened_is_one_error_without_a_word_of_certificates(
+    avx2: pytest.LogCaptureFixture, onnx_artifact: Artifact, tmp_path: Path, backend: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    artifact = quantized(onnx_artifact, tmp_path / "int8")
+    monkeypatch.setattr(backends.backend("onnxruntime"), "installed", lambda module: False)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(EngineMissing if backend == "onnxruntime" else BadInput):
+        load(artifact, backend)
+    assert logged(avx2) == []
+
+
 def test_int8_that_is_certified_here_opens_silently(
     avx2: pytest.LogCaptureFixture, onnx_artifact: Artifact, photos: np.ndarray, tmp_path: Path
 ) -> None:
