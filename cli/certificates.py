@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -179,3 +180,21 @@ def box_text(path: Path, variants: Sequence[Variant], about: Mapping[str, Any]) 
     size, alone = path.stat().st_size, variants[0].artifact.size_bytes
     said.append(f"{path}: {size / 1e6:.2f} MB, {size / alone:.2f} × the first variant's files; {order}")
     return f"{table.text()}\n\n{render.wrapped(said)}"
+
+
+def loaded_instead(variants: Sequence[Variant]) -> str:
+    """What a device takes where the faster variants are certified for no CPU; empty where there are none such."""
+    from ..artifact.certificate import read_certificates
+    from ..runtime.certified import is_reference
+
+    reference = next((each for each in variants if is_reference(each.artifact, each.run)), None)
+    faster = variants[: variants.index(reference)] if reference else variants
+    bare = [each for each in faster if not any(
+        found.backend == each.run.backend and found.verdict == "PASS" for found in read_certificates(each.artifact)
+    )]  # fmt: skip
+    if not bare:
+        return ""
+    names = ", ".join(each.name for each in bare)
+    instead = f"{reference.name} is loaded instead" if reference else "refused without --allow-uncertified"
+    words = " ".join(shlex.quote(f"{each.artifact.folder}@{each.run.backend}") for each in bare)
+    return f"certified for no CPU: {names}: {instead}; certify first, then pack: tiffin certify {words}"

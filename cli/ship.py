@@ -56,6 +56,8 @@ def pack(
     if target is None:
         write_box(out, variants, about)
         render.show(tables.box_text(out, variants, about))
+        if note := tables.loaded_instead(variants):
+            render.show("\n" + render.wrapped([note]))
         return
     _pack_for(target, variants, about, out)
 

@@ -135,6 +135,8 @@ def _variant_that_passes(artifact: Artifact, run: RunConfig) -> str:
 def choose(path: Path, variants: Sequence[Variant], allow_uncertified: bool) -> Variant:
     """Of a box's variants the first, the fastest, whose engine is here and that is certified for this class of CPU.
 
+    Those before it that are not certified are said in one line.
+
     Raises:
         NotCertified: none is, and `allow_uncertified` is false.
         EngineMissing: no variant's engine is installed.
@@ -145,17 +147,22 @@ def choose(path: Path, variants: Sequence[Variant], allow_uncertified: bool) -> 
         named = " or ".join(sorted({variant.run.backend for variant in variants}))
         raise EngineMissing(f"{path}: no engine of its variants is here", named or "a variant", "see `tiffin backends`")
     known = [(variant, *standing(variant.artifact, variant.run)) for variant in able]
-    for variant, found, _ in known:
+    for place, (variant, found, _) in enumerate(known):
         if found in (Standing.CERTIFIED, Standing.REFERENCE):
             _log.info("%s: variant %s", path, variant.name)
+            if place:
+                _log.warning(f"{path}: {variant.name} is taken; faster ones are not: {_reasons(known[:place])}")
             return variant
     if not allow_uncertified:
-        said = "; ".join(f"{variant.name}: {why}" for variant, _, why in known)
-        raise NotCertified(f"{path}: nothing in it is certified for this class of CPU: {said}",
+        raise NotCertified(f"{path}: nothing in it is certified for this class of CPU: {_reasons(known)}",
                            "a variant that is", f"{_ANYWAY} to take the fastest")  # fmt: skip
     first, found, why = known[0]
     _log.warning(_line(first.artifact, first.run, found, why))
     return first
+
+
+def _reasons(known: Sequence[tuple[Variant, Standing, str]]) -> str:
+    return "; ".join(f"{variant.name}: {why}" for variant, _, why in known)
 
 
 def _has_engine(backend: str) -> bool:

@@ -1128,14 +1128,16 @@ def test_the_first_that_is_certified_is_taken_from_a_box(
     with tiffin.load(path) as session:
         assert session.artifact.digest == variants["slow"].digest and session.applied.run.backend == "openvino"
         assert session.run({"photos": photos[:2]})["logits"].shape == (2, 4)
-    assert logged(avx2) == []
+    (line,) = logged(avx2)
+    assert line.startswith(f"{path}: slow@openvino is taken; faster ones are not: fast@onnxruntime: ")
 
 
-def test_of_two_that_are_certified_the_first_is_taken(boxed, variants) -> None:
+def test_of_two_that_are_certified_the_first_is_taken(avx2: pytest.LogCaptureFixture, boxed, variants) -> None:
     for name in ("fast", "slow"):
         certify(variants[name])
     path = boxed((variants["fast"], "onnxruntime"), (variants["slow"], "onnxruntime"))
     assert resolve(str(path))[0].digest == variants["fast"].digest
+    assert logged(avx2) == []
 
 
 def test_one_artifact_is_taken_on_the_engine_that_it_is_certified_on(boxed, variants) -> None:
@@ -1152,7 +1154,9 @@ def test_the_float32_at_the_end_is_taken_where_no_int8_is_certified(
     names = ("fast", "slow", "fp32")
     found, run = resolve(boxed(*((variants[name], "onnxruntime") for name in names)))
     assert (found.digest, run) == (variants["fp32"].digest, RunConfig("onnxruntime"))
-    assert logged(avx2) == []
+    (line,) = logged(avx2)
+    assert "fp32@onnxruntime is taken" in line
+    assert "fast@onnxruntime: not certified; slow@onnxruntime: certified to answer worse" in line
 
 
 def test_a_box_of_nothing_certified_is_refused_with_the_reasons(

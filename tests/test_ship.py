@@ -196,6 +196,23 @@ def test_packing_for_a_board(
     assert "int8@openvino" in listed and "as is usual on" in listed
 
 
+def test_packing_says_what_is_loaded_instead_of_what_is_not_certified(
+    make: Make, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make("int8", precision="int8", scheme="cpu")
+    monkeypatch.chdir(make("fp32").folder.parent)
+
+    def said(*words: str) -> str:
+        return " ".join(tell(capsys, "pack", *words, "--out", "food.tiffin").split())
+
+    certify = "certify first, then pack: tiffin certify int8@onnxruntime"
+    assert said("int8", "fp32").endswith(
+        f"certified for no CPU: int8@onnxruntime: fp32@onnxruntime is loaded instead; {certify}"
+    )
+    assert said("int8").endswith(f"int8@onnxruntime: refused without --allow-uncertified; {certify}")
+    assert "certified for no CPU" not in said("fp32", "int8")
+
+
 def test_a_refused_board_leaves_no_box(make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     artifact = make("trt", precision="int8", scheme="tensorrt")
     with pytest.raises(BadInput):
