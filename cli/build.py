@@ -105,7 +105,7 @@ def require_same_preprocessing(
         photos: called where there is something to compare with.
         otherwise: what else to do where its library prepares photos otherwise.
     """
-    from .preprocessing import compared, library_reference, named_reference, told
+    from .preprocessing import compared, library_reference, named_reference, require_alike, told
 
     if reference == "none":
         return
@@ -114,7 +114,9 @@ def require_same_preprocessing(
         return
     host, picture = source.model.preprocess, beside(out, "preprocessing.png")
     output.make_parent(picture)
-    render.show(told(compared(host, held, photos(), picture), held.name, host))
+    found, cause = compared(host, held, photos(), picture)
+    require_alike(found, cause, held, picture)
+    render.show(told(found, held.name, host))
 
 
 def _proven(source: Source, out: Path, data: Path | None, photos: int, seed: int, held: HeldOut | None) -> Artifact:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,12 +50,16 @@ def preprocessing(
 
     host = Artifact.load(artifact).preprocess
     output.make_parent(out)
-    agreed = compared(host, named_reference(reference), _spread(photos, most), out)
+    if out.exists() and out.suffix.lower() != _PICTURE.suffix:
+        raise BadInput(f"{out}: is there already, and no picture", f"a new file, or a {_PICTURE.suffix} to replace",
+                       "choose another --out")  # fmt: skip
+    held = named_reference(reference)
+    found, cause = compared(host, held, _spread(photos, most), out)
     if as_json:
-        about = {"photos": agreed.photos, "resized": agreed.resized, "largest": agreed.largest, "reference": reference}
-        render.show(json.dumps(about, indent=1))
-    else:
-        render.show(told(agreed, reference, host))
+        render.show(_as_json(found, cause, reference, out))
+    require_alike(found, cause, held, out)
+    if not as_json:
+        render.show(told(found, reference, host))
 
 
 @dataclass(frozen=True)
@@ -98,30 +102,51 @@ def library_reference(source: Source, otherwise: str) -> Reference | None:
     return Reference(f"the transform of {source.kind}", source.transform, decode, f"; {otherwise}")
 
 
-def compared(host: Preprocess, reference: Reference, photos: Sequence[Path], out: Path) -> Agreement:
-    """Where both prepare photos alike.
+def compared(
+    host: Preprocess, reference: Reference, photos: Sequence[Path], out: Path
+) -> tuple[Agreement, Cause | None]:
+    """What both make of the photos; where that differs, the likeliest cause, and a picture is written.
 
     Args:
         out: where the picture is written.
 
     Raises:
         BadInput: no photos, or a transform that fails.
-        ParityFailed: they differ; the picture is written.
+        ParityFailed: a size that is not the artifact's.
     """
     from ..benchmarks.preprocessing import compare
     from ..benchmarks.preprocessing_causes import likeliest
 
     found = compare(host, reference.transform, photos, reference.opening)
     if found.alike:
-        return found
+        return found, None
     _draw(found, out)
-    worst = found.worst[0]
-    raise ParityFailed(
-        f"{reference.name} prepares photos otherwise than the artifact: up to {found.largest:.0f} of 255 levels apart "
-        f"({worst.path})",
-        "at most 1 level",
-        f"{_cause(likeliest(host, found.worst))}; both are side by side in {out}{reference.otherwise}",
-    )
+    return found, likeliest(host, found.worst)
+
+
+def require_alike(found: Agreement, cause: Cause | None, reference: Reference, out: Path) -> None:
+    """Raises ParityFailed where they differ."""
+    if not found.alike:
+        raise ParityFailed(
+            f"{reference.name} prepares photos otherwise than the artifact: up to {found.largest:.0f} of 255 levels "
+            f"apart ({found.worst[0].path})",
+            "at most 1 level",
+            f"{_cause(cause)}; both are side by side in {out}{reference.otherwise}",
+        )
+
+
+def _as_json(found: Agreement, cause: Cause | None, reference: str, out: Path) -> str:
+    """Photo, cause and picture are those of a difference, null where there is none."""
+    about = {
+        "photos": found.photos,
+        "resized": found.resized,
+        "largest": found.largest,
+        "reference": reference,
+        "photo": None if found.alike else str(found.worst[0].path),
+        "cause": asdict(cause) if cause else None,
+        "picture": None if found.alike else str(out),
+    }
+    return json.dumps(about, indent=1)
 
 
 def _spread(words: list[str], most: int) -> list[Path]:

@@ -273,6 +273,7 @@ def test_the_command_says_how_near_they_are(at_the_door: Path, shelf: list[Path]
     assert not (at_the_door / "out" / "preprocessing.png").exists()
     told = json.loads(cli("preprocessing", "model", *shelf, "--reference", "mine:right", "--most", 3, "--json").stdout)
     assert told["photos"] == 3 and told["largest"] <= 1
+    assert told["photo"] is told["cause"] is told["picture"] is None
 
 
 def test_the_command_fails_with_the_cause_and_a_picture(at_the_door: Path, shelf: list[Path]) -> None:
@@ -280,6 +281,24 @@ def test_the_command_fails_with_the_cause_and_a_picture(at_the_door: Path, shelf
     assert isinstance(error, ParityFailed) and error.exit_code == 1
     assert "without antialias" in error.fix and "out/preprocessing.png" in error.fix
     assert Image.open(at_the_door / "out" / "preprocessing.png").size == (3 * 64 + 32, 64 + 32)
+
+
+def test_a_difference_is_told_as_json_too(at_the_door: Path, shelf: list[Path]) -> None:
+    done = cli("preprocessing", "model", *shelf, "--reference", "mine:cv2_like", "--json")
+    told = json.loads(done.stdout)
+    assert isinstance(done.exception, ParityFailed) and told["largest"] > 1 and told["photo"] in map(str, shelf)
+    assert any("without antialias" in change for change in told["cause"]["changes"]) and told["cause"]["left"] < 2
+    assert told["picture"] == "out/preprocessing.png" and Path(told["picture"]).is_file()
+
+
+def test_a_picture_takes_no_other_files_place(at_the_door: Path, shelf: list[Path]) -> None:
+    words = ("preprocessing", "model", *shelf, "--reference", "mine:cv2_like", "--out")
+    Path("labels.txt").write_text("leek")
+    error = cli(*words, "labels.txt").exception
+    assert isinstance(error, BadInput) and "labels.txt: is there already" in error.what
+    assert Path("labels.txt").read_text() == "leek"
+    for _ in range(2):
+        assert isinstance(cli(*words, "seen.png").exception, ParityFailed)
 
 
 def test_photos_that_are_not_resized_say_nothing_of_the_filter(at_the_door: Path, shelf: list[Path]) -> None:
