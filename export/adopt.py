@@ -18,6 +18,7 @@ from .graph.canonical import canonical
 from .graph.foreign_checks import require_plain, require_standard
 from .graph.free_batch import fixed_batch, freed
 from .graph.logits_output import keep_logits
+from .graph.names import set_aside
 from .graph.opset import at_opset
 from .graph.photo_input import NCHW, Beginning, beginning, layout_of, take_photos, turn_channels
 from .loaders.classifier import checked_labels
@@ -80,6 +81,7 @@ def adopt(foreign: Foreign, told: Told) -> Source:
     require_standard(foreign.model, text)
     model, notes = at_opset(foreign.model, OPSET, text)
     require_plain(model, text)
+    set_aside(model, _is_ours)
     kind, shape = _input(model, text)
     layout = layout_of(model.graph, shape, text)
     own_batch = fixed_batch(model)
@@ -91,7 +93,9 @@ def adopt(foreign: Foreign, told: Told) -> Source:
     _fix_size(model, layout, host)
     original = Original(model if foreign.answers else foreign.model, text, own_batch)
     answers, output = _classifying(original, feed.images(_pictures(host, own_batch or 1)), told, text)
-    model, batch, said = _any_batch(model, feed, host, output, text)
+    place = list(answers).index(output)
+    theirs = model.graph.output[place].name
+    model, batch, said = _any_batch(model, feed, host, theirs, text)
     classes = answers[output].reshape(len(answers[output]), -1).shape[1]
     labels = checked_labels(told.label_names() or _labels(metadata, text), classes, text)
     total = _total(host, start)
@@ -99,17 +103,21 @@ def adopt(foreign: Foreign, told: Told) -> Source:
         turn_channels(model, start.tensor, text)
     turned = dataclasses.replace(total, mean=total.mean[::-1], std=total.std[::-1]) if bgr else total
     take_photos(model, start, (host.height, host.width), batch, turned.mean, turned.std, INPUT)
-    probabilities = keep_logits(model, output, answers[output].ndim, classes, batch, OUTPUT)
+    probabilities = keep_logits(model, theirs, answers[output].ndim, classes, batch, OUTPUT)
     made = canonical(model, photo_metadata(foreign.sha256, labels, turned))
     require_valid(made, text, "export it again, by a newer exporter")
     notes += said + (("its last layer, a softmax, is left out: logits are answered",) if probabilities else ())
-    place = [each.name for each in foreign.model.graph.output].index(output)
     ask = foreign.answers or (lambda images, place: original.answers(images, output))
     classifier = OnnxClassifier(
         made, lambda photos: ask(feed.images(photos), place), probabilities, batch, foreign.architecture, labels,
         turned, foreign.sha256,
     )  # fmt: skip
     return Source(text, foreign.kind, classifier, notes, answers[output].tobytes())
+
+
+def _is_ours(name: str) -> bool:
+    """True for names that a graph of tiffin's gives at its ends."""
+    return name in (INPUT, OUTPUT) or name.startswith("preprocess/")
 
 
 def _input(model: onnx.ModelProto, text: str) -> tuple[int, tuple[int | None, ...]]:

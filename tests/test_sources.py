@@ -893,6 +893,43 @@ def test_a_foreign_graph_answers_photos_as_it_did(told: Told, tmp_path: Path, na
     assert {each.version for each in made.opset_import} == {20}
 
 
+def ends_exchanged() -> onnx.ModelProto:
+    """Its input is called as our output is, and its output as our input."""
+    model = foreign(after=[helper.make_node("Flatten", ["y"], ["photos"])], output="photos")
+    model.graph.input[0].name = model.graph.node[0].input[0] = "logits"
+    return model
+
+
+def named_in_branches() -> onnx.ModelProto:
+    """A branch reads `logits` from outside and has a tensor `photos` of its own."""
+    nodes = [helper.make_node("Abs", ["logits"], ["photos"]), helper.make_node("Neg", ["photos"], ["made"])]
+    value = helper.make_tensor_value_info("made", TensorProto.FLOAT, None)
+    bodies = {name: helper.make_graph(nodes, name, [], [value]) for name in ("then_branch", "else_branch")}
+    after = [helper.make_node("Identity", ["y"], ["logits"]), helper.make_node("ReduceMax", ["y"], ["m"], keepdims=0),
+             helper.make_node("Greater", ["m", "zero"], ["high"]),
+             helper.make_node("If", ["high"], ["z"], **bodies)]  # fmt: skip
+    return foreign(after=after, output="z", constants={"zero": np.float32(0)})
+
+
+CALLED = {
+    "tensor": foreign(flatten=[helper.make_node("Flatten", [a], [b]) for a, b in (("p", "logits"), ("logits", "f"))]),
+    "constant": foreign(arithmetic(("Mul", "photos"), ("Add", "preprocess/shift_value")),
+                        constants={"photos": np.float32(2), "preprocess/shift_value": np.float32(-1)}),
+    "weight": foreign([helper.make_node("Mul", ["x", "logits"], ["images"])],
+                      constants={"logits": np.full((1, 3, 32, 32), 2.0)}),
+    "ends": ends_exchanged(),
+    "branches": named_in_branches(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CALLED)
+def test_a_graph_may_call_its_tensors_as_ours_are_called(told: Told, tmp_path: Path, name: str) -> None:
+    source = adopted(CALLED[name], told, tmp_path)
+    artifact, parity = export_source(source, tmp_path / "out", PHOTOS)
+    assert parity.max_relative < 1e-5
+    assert [each.name for each in (*artifact.manifest.inputs, *artifact.manifest.outputs)] == ["photos", "logits"]
+
+
 def test_a_softmax_at_the_end_is_left_out_and_parity_is_of_probabilities(told: Told, tmp_path: Path) -> None:
     model = foreign(after=[helper.make_node("Softmax", ["y"], ["z"], axis=1)], output="z")
     source = adopted(model, told, tmp_path)

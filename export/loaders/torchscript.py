@@ -71,7 +71,7 @@ def _converted(network: torch.jit.ScriptModule, text: str, images: torch.Tensor)
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 network, (images,), file, dynamo=False, opset_version=OPSET, input_names=["images"],
-                output_names=["logits"],
+                output_names=["output"],
             )  # fmt: skip
     except Exception as error:  # torch.onnx has many
         raise BadInput(f"{text}: cannot be converted to ONNX: {first_line(error)}", "a network of plain layers",
