@@ -29,12 +29,13 @@ _TOLD: dict[str, Any] = {
     "labels": Annotated[Path | None, typer.Option(help="One name a line in the order of the logits, or JSON.")],
     "preprocess": Annotated[Path | None, typer.Option(help="JSON of Preprocess, or a preprocessor_config.json.")],
     "size": Annotated[str | None, typer.Option(help="Input in pixels: 224, or HEIGHTxWIDTH.")],
-    "mean": Annotated[str | None, typer.Option(help="R,G,B of images from 0 to 1; above 1: in levels.")],
-    "std": Annotated[str | None, typer.Option(help="R,G,B, in the units of --mean.")],
+    "mean": Annotated[str | None, typer.Option(
+        help="Of images from 0 to 1; above 1: in levels. In the order of --channels: R,G,B, or with BGR B,G,R.")],
+    "std": Annotated[str | None, typer.Option(help="In the units and the order of --mean.")],
     "crop_fraction": Annotated[float | None, typer.Option(help="Part of the resized photo that is kept.")],
     "interpolation": Annotated[str | None, typer.Option(help="bicubic, bilinear or lanczos.")],
     "fit": Annotated[str | None, typer.Option(help="crop, or squeeze the whole photo into the input.")],
-    "channels": Annotated[str | None, typer.Option(help="RGB or BGR, as it was trained.")],
+    "channels": Annotated[str | None, typer.Option(help="RGB or BGR, as it was trained; --mean and --std too.")],
     "rounding": Annotated[str | None, typer.Option(
         help="nearest, torchvision or transformers: of the longer side and the crop's corner.")],
 }  # fmt: skip
@@ -93,7 +94,8 @@ def _triple(name: str, words: str | None) -> tuple[float, float, float] | None:
         values = ()
     values = values * 3 if len(values) == 1 else values
     if len(values) != 3:
-        raise BadInput(f"{name} {words!r}", "a number, or three separated by commas: red, green, blue")
+        raise BadInput(f"{name} {words!r}", "a number, or three separated by commas: red, green, blue",
+                       "for --channels BGR: blue, green, red")  # fmt: skip
     return cast("tuple[float, float, float]", values)
 
 

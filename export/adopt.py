@@ -23,7 +23,7 @@ from .graph.opset import at_opset
 from .graph.photo_input import NCHW, Beginning, beginning, layout_of, take_photos, turn_channels
 from .loaders.classifier import checked_labels
 from .loaders.source import OnnxClassifier, Source
-from .loaders.told import FIELDS, Told, ordered
+from .loaders.told import FIELDS, TURNED, Told, ordered
 from .onnx_source import require_valid
 from .original import Original
 from .to_onnx import INPUT, OPSET, OUTPUT, photo_metadata
@@ -106,7 +106,8 @@ def adopt(foreign: Foreign, told: Told) -> Source:
     probabilities = keep_logits(model, theirs, answers[output].ndim, classes, batch, OUTPUT)
     made = canonical(model, photo_metadata(foreign.sha256, labels, turned))
     require_valid(made, text, "export it again, by a newer exporter")
-    notes += said + (("its last layer, a softmax, is left out: logits are answered",) if probabilities else ())
+    notes += said + ((TURNED,) if bgr else ())
+    notes += ("its last layer, a softmax, is left out: logits are answered",) if probabilities else ()
     ask = foreign.answers or (lambda images, place: original.answers(images, output))
     classifier = OnnxClassifier(
         made, lambda photos: ask(feed.images(photos), place), probabilities, batch, foreign.architecture, labels,

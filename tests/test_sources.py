@@ -23,12 +23,14 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
+from typer.main import get_command
 
 import tiffin
 from tiffin.artifact import Artifact, Preprocess, RunConfig
 from tiffin.artifact.manifest import parse_manifest
 from tiffin.benchmarks.options import RoundOptions
 from tiffin.benchmarks.preprocessing import compare
+from tiffin.cli.app import app
 from tiffin.cli.plain import record_json
 from tiffin.data import open_dataset
 from tiffin.data.classes import read_as
@@ -39,7 +41,7 @@ from tiffin.export.from_source import export_source, program_of
 from tiffin.export.graph.canonical import PROLOGUE
 from tiffin.export.loaders import OnnxClassifier, Told, huggingface, keras, open_source, reopened, timm, torchvision
 from tiffin.export.loaders.state import load_weights
-from tiffin.export.loaders.told import read_labels
+from tiffin.export.loaders.told import TURNED, read_labels
 from tiffin.export.logits import engine_logits
 from tiffin.optimize.budget import Budget, SearchOptions
 from tiffin.optimize.demo import run_demo
@@ -341,6 +343,10 @@ def test_a_network_above_two_gigabytes_is_refused(mine, told, tmp_path: Path, mo
 def test_bgr_networks_see_what_they_were_trained_on(mine, told: Told, tmp_path: Path) -> None:
     told = dataclasses.replace(told, channels="BGR", mean=(0.4, 0.5, 0.6))
     source = open_source(mine(MAKE), with_weights(told, tmp_path / "w.pt", network().state_dict()))
+    shown = "\n".join(source.lines())
+    assert (
+        "mean 0.6, 0.5, 0.4, std" in shown and "of red, green, blue" in shown and "taken as blue, green, red" in shown
+    )
     artifact, _ = export_source(source, tmp_path / "out", PHOTOS)
     images = (torch.from_numpy(PHOTOS[..., ::-1].copy()).float() / 255 - torch.tensor((0.4, 0.5, 0.6))) / 0.5
     with torch.inference_mode():
@@ -942,9 +948,17 @@ def test_a_softmax_at_the_end_is_left_out_and_parity_is_of_probabilities(told: T
 
 def test_a_bgr_graph_is_turned_in_its_first_layer(told: Told, tmp_path: Path) -> None:
     model = foreign()
-    source = adopted(model, dataclasses.replace(told, channels="BGR"), tmp_path)
+    source = adopted(model, dataclasses.replace(told, channels="BGR", mean=(0.4, 0.5, 0.6)), tmp_path)
+    assert source.model.preprocess.mean == pytest.approx((153, 127.5, 102)) and TURNED in source.notes
     artifact, _ = export_source(source, tmp_path / "out", PHOTOS)
-    require_same(answers(artifact, PHOTOS), run_plainly(model, NORMALIZED[:, ::-1]))
+    mean = np.array((0.4, 0.5, 0.6), np.float32).reshape(1, 3, 1, 1)
+    require_same(answers(artifact, PHOTOS), run_plainly(model, ((UNIT[:, ::-1] - mean) / 0.5).astype(np.float32)))
+
+
+@pytest.mark.parametrize("command", ["export", "optimize", "synthesize", "demo"])
+def test_the_order_of_mean_and_std_is_said(command: str) -> None:
+    options = {each.name: each for each in get_command(app).commands[command].params}
+    assert "with BGR B,G,R" in options["mean"].help and "order of --mean" in options["std"].help
 
 
 def test_a_batch_that_the_graph_fixes_stays_and_sessions_split(told: Told, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from ...train import Checkpoint
 from ...train.checkpoint import state_digest
 from ...train.zoo.layers import LogitsOf, logits_in
 from .source import Source
-from .told import Told
+from .told import TURNED, Told
 
 
 class Contiguous(nn.Module):
@@ -89,7 +89,7 @@ def as_source(brought: Brought, told: Told) -> Source:
     classes = _classes(answer, brought.text)
     if (told.channels or brought.channels) == "BGR":
         module, host = Bgr(module).eval(), _turned(host)
-        notes.append("the network wants BGR: channels are turned inside the model")
+        notes.append(TURNED)
     labels = told.label_names() or brought.labels
     checked = checked_labels(labels, classes, brought.text)
     digest = brought.sha256 or state_digest(module.state_dict())

@@ -93,7 +93,7 @@ class Source:
             f"labels {len(labels)}: {shown}",
             f"preprocess: {way} {host.resized[0]}×{host.resized[1]} (height × width, {host.interpolation}), "
             f"centre {host.height}×{host.width}" + rounded,
-            f"  then mean {mean}, std {std} of images from 0 to 1",
+            f"  then mean {mean}, std {std} of red, green, blue from 0 to 1",
             *(f"note: {note}" for note in self.notes),
         ]
 

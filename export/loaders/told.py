@@ -14,6 +14,7 @@ from ...errors import BadInput
 from ...runtime.preprocess import with_golden
 
 CHANNELS = ("RGB", "BGR")
+TURNED = "the network wants BGR: channels are turned inside the model; mean and std were taken as blue, green, red"
 _NEEDED = {"height": "--size", "width": "--size", "mean": "--mean", "std": "--std"}
 FIELDS = ("height", "width", "crop_fraction", "interpolation", "mean", "std", "fit", "rounding")
 
@@ -27,7 +28,8 @@ class Told:
         labels: one name a line, in the order of the logits; or JSON: a list, or index → name.
         preprocess: JSON with `Preprocess`'s fields (mean and std in pixel levels), or a preprocessor_config.json.
         size: (height, width) of the input in pixels.
-        mean, std: a value a channel, in the units of images from 0 to 1; where any is above 1, in pixel levels.
+        mean, std: a value a channel, in the order that the network reads them (BGR: blue first), in the units of images
+            from 0 to 1; where any is above 1, in pixel levels.
         channels: "RGB" or "BGR", the order that the network was trained with.
     """
 
