@@ -389,6 +389,15 @@ TELLING = {
     "no labels": ({"labels": "\n"}, "no label"),
     "unknown field": ({"preprocess": '{"heigth": 3}'}, "unknown field 'heigth'"),
     "no JSON": ({"preprocess": "{"}, "cannot be read"),
+    "two channels": ({"preprocess": '{"mean": [0, 0]}'}, r"preprocess\.json: mean \[0, 0\]"),
+    "a word": ({"preprocess": '{"height": "32"}'}, r"preprocess\.json: height '32'"),
+    "no whole number": ({"preprocess": '{"width": 0.5}'}, "width 0.5"),
+    "std 0": ({"preprocess": '{"std": [1, 1, 0]}'}, r"std \[1, 1, 0\]"),
+    "no crop": ({"preprocess": '{"crop_fraction": null}'}, "crop_fraction None"),
+    "transformers' word": (
+        {"preprocess": '{"do_resize": true, "size": {"height": "x", "width": 8}}'},
+        "preprocessor_config.json: invalid literal",
+    ),
 }
 
 
@@ -415,6 +424,15 @@ def test_labels_come_as_lists_or_maps(tmp_path: Path, raw: object) -> None:
 def test_mean_and_std_are_of_zero_to_one_or_of_levels() -> None:
     assert Told(mean=HALF, std=(0.25,) * 3).fields() == {"mean": (127.5,) * 3, "std": (63.75,) * 3}
     assert Told(mean=(127.0,) * 3, std=(1.0,) * 3).fields() == {"mean": (127.0,) * 3, "std": (1.0,) * 3}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("std", -0.5), ("std", 0.0), ("std", float("nan")), ("mean", float("inf"))]
+)
+def test_mean_and_std_that_cannot_be_are_refused(name: str, value: float) -> None:
+    with pytest.raises(BadInput, match=f"{name} .{value}, 0.5") as caught:
+        Told(**{name: (value, 0.5, 0.5)})
+    assert "finite" in caught.value.expected and ("above 0" in caught.value.expected) == (name == "std")
 
 
 # transformers
@@ -532,6 +550,7 @@ REFUSED = {
     "crop larger": ({**NORMAL, "size": {"shortest_edge": 8}, "do_center_crop": True,
                      "crop_size": {"height": 9, "width": 9}}, "9×9 cut from 8×8"),
     "two channels": ({**NORMAL, "size": {"height": 8, "width": 8}, "image_mean": [0.5, 0.5]}, "2 channels"),
+    "std 0": ({**NORMAL, "size": {"height": 8, "width": 8}, "image_std": [0.5, 0.5, 0]}, r"std \(0.5, 0.5, 0.0\)"),
 }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from ...train.zoo.layers import LogitsOf
 from ..quiet import quiet
 from .classifier import Brought, as_source
 from .source import Source
-from .told import Told, ordered, read_json
+from .told import Told, ordered, read_json, require_numbers
 
 KIND = "transformers"
 PREFIX = "hf:"
@@ -126,11 +126,14 @@ def host_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     """`Preprocess`'s fields of a preprocessor_config.json, as transformers' image processors read it.
 
     Raises:
-        BadInput: it does something that the host part cannot.
+        BadInput: it does something that the host part cannot, or a field is no number.
     """
-    sizes = _sizes(config)
-    rounding = "nearest" if sizes.get("fit") == "squeeze" else "transformers"  # alike where a photo is squeezed
-    return {"fit": "crop", "rounding": rounding, **sizes, **_normalization(config)}
+    try:
+        found = {**_sizes(config), **_normalization(config)}
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        raise BadInput(f"{_CONFIG}: {error}", "sizes, factors, means and stds that are numbers") from error
+    rounding = "nearest" if found.get("fit") == "squeeze" else "transformers"  # alike where a photo is squeezed
+    return {"fit": "crop", "rounding": rounding, **found}
 
 
 def _sizes(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -216,6 +219,7 @@ def _normalization(config: Mapping[str, Any]) -> dict[str, Any]:
     offset = 1.0 if config.get("rescale_offset") else 0.0
     usual = config.get("do_normalize", True) and "image_mean" in config
     mean, std = (_triple(config[key]) for key in ("image_mean", "image_std")) if usual else ((0.0,) * 3, (1.0,) * 3)
+    require_numbers({"mean": mean, "std": std}, _CONFIG)
     return {"mean": tuple((value + offset) / factor for value in mean), "std": tuple(value / factor for value in std)}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,9 @@ class Told:
     def __post_init__(self) -> None:
         if self.channels not in (None, *CHANNELS):
             raise BadInput(f"channels {self.channels!r}", f"one of {', '.join(CHANNELS)}")
+        require_numbers(
+            {name: value for name in ("mean", "std") if (value := getattr(self, name)) is not None}, "options"
+        )
 
     def label_names(self) -> tuple[str, ...] | None:
         """The labels of the file, None without one.
@@ -96,6 +100,24 @@ def _in_levels(mean: tuple[float, ...] | None, std: tuple[float, ...] | None) ->
     given = {name: value for name, value in (("mean", mean), ("std", std)) if value is not None}
     scale = 255.0 if max((max(map(abs, value)) for value in given.values()), default=0.0) <= 1 else 1.0
     return {name: tuple(each * scale for each in value) for name, value in given.items()}
+
+
+def require_numbers(fields: Mapping[str, Any], where: str) -> None:
+    """Raises BadInput for the first of `Preprocess`'s sizes, means and stds that is none: field, value, what it is."""
+    for name, value in fields.items():
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if name in ("height", "width") and not (whole and value > 0):
+            raise BadInput(f"{where}: {name} {value!r}", "a whole number of pixels above 0")
+        if name == "crop_fraction" and not (_is_finite(value) and 0 < value <= 1):
+            raise BadInput(f"{where}: {name} {value!r}", "a number above 0, at most 1")
+        triple = isinstance(value, list | tuple) and len(value) == 3 and all(map(_is_finite, value))
+        if name in ("mean", "std") and not (triple and (name == "mean" or min(value) > 0)):
+            least = ", each above 0" if name == "std" else ""
+            raise BadInput(f"{where}: {name} {value!r}", f"three finite numbers, one a channel{least}")
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def read_json(path: Path, expected: str) -> Any:
@@ -149,7 +171,7 @@ def read_preprocess(path: Path) -> dict[str, Any]:
     """`Preprocess`'s fields in a JSON file, or those that a transformers preprocessor_config.json comes to.
 
     Raises:
-        BadInput: not JSON, or other fields.
+        BadInput: not JSON, other fields, or values that are no sizes, means or stds.
     """
     raw = read_json(path, "JSON with Preprocess's fields")
     if isinstance(raw, Mapping) and isinstance(raw.get("preprocess"), Mapping):  # a checkpoint's, which is a whole rule
@@ -163,4 +185,5 @@ def read_preprocess(path: Path) -> dict[str, Any]:
     unknown = [name for name in raw if name not in FIELDS]
     if unknown:
         raise BadInput(f"{path}: unknown field {unknown[0]!r}", f"some of {', '.join(FIELDS)}")
+    require_numbers(raw, str(path))
     return {name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()}
