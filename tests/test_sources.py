@@ -421,6 +421,12 @@ def test_labels_come_as_lists_or_maps(tmp_path: Path, raw: object) -> None:
     assert read_labels(tmp_path / "labels.json") == LABELS
 
 
+@pytest.mark.parametrize(("name", "text"), [("labels.txt", "\n".join(LABELS)), ("labels.json", json.dumps(LABELS))])
+def test_labels_of_a_windows_editor_begin_without_its_mark(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_bytes(text.replace("\n", "\r\n").encode("utf-8-sig"))
+    assert read_labels(tmp_path / name) == LABELS
+
+
 def test_mean_and_std_are_of_zero_to_one_or_of_levels() -> None:
     assert Told(mean=HALF, std=(0.25,) * 3).fields() == {"mean": (127.5,) * 3, "std": (63.75,) * 3}
     assert Told(mean=(127.0,) * 3, std=(1.0,) * 3).fields() == {"mean": (127.0,) * 3, "std": (1.0,) * 3}

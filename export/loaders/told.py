@@ -123,7 +123,7 @@ def _is_finite(value: Any) -> bool:
 def read_json(path: Path, expected: str) -> Any:
     """Raises BadInput for a file that is not there or no JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise BadInput(f"{path}: cannot be read ({error})", expected) from error
 
@@ -139,7 +139,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
         labels = ordered(read_json(path, expected), str(path))
     else:
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, ValueError) as error:
             raise BadInput(f"{path}: cannot be read ({error})", expected) from error
         labels = tuple(line.strip() for line in lines if line.strip())
