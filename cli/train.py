@@ -12,6 +12,7 @@ from ..errors import BadInput
 from . import options, output, render, training
 
 if TYPE_CHECKING:  # torch, which `tiffin --help` does without
+    from ..data import Dataset
     from ..train.fit import FitStatus
     from ..train.recipes import TrainOptions
 
@@ -98,6 +99,7 @@ def train(
     chosen = changed(recipe_named(recipe, mode), given)
     arch = arch or (None if _is_file(init) else "efficientnet_lite0")
     dataset = dataset_of(data)
+    _say_photos(dataset)
     begun = start_from(arch, dataset.labels, init, size, seed)
     chosen = applied(chosen, begun.host)
     out = out or Path("out/train") / f"{begun.architecture.name}.safetensors"
@@ -161,6 +163,13 @@ def _label_weight(teacher: Path | None, given: float | None) -> float | None:
 
 def _is_file(init: str | None) -> bool:
     return init not in (None, "none")
+
+
+def _say_photos(dataset: Dataset) -> None:
+    """How many each role got, where the set does not say it by its splits."""
+    if dataset.note:
+        counts = ", ".join(f"{len(dataset.roles[role])} {role}" for role in ("train", "select", "confirm"))
+        render.say(f"photos of {dataset.name}: {counts} ({dataset.note})")
 
 
 def _require_name(out: Path) -> None:

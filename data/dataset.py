@@ -1,7 +1,7 @@
 """Labelled photos in roles, and seeded draws from them.
 
     train      what weights are fitted on
-    calibrate  the pool that int8 calibration draws from: the same photos as train, if there is a train split
+    calibrate  the pool that int8 calibration draws from: the same photos as train
     select     val: held out of train; searches and thresholds look here
     confirm    test: looked at once, for the winner
 
@@ -49,6 +49,7 @@ class Dataset:
         roles: role → photos; a role that the set cannot fill is absent or empty.
         kind: "photos" or "synthesized": pictures drawn by a program prove nothing about accuracy.
         coarse: coarse class name of each fine class, in the order of `labels`, or None.
+        note: how the roles were filled where the set lacks a split, in words; empty where it has all.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Dataset:
     roles: Mapping[str, tuple[Photo, ...]]
     kind: Literal["photos", "synthesized"] = "photos"
     coarse: tuple[str, ...] | None = None
+    note: str = ""
 
     def role(self, name: str) -> tuple[Photo, ...]:
         """Photos of a role, at least one.

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ..errors import BadDataset
 from .dataset import ROLES, Dataset, Photo
 from .lists import class_index, folder_with, in_order, read_lines, read_rows
-from .splits import SPLITS, roles_of
+from .splits import SPLITS, lacking, roles_of
 
 PHOTO_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 _MOST_CLASSES = 100_000  # a bare numeric label above is an error, not a class
@@ -87,7 +87,7 @@ def _read_grocery(base: Path) -> Dataset:
     classes = in_order({class_index(number, {}, listed): names for number, *names in rows}, listed)
     labels, coarse = (tuple(names[place] for names in classes) for place in (0, 1))
     splits = {split: _grocery_photos(base, split) for split in SPLITS}
-    return Dataset("grocery-store", base, labels, roles_of(splits, base), coarse=coarse)
+    return Dataset("grocery-store", base, labels, roles_of(splits, base), coarse=coarse, note=lacking(splits))
 
 
 # Food-101 (Bossard et al., ECCV 2014): meta/classes.txt, meta/train.txt, meta/test.txt of `class/id`; images/
@@ -105,7 +105,7 @@ def _read_food101(base: Path) -> Dataset:
         listed = base / f"meta/{split}.txt"
         named = [(name, class_index(name.split("/")[0], places, listed)) for name in read_lines(listed)]
         splits[split] = [Photo(base / "images" / f"{name}.jpg", label) for name, label in named]
-    return Dataset("food-101", base, labels, roles_of(splits, base))
+    return Dataset("food-101", base, labels, roles_of(splits, base), note=lacking(splits))
 
 
 # Tiffin's own synthesized set: synthesized.json; photos.csv with `role,path,label`
@@ -184,7 +184,7 @@ def _read_csv(base: Path) -> Dataset:
     for split, named in rows.items():
         folder = base / f"{split}_set" if (base / f"{split}_set").is_dir() else base
         splits[split] = [Photo(folder / name, class_index(word, places, base)) for name, word in named]
-    return Dataset(base.resolve().name, base, labels, roles_of(splits, base))
+    return Dataset(base.resolve().name, base, labels, roles_of(splits, base), note=lacking(splits))
 
 
 # A folder per class: train/CLASS/, val/CLASS/, test/CLASS/; or CLASS/ alone, which counts as test
@@ -227,7 +227,7 @@ def _read_folders(base: Path) -> Dataset:
         split: [Photo(path, places[name]) for name, paths in classes.items() for path in paths]
         for split, classes in found.items()
     }
-    return Dataset(base.resolve().name, base, labels, roles_of(splits, base))
+    return Dataset(base.resolve().name, base, labels, roles_of(splits, base), note=lacking(splits))
 
 
 LAYOUTS: tuple[Layout, ...] = (

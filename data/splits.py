@@ -3,7 +3,7 @@
 - train fills train, and calibrate draws from the same photos; val fills select; test fills confirm.
 - No test (iFood-2019 gives no test labels): val fills confirm.
 - No val left for select (iFood-2019, Food-101): a tenth of train is held out of train and fills select.
-- Neither train nor val: a fifth of the photos fills calibrate, the rest confirm; train and select stay empty.
+- Neither train nor val: a fifth of the photos fills train and calibrate, the rest confirm; select stays empty.
 
 Photos are held out by a hash of their path below the root: any machine and any order of listing give the
 same, and photos that are added later move none of the others.
@@ -32,10 +32,20 @@ def roles_of(splits: Mapping[str, Sequence[Photo]], root: Path) -> dict[str, Pho
         val, test = (), val
     if not train and not val:
         calibrate, confirm = hold_out(test, root, 0.2)
-        return {"train": (), "calibrate": calibrate, "select": (), "confirm": confirm}
+        return {"train": calibrate, "calibrate": calibrate, "select": (), "confirm": confirm}
     if not val:
         val, train = hold_out(train, root, 0.1)
     return {"train": train, "calibrate": train, "select": val, "confirm": test}
+
+
+def lacking(splits: Mapping[str, Sequence[Photo]]) -> str:
+    """By what `roles_of` fills the roles of a split that is absent, empty where none is."""
+    train, val, test = (bool(splits.get(split)) for split in SPLITS)
+    if not train and not (val and test):
+        return "no train split: a fifth of the photos is train, the rest confirm"
+    if val and not test:
+        return "no test split: val is confirm, and a tenth of train is held out as select"
+    return "" if val else "no val split: a tenth of train is held out as select"
 
 
 def hold_out(photos: Iterable[Photo], root: Path, part: float) -> tuple[Photos, Photos]:

@@ -105,10 +105,29 @@ def test_folder_per_class_alone_is_cut_into_calibrate_and_confirm(tmp_path: Path
     calibrate, confirm = set(dataset.role("calibrate")), set(dataset.role("confirm"))
     assert not calibrate & confirm and len(calibrate | confirm) == 40
     assert 2 <= len(calibrate) <= 16
-    with pytest.raises(BadDataset, match="train") as caught:
-        dataset.role("train")
+    assert set(dataset.role("train")) == calibrate and "a fifth of the photos is train" in dataset.note
+    with pytest.raises(BadDataset, match="select") as caught:
+        dataset.role("select")
     assert "confirm" in caught.value.expected and caught.value.fix
-    assert not (dataset.roles["train"] or dataset.roles["select"])
+
+
+@pytest.mark.parametrize(
+    ("splits", "said"),
+    [
+        (("train", "val", "test"), ""),
+        (("train", "val"), "no test split: val is confirm, and a tenth"),
+        (("train", "test"), "no val split"),
+        (("train",), "no val split"),
+        (("val", "test"), ""),
+        (("val",), "no train split"),
+        (("test",), "no train split"),
+    ],
+)
+def test_a_split_that_is_absent_is_said(tmp_path: Path, splits: tuple[str, ...], said: str) -> None:
+    for number, split in enumerate(splits):
+        photo(tmp_path / split / "rice" / "1.jpg", number)
+    note = open_dataset(tmp_path).note
+    assert said in note and bool(said) == bool(note)
 
 
 def test_ifood_csv(tmp_path: Path) -> None:

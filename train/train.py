@@ -179,7 +179,11 @@ def _record(
 
 
 def score_lines(record: dict[str, Any]) -> Iterator[str]:
-    """Such as `top-1 on 264 held-out photos: 87.50 % (95 %: 82.9–91.0)`, one line a role."""
+    """Such as `top-1 on 264 held-out photos: 87.50 % (95 %: 82.9–91.0)`, one line a role; where there is
+    none, what would be one.
+    """
+    if not record["scores"]:
+        yield "no photos to score: none were held out, and the set has none to select with"
     for told in record["scores"]:
         what = f"{told['photos']} {told['role']} photos"
         found = told.get("top_1")
