@@ -146,6 +146,15 @@ def test_a_factory_takes_weights_as_trainers_save_them(mine, told: Told, tmp_pat
     assert any("model." in note and "loss.weight" in note for note in source.notes) == (form == "lightning")
 
 
+def test_the_set_of_weights_that_is_taken_of_several_is_said(mine, told: Told, tmp_path: Path) -> None:
+    state = network().state_dict()
+    half = {name: value * 0.5 if value.is_floating_point() else value for name, value in state.items()}
+    kept = {"model_ema": half, "model": state, "optimizer": {"state": {0: {"step": torch.ones(1)}}}}
+    source = open_source(mine(MAKE), with_weights(told, tmp_path / "w.pt", kept))
+    assert "weights are those under 'model' of the file; left: 'model_ema'" in source.notes
+    np.testing.assert_allclose(wanted(source.model.module, PHOTOS), wanted(network(), PHOTOS), atol=1e-5)
+
+
 def test_a_factory_with_safetensors_is_exported_and_answers_alike(mine, told: Told, tmp_path: Path) -> None:
     save_file(network().state_dict(), tmp_path / "w.safetensors")
     source = open_source(mine(MAKE), dataclasses.replace(told, weights=tmp_path / "w.safetensors"))

@@ -29,13 +29,14 @@ def load_weights(module: nn.Module, path: Path) -> tuple[str, ...]:
     Raises:
         BadInput: it cannot be read safely, or its weights do not fit: names up to ten.
     """
-    state, notes = fitted(read_state(path), module)
+    state, said = read_state(path)
+    state, notes = fitted(state, module)
     load_state(module, state, path)
-    return tuple(notes)
+    return (*said, *notes)
 
 
-def read_state(path: Path) -> dict[str, torch.Tensor]:
-    """Names → tensors.
+def read_state(path: Path) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
+    """Names → tensors, and which set of weights they are where the file holds several.
 
     Raises:
         BadInput: no such file, cut off, TorchScript, a pickle that needs more than tensors, or no state_dict in it.
@@ -44,7 +45,7 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
         raise BadInput(f"{path}: no such file", _EXPECTED)
     if path.suffix == ".safetensors":
         try:
-            return dict(load_file(path))
+            return dict(load_file(path)), ()
         except (SafetensorError, OSError) as error:
             raise BadInput(f"{path}: cannot be read ({error})", "a whole .safetensors file", "copy it again") from error
     if is_torchscript(path):
@@ -75,17 +76,23 @@ def _unpickled(path: Path) -> Any:
         raise BadInput(f"{path}: cannot be read ({error})", f"{_EXPECTED}, whole", "copy it again") from error
 
 
-def _state_in(loaded: Any, path: Path) -> dict[str, torch.Tensor]:
+def _state_in(loaded: Any, path: Path) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
     """The state_dict itself, or the one that a trainer keeps beside its own state."""
-    inner = [loaded[key] for key in _KEYS if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping)]
-    for each in (*inner, loaded):
-        tensors = {name: value for name, value in each.items() if torch.is_tensor(value)} if isinstance(
-            each, Mapping
-        ) else {}  # fmt: skip
-        if tensors:
-            return tensors
-    held = ", ".join(map(str, list(loaded)[:10])) if isinstance(loaded, Mapping) else type(loaded).__name__
+    parts = loaded if isinstance(loaded, Mapping) else {}
+    sets = {key: tensors for key, value in parts.items() if (tensors := _tensors(value))}
+    taken = next((key for key in _KEYS if key in sets), None)
+    if taken:
+        left = ", ".join(repr(key) for key in sets if key != taken)
+        return sets[taken], (f"weights are those under {taken!r} of the file; left: {left}",) if left else ()
+    if tensors := _tensors(loaded):
+        return tensors, ()
+    held = ", ".join(map(str, list(parts)[:10])) or type(loaded).__name__
     raise BadInput(f"{path}: no weights in it ({held})", "a state_dict, or a checkpoint with one under state_dict")
+
+
+def _tensors(value: Any) -> dict[str, torch.Tensor]:
+    """The tensors of a mapping by name; none of anything else."""
+    return {name: each for name, each in value.items() if torch.is_tensor(each)} if isinstance(value, Mapping) else {}
 
 
 def fitted(state: dict[str, torch.Tensor], module: nn.Module) -> tuple[dict[str, torch.Tensor], list[str]]:
