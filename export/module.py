@@ -29,7 +29,7 @@ from ..runtime.session import Session
 from ..train.checkpoint import state_digest
 from .graph.canonical import canonical
 from .parity import TOLERANCE
-from .quiet import quiet
+from .quiet import quiet_tracing
 from .to_onnx import OPSET, onnx_of
 from .trace import PhotoInput, cannot_be_traced
 
@@ -145,7 +145,7 @@ def _require_repeatable(first: Arrays, second: Arrays) -> None:
 def _export(module: nn.Module, inputs: Arrays, outputs: list[str], preprocess: Preprocess | None) -> onnx.ModelProto:
     batch = torch.export.Dim("batch", min=1, max=4096)
     examples = tuple(torch.from_numpy(np.ascontiguousarray(array[:2])) for array in inputs.values())
-    with quiet("torch"), warnings.catch_warnings(), torch.no_grad():
+    with quiet_tracing(), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         try:
             traced = torch.export.export(module, examples, dynamic_shapes=tuple({0: batch} for _ in examples))

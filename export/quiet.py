@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 from collections.abc import Iterator
 
@@ -21,3 +22,10 @@ def quiet(logger: str | None) -> Iterator[None]:
     finally:
         named.setLevel(level)
         named.handlers[:] = handlers
+
+
+@contextlib.contextmanager
+def quiet_tracing() -> Iterator[None]:
+    """No chatter of torch.export: of a graph that it cannot trace it prints all, and what matters is in its error."""
+    with quiet("torch"), quiet("torch._subclasses.fake_tensor"), contextlib.redirect_stderr(io.StringIO()):
+        yield

@@ -15,7 +15,7 @@ from torch import nn
 from ..artifact import Preprocess
 from ..errors import BadInput
 from ..train import Checkpoint
-from .quiet import quiet
+from .quiet import quiet_tracing
 
 log = logging.getLogger(__name__)
 
@@ -81,8 +81,7 @@ def trace(checkpoint: Checkpoint) -> Traced:
 
 def _program(model: nn.Module, photos: torch.Tensor, free: bool) -> torch.export.ExportedProgram:
     batch = torch.export.Dim("batch", min=1, max=4096)
-    # What it prints of a graph that it cannot trace is in the error too.
-    with torch.no_grad(), quiet("torch"), quiet("torch._subclasses.fake_tensor"):
+    with torch.no_grad(), quiet_tracing():
         return torch.export.export(model, (photos,), dynamic_shapes=({0: batch},) if free else None)
 
 

@@ -309,13 +309,16 @@ BRANCHES = {
 
 
 @pytest.mark.parametrize("name", BRANCHES)
-def test_control_flow_is_told_by_its_line_and_what_to_change(mine, told: Told, tmp_path: Path, name: str) -> None:
+def test_control_flow_is_told_by_its_line_and_what_to_change(
+    mine, told: Told, tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     forward, line, advice = BRANCHES[name]
     source = opened_head(mine, told, tmp_path, forward)
     with pytest.raises(BadInput, match="cannot be traced") as caught:
         export_source(source, tmp_path / "out", PHOTOS[:4, :8, :8])
     assert re.search(r"mine_\w+\.py:\d+ in forward", caught.value.what) and line in caught.value.what
     assert advice in caught.value.fix and not (tmp_path / "out").exists()
+    assert "def forward" not in "".join(capfd.readouterr())  # torch prints the graph as far as it came
 
 
 def test_a_network_of_one_photo_at_a_time_is_exported_so_and_still_answers_batches(mine, told, tmp_path: Path) -> None:
@@ -795,10 +798,13 @@ def test_a_torch_program_of_one_image_is_exported_so_and_of_eight_refused(told: 
         open_source(str(save_pt2(tmp_path / "eight.pt2", 8, free=False)), told)
 
 
-def test_what_is_no_program_is_one_error(told: Told, pt2_artifact: Artifact, tmp_path: Path) -> None:
+def test_what_is_no_program_is_one_error(
+    told: Told, pt2_artifact: Artifact, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog
+) -> None:
     (tmp_path / "cut.pt2").write_bytes(b"PK")
     with pytest.raises(BadInput, match="no torch.export program"):
         open_source(str(tmp_path / "cut.pt2"), told)
+    assert "Traceback" not in "".join(capfd.readouterr()) and not caplog.records
     with pytest.raises(BadInput, match="takes torch.uint8") as caught:
         open_source(str(pt2_artifact.model_path), told)
     assert "artifact already" in caught.value.fix

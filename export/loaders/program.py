@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from ...artifact.files import sha256_file
-from ...errors import BadInput
+from ...errors import BadInput, first_line
+from ..quiet import quiet
 from .classifier import Brought, as_source
 from .source import Source
 from .told import Told
@@ -44,11 +45,11 @@ def load(text: str, told: Told) -> Source:
     if not path.is_file():
         raise BadInput(f"{text}: no such file", "a .pt2 file of torch.export.save")
     try:
-        program = torch.export.load(path)
+        with quiet("torch.export"):
+            program = torch.export.load(path)
     except Exception as error:  # of zip, JSON and torch
-        raise BadInput(
-            f"{text}: no torch.export program ({error})", "a whole .pt2 file of torch.export.save"
-        ) from error
+        raise BadInput(f"{text}: no torch.export program ({first_line(error)})",
+                       "a whole .pt2 file of torch.export.save", "save or copy it again") from error  # fmt: skip
     size, notes = _size(program, text)
     brought = Brought(text, KIND, Program(program), path.stem, None, size, sha256=sha256_file(path), notes=notes)
     return as_source(brought, told)
