@@ -821,6 +821,26 @@ def test_torchscript_becomes_onnx_and_says_what_is_lost(told: Told, tmp_path: Pa
         program_of(source, tmp_path / "pt2")
 
 
+class Branching(nn.Module):
+    """Another answer for bright images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = network()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if bool(images.mean() > 0):
+            return self.network(images)
+        return -self.network(images)
+
+
+def test_a_script_that_branches_on_values_is_refused(told: Told, tmp_path: Path) -> None:
+    torch.jit.script(Branching()).save(tmp_path / "net.pt")
+    with pytest.raises(BadInput, match=r"branches on values \(If in ONNX\)") as caught:
+        open_source(str(tmp_path / "net.pt"), told)
+    assert "torch.jit.trace" in caught.value.fix
+
+
 def test_weights_alone_are_told_that_code_is_missing(told: Told, tmp_path: Path) -> None:
     torch.save(network().state_dict(), tmp_path / "w.pt")
     with pytest.raises(BadInput, match="weights without a network") as caught:

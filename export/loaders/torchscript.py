@@ -20,7 +20,7 @@ from .told import Told
 
 KIND = "TorchScript"
 _ENDINGS = (".pt", ".pth", ".ckpt", ".bin", ".torchscript")
-_LOST = "TorchScript becomes ONNX: no .pt2, no torch backend and no training with it; branches are those of one image"
+_LOST = "TorchScript becomes ONNX: no .pt2, no torch backend and no training with it"
 
 
 def claims(text: str) -> bool:
@@ -76,4 +76,10 @@ def _converted(network: torch.jit.ScriptModule, text: str, images: torch.Tensor)
     except Exception as error:  # torch.onnx has many
         raise BadInput(f"{text}: cannot be converted to ONNX: {first_line(error)}", "a network of plain layers",
                        "export it to .onnx or .pt2 where its code is") from error  # fmt: skip
-    return onnx.load_model_from_string(file.getvalue())
+    made = onnx.load_model_from_string(file.getvalue())
+    branches = sorted({node.op_type for node in made.graph.node} & {"If", "Loop"})
+    if branches:
+        raise BadInput(f"{text}: the script branches on values ({', '.join(branches)} in ONNX)",
+                       "the same layers for every image: a batch would take one branch",
+                       "trace it where its code is: torch.jit.trace(network, images) keeps one branch")  # fmt: skip
+    return made
