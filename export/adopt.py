@@ -21,7 +21,7 @@ from .graph.logits_output import keep_logits
 from .graph.names import set_aside
 from .graph.opset import at_opset
 from .graph.photo_input import NCHW, Beginning, beginning, layout_of, take_photos, turn_channels
-from .loaders.classifier import checked_labels
+from .loaders.classifier import checked_labels, require_repeatable
 from .loaders.source import OnnxClassifier, Source
 from .loaders.told import FIELDS, TURNED, Told, ordered
 from .onnx_source import require_valid
@@ -92,7 +92,9 @@ def adopt(foreign: Foreign, told: Told) -> Source:
     feed = _Feed(layout, _FED[kind], np.array(host.mean, np.float32), np.array(host.std, np.float32), bgr)
     _fix_size(model, layout, host)
     original = Original(model if foreign.answers else foreign.model, text, own_batch)
-    answers, output = _classifying(original, feed.images(_pictures(host, own_batch or 1)), told, text)
+    images = feed.images(_pictures(host, own_batch or 1))
+    answers, output = _classifying(original, images, told, text)
+    require_repeatable(answers[output], original.outputs(images)[output], text)
     place = list(answers).index(output)
     theirs = model.graph.output[place].name
     model, batch, said = _any_batch(model, feed, host, theirs, text)

@@ -267,6 +267,7 @@ ANSWERS = {
     "words": ("        return 'apple'\n", "answers an image with str"),
     "NaN": ("        return self.head(x.flatten(1)) * float('nan')\n", "NaN or infinity"),
     "an error": ("        return self.head(x)\n", r"fails on an image of \(1, 3, 8, 8\)"),
+    "chance": ("        return self.head((x + 0.1 * torch.randn_like(x)).flatten(1))\n", "when asked again: by chance"),
     "more classes": ("        return self.head(x.flatten(1)).repeat(1, 2)\n", "8 classes, there are 4 labels"),
 }
 
@@ -1124,6 +1125,10 @@ SICK = {
     "flat": (foreign(shape=["N", 3072]), "its input has 2 axes"),
     "doubles": (foreign(dtype=TensorProto.DOUBLE), "input of double"),
     "pictures out": (foreign(output="c"), "outputs c float32"),
+    "chance": (
+        foreign([helper.make_node("RandomNormalLike", ["x"], ["n"]), helper.make_node("Add", ["x", "n"], ["images"])]),
+        "when asked again: by chance",
+    ),
     "labels": (foreign(constants={"v": np.ones((7, 8)), "b": np.zeros(7)}), "7 classes, there are 4 labels"),
     "no graph": (onnx.ModelProto(), "holds no graph"),
 }

@@ -20,6 +20,8 @@ from ...train.zoo.layers import LogitsOf, logits_in
 from .source import Source
 from .told import TURNED, Told
 
+_REPEATED = 1e-4  # of the largest logit, as much as parity allows
+
 
 class Contiguous(nn.Module):
     """A network whose code asks for images as they lie after NCHW decoding (`view`): photos lie by pixels."""
@@ -72,8 +74,8 @@ def as_source(brought: Brought, told: Told) -> Source:
     """Put what is told to what the source says, and require a classifier.
 
     Raises:
-        BadInput: weights are no numbers, the network fails on an image or answers something else than logits, labels
-            are missing or as many as other classes, or preprocessing is not known.
+        BadInput: weights are no numbers, the network fails on an image, answers no logits or by chance,
+            labels are missing or as many as other classes, or preprocessing is not known.
     """
     host = told.host(brought.own, brought.text)
     notes = list(brought.notes)
@@ -87,6 +89,7 @@ def as_source(brought: Brought, told: Told) -> Source:
         module, answer = LogitsOf(module).eval(), logits_in(answer)
         notes.append("the network answers with more than one tensor: its logits are taken")
     classes = _classes(answer, brought.text)
+    require_repeatable(answer.numpy(), logits_in(_answer(module, host, brought.text)).numpy(), brought.text)
     if (told.channels or brought.channels) == "BGR":
         module, host = Bgr(module).eval(), _turned(host)
         notes.append(TURNED)
@@ -161,6 +164,14 @@ def _classes(answer: Any, text: str) -> int:
             "leave the softmax out: int8 cannot hold small probabilities, and the temperature is fitted on logits",
         )
     return int(answer.shape[1])
+
+
+def require_repeatable(first: np.ndarray, second: np.ndarray, text: str) -> None:
+    """Raises BadInput where two answers to the same images differ by more than rounding."""
+    if np.abs(first - second).max() > _REPEATED * np.abs(first).max():
+        raise BadInput(f"{text} answers the same image otherwise when asked again: by chance",
+                       "a network that draws nothing in eval mode",
+                       "draw noise and drop values only while self.training")  # fmt: skip
 
 
 def checked_labels(labels: tuple[str, ...] | None, classes: int, text: str) -> tuple[str, ...]:
