@@ -231,6 +231,9 @@ def test_damaged_and_missing_weights_are_one_error(mine, told: Told, tmp_path: P
 
 FACTORIES = {
     "raises": ("def make():\n    raise ValueError('no data today')\n", "raised ValueError: no data today"),
+    "raises TypeError": ("def make():\n    return len(5)\n", "raised TypeError: object of type 'int'"),
+    "exits": ("def make():\n    raise SystemExit(3)\n", "raised SystemExit: 3"),
+    "exits at once": ("raise SystemExit(3)\n", "cannot be imported: SystemExit: 3"),
     "needs more": ("def make(depth):\n    return nn.Flatten()\n", "raised TypeError"),
     "returns no module": ("def make():\n    return {'net': 1}\n", "returned dict"),
     "is not there": ("def build():\n    pass\n", "has no make"),
@@ -241,8 +244,9 @@ FACTORIES = {
 @pytest.mark.parametrize("name", FACTORIES)
 def test_a_factory_that_makes_no_network_is_one_error(mine, told: Told, tmp_path: Path, name: str) -> None:
     code, said = FACTORIES[name]
-    with pytest.raises(BadInput, match=said):
+    with pytest.raises(BadInput, match=said) as caught:
         open_source(mine(code), with_weights(told, tmp_path / "w.pt", network().state_dict()))
+    assert ("takes none" in caught.value.fix) == (name == "needs more")
 
 
 def head(forward: str, before: str = "") -> str:

@@ -19,6 +19,12 @@ from .told import Told
 KIND = "factory"
 _WORDS = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
+_MENDED = ("a factory that makes the network", "mend what it says; TIFFIN_DEBUG=1 shows where")
+_ALONE = (
+    "a factory that needs no arguments",
+    "write one that takes none, or num_classes alone (it gets the number of --labels)",
+)
+
 
 def claims(text: str) -> bool:
     """`module:callable`, each of plain names."""
@@ -46,15 +52,21 @@ def _built(text: str, factory: Any, classes: int | None) -> nn.Module:
     arguments = {"num_classes": classes} if classes and _asks(factory) else {}
     try:
         module = factory(**arguments) if callable(factory) and not isinstance(factory, nn.Module) else factory
-    except Exception as error:  # the user's own code
-        raise BadInput(
-            f"{text} raised {type(error).__name__}: {error}",
-            "a factory that needs no arguments",
-            "write one that takes none, or num_classes alone (it gets the number of --labels)",
-        ) from error
+    except (Exception, SystemExit) as error:  # the user's own code
+        wanted = _MENDED if _takes(factory, arguments) else _ALONE
+        raise BadInput(f"{text} raised {type(error).__name__}: {error}", *wanted) from error
     if not isinstance(module, nn.Module):
         raise BadInput(f"{text} returned {type(module).__name__}", "a torch.nn.Module")
     return module
+
+
+def _takes(factory: Any, arguments: dict[str, Any]) -> bool:
+    """True if the factory can be called with these arguments, by its signature."""
+    try:
+        inspect.signature(factory).bind(**arguments)
+    except (TypeError, ValueError):  # the second of what has no signature
+        return False
+    return True
 
 
 def _asks(factory: Any) -> bool:

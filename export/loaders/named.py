@@ -37,7 +37,7 @@ def _imported(module: str) -> Any:
     try:
         importlib.invalidate_caches()
         return importlib.import_module(module)
-    except Exception as error:  # the user's own code
+    except (Exception, SystemExit) as error:  # the user's own code
         raise BadInput(f"{module} cannot be imported: {type(error).__name__}: {error}",
                        "a module on the Python path or in the current directory") from error  # fmt: skip
     finally:
