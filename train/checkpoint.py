@@ -47,7 +47,7 @@ def load_checkpoint(path: Path = DEFAULT_CHECKPOINT) -> Checkpoint:
         BadInput: a file is missing or corrupt, or the weights do not fit the architecture and labels.
     """
     if not path.is_file():
-        raise BadInput(f"{path}: no such checkpoint", "a .safetensors file", "leave it out for the shipped default")
+        raise BadInput(f"{path}: no such checkpoint", "a .safetensors file that tiffin train wrote", "correct the path")
     meta = _read_meta(path.with_suffix(".json"))
     found = sha256_file(path)
     if meta.get("sha256", found) != found:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, fields
 from typing import Literal, get_args
 
 from ..errors import BadInput
@@ -61,6 +62,8 @@ class FitOptions:
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
+        for part in (self, self.augmentation):
+            _require_finite(part)
         if self.epochs < 1 or self.batch < 1 or self.learning_rate <= 0 or self.temperature <= 0:
             raise BadInput(
                 f"epochs {self.epochs}, batch {self.batch}, learning rate {self.learning_rate}, "
@@ -81,6 +84,14 @@ class FitOptions:
         for name, low, high in _BOUNDS:
             if not low <= getattr(self, name) <= high:
                 raise BadInput(f"{name.replace('_', ' ')} {getattr(self, name)}", f"between {low} and {high}")
+
+
+def _require_finite(part: FitOptions | Augmentation) -> None:
+    """NaN is beyond no bound."""
+    for each in fields(part):
+        value = getattr(part, each.name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise BadInput(f"{each.name.replace('_', ' ')} {value}", "a finite number")
 
 
 _BOUNDS = (

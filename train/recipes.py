@@ -44,6 +44,9 @@ class TrainOptions:
                 f"held out {self.held_out}, views {self.views}, train size {self.train_size}",
                 "a part from 0 to 0.5, at least one view, at least 16 pixels",
             )
+        if self.mode == "finetune" and self.views > 1:
+            raise BadInput(f"{self.views} views in finetune mode", "crops drawn anew each epoch there",
+                           "take --mode features, or leave --views out")  # fmt: skip
         staged = self.fit.unfreeze_every or self.fit.rate_decay < 1
         if self.mode == "features" and (staged or self.train_size):
             raise BadInput("stages, rates or a train size in features mode", "a head alone is fitted there",
