@@ -6,6 +6,7 @@ How splits become roles, where a set lacks one of train, val and test: `splits`.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from .dataset import ROLES, Dataset, Photo
 from .lists import class_index, folder_with, in_order, read_lines, read_rows
 from .splits import SPLITS, lacking, roles_of
 
+_log = logging.getLogger(__name__)
 PHOTO_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 _MOST_CLASSES = 100_000  # a bare numeric label above is an error, not a class
 
@@ -215,6 +217,13 @@ def _folder_splits(root: Path) -> dict[str, dict[str, list[Path]]]:
     return {split: classes for split, classes in found.items() if classes}
 
 
+def _without_photos(root: Path) -> set[str]:
+    """Names of the folders beside the classes that hold no photos."""
+    splits = [root / name for _, name in _SPLIT_FOLDERS if (root / name).is_dir()]
+    entries = [entry for folder in splits or [root] for entry in folder.iterdir() if entry.is_dir()]
+    return {entry.name for entry in entries if not entry.name.startswith(".") and not _photos_in(entry)}
+
+
 def _detect_folders(root: Path) -> Path | None:
     return root if _folder_splits(root) else None
 
@@ -222,6 +231,8 @@ def _detect_folders(root: Path) -> Path | None:
 def _read_folders(base: Path) -> Dataset:
     found = _folder_splits(base)
     labels = tuple(sorted({name for classes in found.values() for name in classes}))
+    if empty := sorted(_without_photos(base) - set(labels)):
+        _log.warning("%s: no class, for no photos: %s", base, ", ".join(empty[:5]) + (", …" if len(empty) > 5 else ""))
     places = {label: index for index, label in enumerate(labels)}
     splits = {
         split: [Photo(path, places[name]) for name, paths in classes.items() for path in paths]

@@ -111,6 +111,16 @@ def test_folder_per_class_alone_is_cut_into_calibrate_and_confirm(tmp_path: Path
     assert "confirm" in caught.value.expected and caught.value.fix
 
 
+@pytest.mark.parametrize("split", ["", "train"])
+def test_a_folder_without_photos_is_no_class_and_said_once(tmp_path: Path, caplog, split: str) -> None:
+    photo(tmp_path / split / "rice" / "1.jpg")
+    for name in ("dal", ".cache", "soup"):
+        (tmp_path / split / name).mkdir()
+    (tmp_path / split / "soup" / "1.heic").write_bytes(b"")
+    assert open_dataset(tmp_path).labels == ("rice",)
+    assert [record.getMessage().rpartition(": ")[2] for record in caplog.records] == ["dal, soup"]
+
+
 @pytest.mark.parametrize(
     ("splits", "said"),
     [
