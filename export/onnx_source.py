@@ -42,14 +42,10 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     try:
         model = onnx.load(path)
     except Exception as error:  # protobuf's DecodeError, onnx's own about external data
-        raise BadInput(
-            f"{path}: no ONNX model ({error})", "a whole ONNX file", "export it again: `tiffin export`"
-        ) from error
+        raise BadInput(f"{path}: no ONNX model ({error})", "a whole ONNX file", "copy or export it again") from error
     graph = model.graph
     if not (graph.node and graph.input and graph.output):  # an empty file parses
-        raise BadInput(
-            f"{path}: no ONNX model (it holds no graph)", "a whole ONNX file", "export it again: `tiffin export`"
-        )
+        raise BadInput(f"{path}: no ONNX model (it holds no graph)", "a whole ONNX file", "copy or export it again")
     return model
 
 

@@ -219,9 +219,10 @@ def test_weights_that_do_not_fit_are_named(mine, told: Told, tmp_path: Path, nam
 
 def test_damaged_and_missing_weights_are_one_error(mine, told: Told, tmp_path: Path) -> None:
     text = mine(MAKE)
-    for content in (b"", b"no pickle at all", b"PK\x03\x04 cut off"):
+    damaged = {b"": "it is empty", b"hello": r"KeyError: \d+", b"PK\x03\x04 cut off": "RuntimeError: "}
+    for content, said in damaged.items():
         (tmp_path / "w.pt").write_bytes(content)
-        with pytest.raises(BadInput, match=r"w\.pt"):
+        with pytest.raises(BadInput, match=rf"w\.pt: cannot be read \({said}"):
             open_source(text, dataclasses.replace(told, weights=tmp_path / "w.pt"))
     with pytest.raises(BadInput, match="no such file"):
         open_source(text, dataclasses.replace(told, weights=tmp_path / "absent.pt"))
@@ -297,7 +298,8 @@ def test_logits_are_found_in_an_answer_of_several(mine, told: Told, tmp_path: Pa
     source = opened_head(
         mine, told, tmp_path, f"        import types\n        y = self.head(x.flatten(1))\n        return {answer}\n"
     )
-    assert any("more than one tensor" in note for note in source.notes)
+    taken = "the first of 2 is taken" if answer.startswith("(y") else "its logits are taken"
+    assert f"the network answers with more than one tensor: {taken}" in source.notes
     export_source(source, tmp_path / "out", PHOTOS[:4, :8, :8])
 
 
@@ -602,16 +604,24 @@ def test_what_is_told_wins_over_transformers_own(tmp_path: Path) -> None:
     )
 
 
-def test_a_folder_that_is_none_of_transformers_is_one_error(tmp_path: Path) -> None:
-    pytest.importorskip("transformers")
-    with pytest.raises(BadInput, match="no such folder"):
-        open_source("hf:./absent")
+def test_a_folder_that_is_none_of_transformers_is_one_error(tmp_path: Path, monkeypatch) -> None:
+    transformers = pytest.importorskip("transformers")
+    for name in ("./absent", "absent"):
+        with pytest.raises(BadInput, match="no such folder"):
+            open_source(f"hf:{name}")
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(BadInput, match="cannot be loaded"):
         open_source(f"hf:{tmp_path}")
     with pytest.raises(BadInput, match="a folder of transformers") as caught:
         open_source(str(tmp_path))
     assert f"tiffin export hf:{tmp_path}" in caught.value.fix
+
+    def unreachable(*given: object, **more: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(transformers.AutoModelForImageClassification, "from_pretrained", unreachable)
+    with pytest.raises(BadInput, match="no such folder is here, and of the hub: no network"):
+        open_source("hf:shops/food")
 
 
 # timm and torchvision: their configurations, written here

@@ -86,8 +86,10 @@ def as_source(brought: Brought, told: Told) -> Source:
     if not _takes_photos(module, host):
         module = Contiguous(module).eval()
     if not torch.is_tensor(answer):
+        plain = isinstance(answer, tuple | list) and not hasattr(answer, "logits")
+        which = f"the first of {len(answer)} is" if plain else "its logits are"
         module, answer = LogitsOf(module).eval(), logits_in(answer)
-        notes.append("the network answers with more than one tensor: its logits are taken")
+        notes.append(f"the network answers with more than one tensor: {which} taken")
     classes = _classes(answer, brought.text)
     require_repeatable(answer.numpy(), logits_in(_answer(module, host, brought.text)).numpy(), brought.text)
     if (told.channels or brought.channels) == "BGR":

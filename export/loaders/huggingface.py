@@ -38,7 +38,7 @@ def load(text: str, told: Told) -> Source:
         raise BadInput(f"{text} with --weights", "the folder's own weights", "save them into the folder")
     folder = Path(name).expanduser()
     local = folder.is_dir()
-    if not local and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+    if not local and (name.startswith((".", "/", "~")) or name.count("/") != 1):
         raise BadInput(f"{folder}: no such folder", "a folder of save_pretrained, or OWNER/NAME to download")
     where = str(folder) if local else name
     model = _model(where, local, text)
@@ -78,7 +78,8 @@ def _model(where: str, local: bool, text: str) -> nn.Module:
         with quiet("transformers"):
             return AutoModelForImageClassification.from_pretrained(where, local_files_only=local, dtype="float32")
     except Exception as error:  # its own, of huggingface_hub and of safetensors
-        raise BadInput(f"{text} cannot be loaded: {first_line(error)}",
+        absent = "" if local else "no such folder is here, and of the hub: "
+        raise BadInput(f"{text} cannot be loaded: {absent}{first_line(error)}",
                        "an image classifier of transformers: config.json, weights",
                        "save it by save_pretrained(FOLDER), then name hf:FOLDER") from error  # fmt: skip
     finally:

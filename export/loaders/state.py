@@ -73,7 +73,8 @@ def _unpickled(path: Path) -> Any:
             "where you trust it, save its weights alone: torch.save(network.state_dict(), FILE), or safetensors",
         ) from error
     except Exception as error:  # torch has no error of its own for a damaged file
-        raise BadInput(f"{path}: cannot be read ({error})", f"{_EXPECTED}, whole", "copy it again") from error
+        reason = f"{type(error).__name__}: {first_line(error)}" if path.stat().st_size else "it is empty"
+        raise BadInput(f"{path}: cannot be read ({reason})", f"{_EXPECTED}, whole", "copy it again") from error
 
 
 def _state_in(loaded: Any, path: Path) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
