@@ -6,6 +6,7 @@ import json
 import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -395,6 +396,20 @@ def test_networks_without_a_common_tensor_are_refused(whole: Artifact, onnx_arti
     fed = shown(2), {"photos": np.zeros((2, 32, 32, 3), np.uint8)}
     with pytest.raises(BadInput, match="no tensor in common|tensors of"):
         debug(Asked(Candidate("one", whole, ORT), Candidate("other", onnx_artifact, ORT), fed, {"count": 2}))
+
+
+def test_outputs_of_other_sizes_are_refused_before_anything_runs(whole: Artifact, tmp_path: Path) -> None:
+    """They share a place and every tensor before it: a head of another number of classes."""
+    model = network()
+    constant("head", lambda held: held[:4])(model)
+    constant("head_bias", lambda held: held[:4])(model)
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 4
+    made = saved(model, tmp_path / "four")
+    manifest = replace(made.manifest, task="other", outputs=(TensorSpec("scores", "float32", (None, 4)),))
+    four = save(tmp_path / "other", manifest, {"model.onnx": model.SerializeToString()})
+    said = r"one gives logits \(N, 5\) for regression, other gives scores \(N, 4\) for other"
+    with pytest.raises(BadInput, match=said):
+        debug(Asked(Candidate("one", whole, ORT), Candidate("other", four, ORT), ({}, {}), {"count": 0}))
 
 
 def test_an_engine_that_shows_no_tensor_is_refused(whole: Artifact, tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from ...artifact import TensorSpec
 from ...errors import BadInput
 from ...records.closeness import Closeness, closeness
 from .align import Pair
@@ -43,6 +45,7 @@ class Comparison:
                 "two artifacts of one network",
                 "compare each with the artifact that it was made from",
             )
+        _require_alike(*self.sides)
         self.plain = tuple(_outputs(side, fed) for side, fed in zip(self.sides, self.feeds, strict=True))
 
     def answers(self) -> dict[str, Closeness]:
@@ -111,6 +114,33 @@ class Comparison:
             parts = list(side.answers(wanted, some))
             found.append({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
         return found[0], found[1]
+
+
+def _require_alike(one: Side, other: Side) -> None:
+    """Outputs that share a place hold as many values, as far as their shapes are known.
+
+    Raises:
+        BadInput: they do not.
+    """
+    for ours, theirs in zip(one.artifact.manifest.outputs, other.artifact.manifest.outputs, strict=False):
+        sizes = _size(ours), _size(theirs)
+        if None not in sizes and sizes[0] != sizes[1]:
+            raise BadInput(
+                f"{_told(one, ours)}, {_told(other, theirs)}",
+                "two artifacts of one network",
+                "compare each with the artifact that it was made from",
+            )
+
+
+def _size(output: TensorSpec) -> int | None:
+    """Values of a row; None where that is not known."""
+    known = [size for size in output.shape[1:] if size is not None]
+    return math.prod(known) if len(known) == len(output.shape) - 1 else None
+
+
+def _told(side: Side, output: TensorSpec) -> str:
+    sizes = ", ".join(map(str, ("N", *output.shape[1:])))
+    return f"{side.name} gives {output.name} ({sizes}) for {side.artifact.manifest.task}"
 
 
 def _outputs(side: Side, feeds: Feeds) -> Arrays:
