@@ -250,6 +250,15 @@ def test_an_engine_that_ignores_antialias_is_found(whole: Artifact) -> None:
     assert found.first is None or (found.first.node, found.causes[0].kind) == ("Resize_f", "antialias")
 
 
+@pytest.mark.parametrize("lost", [True, False], ids=["lost", "put in"])
+def test_antialias_is_named_with_the_attribute_that_torch_writes_beside_it(lost: bool, tmp_path: Path) -> None:
+    both, neither = network(), network(0)
+    attribute("Resize_f", exclude_outside=1)(both)
+    models = (both, neither) if lost else (neither, both)
+    record, found = compare(*(saved(model, tmp_path / name) for model, name in zip(models, "ab", strict=True)))
+    assert found.causes and found.causes[0].kind == "antialias", debug_text(record)
+
+
 @pytest.mark.parametrize("size", [3e4, 3e6])
 def test_an_overflow_of_fp16_is_named(size: float, whole: Artifact, tmp_path: Path) -> None:
     """Weights so large that the layer leaves fp16; the relu behind it hides no infinity."""

@@ -105,9 +105,11 @@ def _resize(model: onnx.ModelProto, at: int, node: onnx.NodeProto) -> Iterator[V
     if node.op_type != "Resize":
         return
     held = _attributes(node)
-    smooth = 1 - held.get("antialias", 0)
-    yield Variant("antialias", f"{node.name} {'with' if smooth else 'without'} antialias",
-                  _set(model, at, antialias=smooth))  # fmt: skip
+    smooth, own = 1 - held.get("antialias", 0), held.get("exclude_outside", 0)
+    for outside in sorted({smooth, own}):  # torch writes both or neither; of a linear one, ONNX Runtime takes no other
+        told = f", exclude_outside {outside}" if outside != own else ""
+        yield Variant("antialias", f"{node.name} {'with' if smooth else 'without'} antialias{told}",
+                      _set(model, at, antialias=smooth, exclude_outside=outside))  # fmt: skip
     for name, default, words in (
         ("coordinate_transformation_mode", "half_pixel", _COORDINATES),
         ("mode", "nearest", ("nearest", "linear", "cubic")),
