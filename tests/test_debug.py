@@ -44,6 +44,7 @@ ORT, PLAIN, OPENVINO, TORCH = (
     RunConfig("onnxruntime"), RunConfig("onnxruntime", graph_level="none"), RunConfig("openvino"), RunConfig("torch"),
 )  # fmt: skip
 SIDE = 24
+PHOTOS = TensorSpec("photos", "uint8", (None, SIDE, SIDE, 3))
 
 
 # The comparator.
@@ -126,9 +127,12 @@ def network(antialias: int = 1) -> onnx.ModelProto:
     return model
 
 
-def saved(model: onnx.ModelProto, out: Path, precision: str = "fp32") -> Artifact:
+def saved(
+    model: onnx.ModelProto, out: Path, precision: str = "fp32",
+    fed: TensorSpec = PHOTOS,
+) -> Artifact:  # fmt: skip
     manifest = Manifest(
-        "regression", "onnx", precision, (TensorSpec("photos", "uint8", (None, SIDE, SIDE, 3)),),
+        "regression", "onnx", precision, (fed,),
         (TensorSpec("logits", "float32", (None, 5)),), (), Producer("test"),
     )  # fmt: skip
     return save(out, manifest, {"model.onnx": model.SerializeToString()})
@@ -248,6 +252,39 @@ def test_an_engine_that_ignores_antialias_is_found(whole: Artifact) -> None:
     """One file on two engines: OpenVINO 2026.4.1 reads `antialias` of a linear Resize and does without."""
     record, found = compare(whole, whole, (ORT, OPENVINO))
     assert found.first is None or (found.first.node, found.causes[0].kind) == ("Resize_f", "antialias")
+
+
+def test_weights_and_bias_that_both_changed_are_named_together(whole: Artifact, tmp_path: Path) -> None:
+    """As of channels in another order."""
+    model = network()
+    for name in ("last", "last_bias"):
+        constant(name, lambda held: held[::-1])(model)
+    record, found = compare(whole, saved(model, tmp_path / "broken"))
+    (cause,) = found.causes
+    assert (cause.kind, cause.words) == ("weights", "Conv_g has other weights and another bias"), debug_text(record)
+
+
+def test_another_table_of_an_embedding_is_named(tmp_path: Path) -> None:
+    rows = np.random.default_rng(3).integers(0, 20, 64)
+    table = np.random.default_rng(4).normal(0, 1, (20, 5)).astype(np.float32)
+    pair = tuple(
+        saved(embedding(held), tmp_path / name, fed=TensorSpec("rows", "int64", (None,)))
+        for name, held in (("one", table), ("other", np.roll(table, 1, 0)))
+    )
+    fed = {"rows": rows}
+    record = debug(Asked(*(Candidate(made.folder.name, made, ORT) for made in pair), (fed, fed), {"count": 64}))
+    assert parting_of(record).causes[0].words == "Gather_logits has another table", debug_text(record)
+
+
+def embedding(table: np.ndarray) -> onnx.ModelProto:
+    """One layer: a row of the table by its number."""
+    node = helper.make_node("Gather", ["table", "rows"], ["logits"], "Gather_logits")
+    graph = helper.make_graph(
+        [node], "embedding", [helper.make_tensor_value_info("rows", TensorProto.INT64, [None])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [None, 5])],
+        [numpy_helper.from_array(table, "table")],
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
 
 
 @pytest.mark.parametrize("lost", [True, False], ids=["lost", "put in"])

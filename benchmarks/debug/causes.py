@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from ... import machine
 from ...errors import BadInput, EngineFailed
 from ...records.closeness import closeness
-from ...records.parting import GAIN_DB, SAME_DB, Tried, ordered
+from ...records.parting import GAIN_DB, SAME_DB, Tried, is_named, ordered
 from . import values
 from .bisect import alike
 from .scene import Part, Scene, run_plain
@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 _LOW = ("int8", "fp8")
 _INT16_PAIR = 128.5  # |w₁| + |w₂| above which 255 w₁ + 255 w₂ leaves int16
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+Constants = dict[tuple[str, int], np.ndarray]  # by node and position among its inputs
 
 
 def causes(scene: Scene, floor_db: float) -> tuple[Tried, ...]:
     """Every hypothesis, the likeliest first."""
-    found = [*values.hypotheses(scene), *_varied(scene), *_weights(scene), *_clipped(scene), *_engine(scene)]
+    found = [*values.hypotheses(scene), *_varied(scene), *_weights(scene, floor_db), *_clipped(scene), *_engine(scene)]
     return ordered(found, floor_db)
 
 
@@ -52,20 +53,47 @@ def _engine_alone(scene: Scene) -> bool:
     return plain.sqnr_db > scene.before.sqnr_db + GAIN_DB
 
 
-def _weights(scene: Scene) -> Iterator[Tried]:
-    """The other's weights in the trusted graph; and whether they are the trusted ones cut off."""
+def _weights(scene: Scene, floor_db: float) -> Iterator[Tried]:
+    """The other's constants in the trusted graph: a layer's weights alone, then all that differs in a node."""
     ours, theirs = scene.ours, scene.theirs
     if ours.model is None or theirs.model is None or ours.feeds is None:
         return
     held, made = constants(theirs), constants(ours)
     for node in ours.nodes:
-        name = node.input[1] if node.op_type in _LAYERS and len(node.input) > 1 else ""
-        wanted, found = made.get((node.name, 1)), held.get((node.name, 1))
-        if wanted is None or found is None or wanted.shape != found.shape or np.array_equal(wanted, found):
-            continue
-        kind, words = _told(node.name, wanted, found)
-        swapped = _exchanged(ours.model, name, found.astype(wanted.dtype))
-        yield scene.tried(kind, words, run_plain(swapped, ours.feeds), theirs.value)
+        changed = {at: held[node.name, at] for at in range(len(node.input)) if _differ(node.name, at, made, held)}
+        if node.op_type in _LAYERS and 1 in changed:
+            kind, words = _told(node.name, made[node.name, 1], changed[1])
+            alone = scene.tried(kind, words, _with_constants(ours, node, {1: changed[1]}), theirs.value)
+            yield alone
+            if len(changed) == 1 or is_named(alone, floor_db):
+                continue
+        if changed:
+            words = f"{node.name} has {_roles(node, changed)}"
+            yield scene.tried("weights", words, _with_constants(ours, node, changed), theirs.value)
+
+
+def _differ(node: str, at: int, made: Constants, held: Constants) -> bool:
+    """Both have one of this shape there, and they are not the same."""
+    wanted, found = made.get((node, at)), held.get((node, at))
+    if wanted is None or found is None or wanted.shape != found.shape:
+        return False
+    return not np.array_equal(wanted, found)
+
+
+def _roles(node: onnx.NodeProto, changed: Iterable[int]) -> str:
+    if node.op_type == "Gather":
+        return "another table"
+    known = {1: "other weights", 2: "another bias"} if node.op_type in _LAYERS else {}
+    return " and ".join(dict.fromkeys(known.get(at, "other constants") for at in changed))
+
+
+def _with_constants(part: Part, node: onnx.NodeProto, changed: Mapping[int, np.ndarray]) -> np.ndarray:
+    """What the part gives with these in place of its node's own."""
+    assert part.model is not None and part.feeds is not None
+    own, model = constants(part), part.model
+    for at, found in changed.items():
+        model = _exchanged(model, node.input[at], found.astype(own[node.name, at].dtype))
+    return run_plain(model, part.feeds)
 
 
 def _told(node: str, wanted: np.ndarray, found: np.ndarray) -> tuple[str, str]:
@@ -80,7 +108,7 @@ def _told(node: str, wanted: np.ndarray, found: np.ndarray) -> tuple[str, str]:
     return "weights", f"{node} has other weights ({gap.sqnr_db:.0f} dB from the trusted ones)"
 
 
-def constants(part: Part) -> dict[tuple[str, int], np.ndarray]:
+def constants(part: Part) -> Constants:
     """Weights and biases by node and position, restored from int8 where they are rounded."""
     from onnx import numpy_helper
 
