@@ -12,7 +12,7 @@ from .closeness import Closeness, closeness_of
 # rounding to p bits of mantissa leaves about 6.02 p + 7 dB; what layers add to that is left room for (docs/debug.md).
 FLOORS_DB: Mapping[str, float] = {"fp32": 60.0, "fp16": 35.0, "bf16": 18.0, "int8": 15.0, "fp8": 8.0}
 SAME_DB = 20.0  # of one quantized graph on two engines: values at the edge of a step alone fall apart
-GENERAL = ("engine", "weights", "scale", "precision")  # they say where it is, not what it is
+GENERAL = ("engine", "weights", "scale", "precision", "graph")  # they say where it is, not what it is
 GAIN_DB = 10.0  # a cause is named where it explains nine tenths of the noise
 
 

@@ -254,6 +254,54 @@ def test_an_engine_that_ignores_antialias_is_found(whole: Artifact) -> None:
     assert found.first is None or (found.first.node, found.causes[0].kind) == ("Resize_f", "antialias")
 
 
+def other_operator(node: str, op: str) -> Change:
+    return lambda model: setattr(named(model, node), "op_type", op)
+
+
+def looped(model: onnx.ModelProto) -> None:
+    """Relu_h as a loop of one turn."""
+    node = named(model, "Relu_h")
+    kinds = {"turn": TensorProto.INT64, "go": TensorProto.BOOL, "seen": TensorProto.FLOAT, "on": TensorProto.BOOL,
+             "made": TensorProto.FLOAT}  # fmt: skip
+    shapes = {"seen": None, "made": None}
+    info = [helper.make_tensor_value_info(name, kind, shapes.get(name, [])) for name, kind in kinds.items()]
+    steps = [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Abs", ["seen"], ["made"])]
+    body = helper.make_graph(steps, "body", info[:3], info[3:])
+    held = {"turns": np.int64(1), "yes": np.bool_(True)}
+    model.graph.initializer.extend(numpy_helper.from_array(np.array(value), name) for name, value in held.items())
+    at = list(model.graph.node).index(node)
+    model.graph.node.insert(
+        at + 1, helper.make_node("Loop", ["turns", "yes", node.input[0]], ["h"], "Loop_h", body=body)
+    )
+    model.graph.node.remove(node)
+
+
+@pytest.mark.parametrize("change, kind, words", [
+    (attribute("Gemm_logits", alpha=0.5), "definition", "Gemm_logits: alpha 0.5, not the default"),
+    (attribute("Conv_a", pads=[1, 1, 1, 1]), "padding", "Conv_a: pads [1, 1, 1, 1], not [0, 0, 1, 1]"),
+    (other_operator("Relu_b", "Sigmoid"), "activation", "Relu_b: Sigmoid in place of Relu"),
+    (other_operator("Add_e", "Mul"), "definition", "Add_e: Mul in place of Add"),
+    (looped, "definition", "Relu_h: Loop in place of Relu"),
+])  # fmt: skip
+def test_a_node_that_the_other_file_defines_otherwise_is_told_as_it_holds_it(
+    change: Change, kind: str, words: str, whole: Artifact, tmp_path: Path
+) -> None:
+    model = network()
+    change(model)
+    record, found = compare(whole, saved(model, tmp_path / "broken"))
+    (cause,) = found.causes
+    assert (cause.kind, cause.words) == (kind, words), debug_text(record)
+
+
+def test_a_node_that_the_other_file_has_more_is_told(whole: Artifact, tmp_path: Path) -> None:
+    model = network()
+    at = list(model.graph.node).index(named(model, "Relu_h"))
+    model.graph.node.insert(at, helper.make_node("Sin", ["g"], ["waves"], "Sin_g"))
+    named(model, "Relu_h").input[0] = "waves"
+    record, found = compare(whole, saved(model, tmp_path / "broken"))
+    assert [each.words for each in found.causes] == ["other computes it with Sin"], debug_text(record)
+
+
 def test_weights_and_bias_that_both_changed_are_named_together(whole: Artifact, tmp_path: Path) -> None:
     """As of channels in another order."""
     model = network()

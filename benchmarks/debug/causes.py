@@ -13,6 +13,7 @@ from ...records.closeness import closeness
 from ...records.parting import GAIN_DB, SAME_DB, Tried, is_named, ordered
 from . import values
 from .bisect import alike
+from .definitions import GRAPH, defined
 from .scene import Part, Scene, run_plain
 from .variants import variants
 
@@ -26,8 +27,18 @@ Constants = dict[tuple[str, int], np.ndarray]  # by node and position among its 
 
 
 def causes(scene: Scene, floor_db: float) -> tuple[Tried, ...]:
-    """Every hypothesis, the likeliest first."""
-    found = [*values.hypotheses(scene), *_varied(scene), *_weights(scene, floor_db), *_clipped(scene), *_engine(scene)]
+    """What the files say, where that explains it; else every hypothesis, the likeliest first."""
+    said = defined(scene)
+    if said is not None and said.kind != GRAPH and is_named(said, floor_db):
+        return (said,)
+    found = [
+        *([said] if said else []),
+        *values.hypotheses(scene),
+        *_varied(scene),
+        *_weights(scene, floor_db),
+        *_clipped(scene),
+        *_engine(scene),
+    ]
     return ordered(found, floor_db)
 
 

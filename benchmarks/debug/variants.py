@@ -45,7 +45,8 @@ def variants(model: onnx.ModelProto) -> Iterator[Variant]:
             yield from make(model, at, node)
 
 
-def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
+def attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    """Those that are given, by name; words as text."""
     from onnx import helper
 
     found = {each.name: helper.get_attribute_value(each) for each in node.attribute}
@@ -71,7 +72,7 @@ def _set(model: onnx.ModelProto, at: int, **values: Any) -> onnx.ModelProto:
 
 def _padding(model: onnx.ModelProto, at: int, node: onnx.NodeProto) -> Iterator[Variant]:
     """The same total on the other side, evenly, or none at all."""
-    held = _attributes(node)
+    held = attributes(node)
     pads = list(held.get("pads", ()))
     if node.op_type not in _WINDOWS or not any(pads):
         return
@@ -91,7 +92,7 @@ def _padding(model: onnx.ModelProto, at: int, node: onnx.NodeProto) -> Iterator[
 
 
 def _pooling(model: onnx.ModelProto, at: int, node: onnx.NodeProto) -> Iterator[Variant]:
-    held = _attributes(node)
+    held = attributes(node)
     if node.op_type == "AveragePool":
         counted = 1 - held.get("count_include_pad", 0)
         words = f"{node.name} {'with' if counted else 'without'} the padding in its mean (count_include_pad)"
@@ -104,7 +105,7 @@ def _pooling(model: onnx.ModelProto, at: int, node: onnx.NodeProto) -> Iterator[
 def _resize(model: onnx.ModelProto, at: int, node: onnx.NodeProto) -> Iterator[Variant]:
     if node.op_type != "Resize":
         return
-    held = _attributes(node)
+    held = attributes(node)
     smooth, own = 1 - held.get("antialias", 0), held.get("exclude_outside", 0)
     for outside in sorted({smooth, own}):  # torch writes both or neither; of a linear one, ONNX Runtime takes no other
         told = f", exclude_outside {outside}" if outside != own else ""
@@ -120,7 +121,7 @@ def _resize(model: onnx.ModelProto, at: int, node: onnx.NodeProto) -> Iterator[V
 
 
 def _norm(model: onnx.ModelProto, at: int, node: onnx.NodeProto) -> Iterator[Variant]:
-    own = _attributes(node).get("epsilon", 1e-5)
+    own = attributes(node).get("epsilon", 1e-5)
     for epsilon in _EPSILONS if node.op_type in _NORMS else ():
         if abs(epsilon - own) > 1e-3 * own:
             yield Variant("epsilon", f"{node.name} with epsilon {epsilon:g}, not {own:g}",
@@ -129,7 +130,7 @@ def _norm(model: onnx.ModelProto, at: int, node: onnx.NodeProto) -> Iterator[Var
 
 def _gelu(model: onnx.ModelProto, at: int, node: onnx.NodeProto) -> Iterator[Variant]:
     if node.op_type == "Gelu":
-        word = "none" if _attributes(node).get("approximate", "none") == "tanh" else "tanh"
+        word = "none" if attributes(node).get("approximate", "none") == "tanh" else "tanh"
         yield Variant("activation", f"{node.name} with approximation {word}", _set(model, at, approximate=word))
 
 
