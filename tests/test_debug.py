@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 import xml.etree.ElementTree as ET
@@ -310,6 +311,26 @@ def test_weights_and_bias_that_both_changed_are_named_together(whole: Artifact, 
     record, found = compare(whole, saved(model, tmp_path / "broken"))
     (cause,) = found.causes
     assert (cause.kind, cause.words) == ("weights", "Conv_g has other weights and another bias"), debug_text(record)
+
+
+def test_weights_that_are_no_numbers_are_named(whole: Artifact, tmp_path: Path) -> None:
+    model = network()
+    constant("last", lambda held: np.where(np.arange(12)[:, None, None, None] == 3, np.nan, held))(model)
+    record, found = compare(whole, saved(model, tmp_path / "broken"))
+    assert [each.words for each in found.causes] == ["Conv_g's weights hold NaN"], debug_text(record)
+
+
+def test_three_channels_behind_a_layer_are_no_input(tmp_path: Path) -> None:
+    """A layer of three, scaled: not the normalization of a photo."""
+    model = network()
+    for name in ("last", "last_bias"):
+        constant(name, lambda held: held[:3])(model)
+    constant("head", lambda held: held[:, :3])(model)
+    other = copy.deepcopy(model)
+    for name in ("last", "last_bias"):
+        constant(name, lambda held: held * 1.2)(other)
+    record, found = compare(saved(model, tmp_path / "one"), saved(other, tmp_path / "other"))
+    assert [each.kind for each in found.causes] == ["weights", "scale"], debug_text(record)
 
 
 def test_another_table_of_an_embedding_is_named(tmp_path: Path) -> None:

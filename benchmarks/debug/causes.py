@@ -108,7 +108,9 @@ def _with_constants(part: Part, node: onnx.NodeProto, changed: Mapping[int, np.n
 
 
 def _told(node: str, wanted: np.ndarray, found: np.ndarray) -> tuple[str, str]:
-    """How weights differ: cut off at what int8 holds, or otherwise."""
+    """How weights differ: no numbers, cut off at what int8 holds, or otherwise."""
+    if not np.isfinite(found).all():
+        return "weights", f"{node}'s weights hold {'NaN' if np.isnan(found).any() else 'infinity'}"
     gap = closeness(wanted, found)
     flat, seen = wanted.reshape(len(wanted), -1), found.reshape(len(found), -1)
     most = np.abs(seen).max(1, keepdims=True)

@@ -12,6 +12,7 @@ import numpy as np
 from ...errors import EngineFailed
 from ...records.closeness import Closeness, closeness
 from ...records.parting import Tried
+from ..explain.activations import LAYERS
 from .bisect import Comparison, alike
 from .onnx_graph import Graph
 from .point import Arrays, Point
@@ -51,11 +52,17 @@ class Part:
 
 @dataclass(frozen=True)
 class Scene:
-    """Both parts; the first side is the trusted one."""
+    """Both parts; the first side is the trusted one.
+
+    Args:
+        inputs: names of the common tensors that it is made of.
+        prepared: it stands before the first layer, so it is the input as the network takes it.
+    """
 
     ours: Part
     theirs: Part
-    inputs: tuple[str, ...]  # names of the common tensors that it is made of
+    inputs: tuple[str, ...]
+    prepared: bool = False
 
     @cached_property
     def before(self) -> Closeness:
@@ -77,7 +84,8 @@ def looked_at(comparison: Comparison, place: int) -> Scene:
     parts = [
         _part(comparison, which, place, model, inputs, values[which]) for which, (model, inputs) in enumerate(found)
     ]
-    return Scene(parts[0], parts[1], tuple(pairs[at][0].name for at in near))
+    prepared = all(ours.op not in LAYERS for ours, _ in pairs[: place + 1])
+    return Scene(parts[0], parts[1], tuple(pairs[at][0].name for at in near), prepared)
 
 
 def boundary(comparison: Comparison, place: int) -> list[int]:

@@ -87,9 +87,11 @@ def _affine(scene: Scene, wanted: np.ndarray, found: np.ndarray) -> Iterator[Tri
     spread = np.maximum(((wanted - mean) ** 2).mean(others, keepdims=True), 1e-30)
     slope = ((wanted - mean) * (found - seen)).mean(others, keepdims=True) / spread
     shift = seen - slope * mean
+    if not np.isfinite(shift).all():  # of a NaN, which no line explains
+        return
     near_one = float(np.abs(slope - 1).max())
     told = f"scale {_span(slope)}, shift {_span(shift)}"
-    if wanted.shape[axis] == 3:
+    if scene.prepared and wanted.shape[axis] == 3:
         kind, words = "normalization", f"another mean and std: {told}"
     elif near_one < 0.02:  # rounding's own slope is within it
         kind, words = "bias", f"another bias: shift {_span(shift)}"
