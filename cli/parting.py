@@ -110,10 +110,16 @@ def _verdict(record: Record, found: Parting) -> str:
         )
     ops = first.op if first.op == first.other_op else f"{first.op}; {first.other_op} in {other}"
     before = f", from {_told(found.before.found.sqnr_db)} at {found.before.name}" if found.before else ""
+    where = "part" if _answers_part(record, found) else "part inside, not in their answers,"
     return (
-        f"{one} and {other} part at {first.name}, made by {first.node} ({ops}): "
+        f"{one} and {other} {where} at {first.name}, made by {first.node} ({ops}): "
         f"{_told(first.found.sqnr_db)}{before} {about}"
     )
+
+
+def _answers_part(record: Record, found: Parting) -> bool:
+    """Untapped, as the engine runs them."""
+    return any(_closeness(held).sqnr_db < found.floor_db for held in record.options["answers"].values())
 
 
 def _looked(found: Parting) -> str:
@@ -146,10 +152,11 @@ def _said(record: Record, found: Parting) -> list[str]:
         lines.append(f"answers: top-1 agrees on {same} of {count}")
     for name, held in record.options["answers"].items():
         lines.append(f"{name}: {_told(_closeness(held).sqnr_db)}, untapped")
-    if found.first is None and any(
-        _closeness(held).sqnr_db < found.floor_db for held in record.options["answers"].values()
-    ):
+    parts = _answers_part(record, found)
+    if found.first is None and parts:
         lines.append("the answers part though no tensor does: only untapped, so in what the engine fuses")
+    if not parts and any(each.kind == "fp16 overflow" for each in found.causes):
+        lines.append("this engine's answers do not part; a device that computes in fp16 would overflow here")
     moved = {name: change for name, change in record.options["tapped"].items() if change}
     told = ", ".join(f"{name} by {change:.1e} of their range" for name, change in moved.items())
     lines.append(f"tapping moved the answers of {told}" if moved else "tapping moved no answer by any bit")

@@ -379,6 +379,20 @@ def test_an_overflow_of_fp16_is_named(size: float, whole: Artifact, tmp_path: Pa
     assert "no number" in debug_text(record)
 
 
+def test_an_overflow_that_reaches_no_answer_is_said_to(tmp_path: Path) -> None:
+    """ONNX Runtime computes two layers in fp32: only what is tapped between them leaves fp16."""
+    model = network()
+    without("Clip_d")(model)
+    named(model, "Conv_g").input[0] = "d"
+    for name, size in (("deep", 1e4), ("deep_bias", 1e4), ("last", 1e-4)):
+        constant(name, lambda held, size=size: held * size)(model)  # type: ignore[misc]
+    half = saved(to_half(model, "fp16"), tmp_path / "half", "fp16")
+    record, found = compare(saved(model, tmp_path / "one"), half)
+    said = " ".join(debug_text(record).split())
+    assert found.first is not None and found.causes[0].kind == "fp16 overflow", said
+    assert "not in their answers" in said and "a device that computes in fp16 would overflow" in said, said
+
+
 @pytest.mark.parametrize("runs", [(ORT, ORT), (PLAIN, ORT), (ORT, OPENVINO)], ids=["same", "plain", "openvino"])
 def test_artifacts_that_agree_are_not_accused(runs: tuple[RunConfig, RunConfig], tmp_path: Path) -> None:
     artifact = saved(network(0), tmp_path / "one")
