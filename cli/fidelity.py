@@ -65,6 +65,10 @@ def fidelity(
     show_result(record, as_json)
     output.save(record, out)
     render.say(f"record: {out} (print it again: tiffin show {out})")
+    others = record.subjects[1:]
+    if others and all(subject.reason for subject in others):
+        render.say("nothing was compared; the reasons stand above")
+        raise typer.Exit(1)
 
 
 def show_result(record: Record, as_json: bool, markdown: bool = False) -> None:

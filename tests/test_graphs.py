@@ -469,6 +469,8 @@ def test_an_artifact_that_cannot_run_is_a_row_with_its_reason(
     told = json.loads(ran(*words, "--json"))
     assert [bool(reason) for reason in told["artifacts"].values()] == [False, True, False]
     assert len(told["outputs"]) == 2 and "tensorrt" in cli("show", tmp_path / "f.json").stdout
+    alone = cli("fidelity", *words[:2], *words[3:])
+    assert alone.exit_code == 1 and "@tensorrt" in alone.stdout, "nothing is left that was compared"
 
 
 def test_pictures_of_one_grey_have_no_psnr_without_a_peak(build: Build, feeds_file: Path, tmp_path: Path) -> None:
