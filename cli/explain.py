@@ -55,6 +55,8 @@ def explain(
     if role not in ("confirm", "select"):
         raise BadInput(f"role {role!r} to explain on", "confirm or select: photos that training has not seen")
     (own,) = options.candidates([artifact], backend, threads, precision)
+    if own.artifact:
+        options.require_classifier(own.artifact)
     dataset = dataset_of(data)
     drawn = dataset.role(role) if photos is None else sample(dataset.role(role), photos, seed)
     asked = Asked(own, dataset, role, drawn, out.parent / "cache", checkpoint, _classes(cpu_classes), tries, seed)

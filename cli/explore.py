@@ -50,6 +50,8 @@ def sensitivity(
     from ..quantize.sensitivity import sensitivity as find
 
     given, made = Artifact.load(parent), Artifact.load(quantized)
+    options.require_classifier(given)
+    options.require_classifier(made)
     if role not in ("select", "calibrate"):
         raise BadInput(f"role {role!r}", "select or calibrate: what decides never looks at confirm")
     host = given.preprocess

@@ -10,7 +10,7 @@ import typer
 from ..errors import BadInput
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
-    from ..artifact import Preprocess
+    from ..artifact import Artifact, Preprocess
     from ..benchmarks.candidate import Candidate
     from ..benchmarks.workers.place import Place
     from ..data import Dataset
@@ -185,6 +185,19 @@ def labelled(dataset: Dataset, found: list[Candidate]) -> Dataset:
 
     manifests = [row.artifact.manifest for row in found if row.artifact]
     return sources.matched(dataset, manifests[0].labels, found[0].name) if manifests else dataset
+
+
+def require_classifier(artifact: Artifact) -> None:
+    """For a command that compares classes.
+
+    Raises:
+        BadInput: it answers with something else.
+    """
+    task = artifact.manifest.task
+    if task != "classification":
+        raise BadInput(f"{artifact.folder}: task {task}, no classifier", "an artifact that answers with classes",
+                       "look inside two other networks by `tiffin debug`, or compare their outputs by "
+                       "`tiffin fidelity`")  # fmt: skip
 
 
 def one_preprocess(found: list[Candidate]) -> Preprocess:

@@ -405,6 +405,13 @@ def test_score_refuses_it_and_bench_times_it(build: Build, tmp_path: Path) -> No
     assert set(json.loads((tmp_path / "bench.json").read_text())["rounds"]) == {"fp32@onnxruntime", "fp16@onnxruntime"}
 
 
+def test_what_compares_classes_points_to_what_compares_other_networks(build: Build) -> None:
+    folder = build("dcgan", "fp32").folder
+    for words in (("explain", folder), ("sensitivity", folder, build("dcgan", "cpu/ort").folder)):
+        said = refusal(*words)
+        assert "task generator, no classifier" in said and "`tiffin debug`" in said and "`tiffin fidelity`" in said
+
+
 def ran(*words: object) -> str:
     done = cli("fidelity", *words)
     assert done.exit_code == 0, done.exception
