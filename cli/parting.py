@@ -14,6 +14,8 @@ if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from ..records.parting import Compared, Parting, Tried
 
 _AROUND, _CAUSES = 10, 3  # rows of the table before and behind the parting; causes that are told
+_HEADER = ("tensor", "op", "SQNR dB", "max diff", "cosine", "range", "other's range")
+_OP = 13  # letters of an operator that the table shows
 
 
 def show_result(record: Record, as_json: bool, markdown: bool = False) -> None:
@@ -59,12 +61,21 @@ def _point(point: Compared) -> dict[str, Any]:
 def debug_text(record: Record, markdown: bool = False) -> str:
     """The table of at most 80 columns, the parting, its cause, and what tapping changed."""
     found = parting_of(record)
-    header = ("tensor", "op", "SQNR dB", "max diff", "cosine", "range", "other's range")
-    table = render.Table(header, [_cells(point, found) for point in _shown(found)], left=2)
+    table = _table(found)
     said = [_verdict(record, found), *cause_lines(found), *_said(record, found)]
     if markdown:
         return table.markdown() + "\n\n" + "\n".join(f"- {line}" for line in said)
     return f"{table.text()}\n\n{render.wrapped(said)}"
+
+
+def _table(found: Parting) -> render.Table:
+    """Without the cosine, then without the greatest difference, where names would not fit beside them."""
+    rows = [_cells(point, found) for point in _shown(found)]
+    tables = [render.Table(_HEADER, rows, left=2)]
+    for lost in (_HEADER.index("cosine"), _HEADER.index("max diff")):
+        header, *rows = ([*row[:lost], *row[lost + 1 :]] for row in (tables[-1].header, *tables[-1].rows))
+        tables.append(render.Table(header, rows, left=2))
+    return next((table for table in tables if table.width <= render.WIDTH), tables[-1])
 
 
 def _shown(found: Parting) -> list[Compared]:
@@ -79,7 +90,8 @@ def _shown(found: Parting) -> list[Compared]:
 def _cells(point: Compared, found: Parting) -> list[str]:
     held = point.found
     mark = "→ " if point is found.first else ""
-    return [mark + point.name, point.op[:12], _decibels(held.sqnr_db), f"{held.relative:.1e}", f"{held.cosine:.4f}",
+    op = point.op if len(point.op) <= _OP else point.op[: _OP - 1] + "…"
+    return [mark + point.name, op, _decibels(held.sqnr_db), f"{held.relative:.1e}", f"{held.cosine:.4f}",
             _range(held.low, held.high), _range(held.found_low, held.found_high)]  # fmt: skip
 
 
@@ -93,10 +105,17 @@ def _told(value: float) -> str:
 
 
 def _range(low: float, high: float) -> str:
-    return f"{low:.3g}…{high:.3g}"
+    return f"{_briefly(low)}…{_briefly(high)}"
+
+
+def _briefly(value: float) -> str:
+    """Such as 1.37e5, -2e-7."""
+    return f"{value:.3g}".replace("e+0", "e").replace("e-0", "e-").replace("e+", "e")
 
 
 def _verdict(record: Record, found: Parting) -> str:
+    from ..benchmarks.debug.point import kind_of
+
     one, other = (subject.name for subject in record.subjects)
     about = f"on {notes.counted(record.data['count'], 'photo')}"
     first = found.first
@@ -108,7 +127,8 @@ def _verdict(record: Record, found: Parting) -> str:
             f"no layer parts: {one} and {other} stay above {found.floor_db:g} dB {about}, at {_looked(found)}; lowest "
             f"{_told(lowest.found.sqnr_db)} at {lowest.name}"
         )
-    ops = first.op if first.op == first.other_op else f"{first.op}; {first.other_op} in {other}"
+    same = kind_of(first.op) == kind_of(first.other_op)
+    ops = first.op if same else f"{first.op}; {first.other_op} in {other}"
     before = f", from {_told(found.before.found.sqnr_db)} at {found.before.name}" if found.before else ""
     where = "part" if _answers_part(record, found) else "part inside, not in their answers,"
     return (

@@ -612,6 +612,25 @@ def test_an_unknown_way_to_run_is_refused(ran: Callable[..., tuple[int, str, str
     assert code == 2 and "plain, fp32, fp16, bf16" in err
 
 
+def test_the_table_fits_and_calls_operators_as_the_graph_does(tmp_path: Path) -> None:
+    model = network()
+    pool = named(model, "ReduceMean_i")
+    pool.op_type = "GlobalAveragePool"
+    del pool.input[1], pool.attribute[:]
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            names[:] = ["_upsample_bilinear2d_aa" if name == "f" else name for name in names]
+    constant("deep", lambda held: held * 1e6)(model)
+    named(model, "Clip_d").op_type = "Identity"
+    del named(model, "Clip_d").input[1:]
+    other = copy.deepcopy(model)
+    constant("last", lambda held: held * -1)(other)
+    record, found = compare(saved(model, tmp_path / "one"), saved(other, tmp_path / "other"), whole=True)
+    text = debug_text(record)
+    assert max(map(len, text.splitlines())) <= 80 and "_upsample_bilinear2d_aa" in text, text
+    assert "GlobalAverag…" in text and "GlobalAveragePool" in {point.op for point in found.points}, text
+
+
 def test_feeds_stand_in_for_photos(ran: Callable[..., tuple[int, str, str]], whole: Artifact, tmp_path: Path) -> None:
     model = network()
     attribute("Resize_f", antialias=0)(model)

@@ -38,7 +38,7 @@ def _score(one: Point, other: Point) -> int:
     """0 where they cannot be the same."""
     if one.is_output and other.is_output and _fit(one, other):
         return 4
-    if one.op != other.op or not _fit(one, other):
+    if one.kind != other.kind or not _fit(one, other):
         return 0
     if one.weight and other.weight:
         return 4 if one.weight == other.weight else 1

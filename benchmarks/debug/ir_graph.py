@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from .point import Point, kind_of
+from .point import Point
 
 _SKIPPED = ("Constant", "Parameter", "Result", "ShapeOf")
 _LAYERS = ("Convolution", "GroupConvolution", "MatMul", "ConvolutionBackpropData", "GroupConvolutionBackpropData")
@@ -59,7 +59,7 @@ def _point(node: Any, name: str, public: set[str]) -> Point:
     if ends:
         name = next(iter(ends))
     tap = name if name in public else f"{name}/tap"
-    return Point(name, node.get_friendly_name(), kind_of(_type(node)), tap, sizes, is_output=name in public)
+    return Point(name, node.get_friendly_name(), _type(node), tap, sizes, is_output=name in public)
 
 
 def _type(node: Any) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from .point import Point, kind_of, plain_name
+from .point import Point, plain_name
 
 if TYPE_CHECKING:
     import onnx
@@ -63,7 +63,7 @@ class Graph:
             public = tap = last[0].output[0] if last else tap
         shape = self._shapes.get(name, (None, 1))[0]
         is_output = public in self.outputs
-        return Point(public if is_output else name, node.name or name, kind_of(node.op_type), tap, shape,
+        return Point(public if is_output else name, node.name or name, node.op_type, tap, shape,
                      self._weight(node), is_output)  # fmt: skip
 
     def quantizer(self, name: str) -> onnx.NodeProto | None:

@@ -16,7 +16,7 @@ class Point:
 
     Args:
         name: of the tensor, as the float ONNX graph calls it where the graph comes from one.
-        node, op: what computes it; the name of the node and its operator, in the words of `kind_of`.
+        node, op: what computes it; the name of the node and its operator, as the graph calls it.
         tap: what is asked of the engine to get it, which may be the same tensor restored from int8.
         shape: without the batch; None for a size that is not known.
         weight: name of the layer's weights, in which letters and digits alone count; empty where it has none.
@@ -29,6 +29,11 @@ class Point:
     shape: tuple[int | None, ...] | None = None
     weight: str = ""
     is_output: bool = False
+
+    @property
+    def kind(self) -> str:
+        """The operator's one word for all graphs."""
+        return kind_of(self.op)
 
 
 # Words of the three graphs for one operator; the first is ONNX's.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .point import Arrays, Point, kind_of, plain_name
+from .point import Arrays, Point, plain_name
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +42,7 @@ class Program:
         word = _word(layer) if layer is node or _word(layer).startswith("conv") else _word(node)
         shape = tuple(size if isinstance(size, int) else None for size in node.meta["val"].shape[1:])
         name = self._public.get(node.name, node.name)
-        return Point(name, layer.name, kind_of(word), node.name, shape, _weight(layer),
+        return Point(name, layer.name, word, node.name, shape, _weight(layer),
                      node.name in self._public)  # fmt: skip
 
     def run(self, points: Sequence[Point], feeds: Mapping[str, np.ndarray]) -> Arrays:

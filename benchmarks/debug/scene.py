@@ -84,7 +84,7 @@ def looked_at(comparison: Comparison, place: int) -> Scene:
     parts = [
         _part(comparison, which, place, model, inputs, values[which]) for which, (model, inputs) in enumerate(found)
     ]
-    prepared = all(ours.op not in LAYERS for ours, _ in pairs[: place + 1])
+    prepared = all(ours.kind not in LAYERS for ours, _ in pairs[: place + 1])
     return Scene(parts[0], parts[1], tuple(pairs[at][0].name for at in near), prepared)
 
 
