@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +16,7 @@ if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from ..benchmarks.candidate import Candidate
 
 _PLAIN, _PRECISIONS = "plain", ("fp32", "fp16", "bf16")
+_PHOTOS = "16"
 _Word = Annotated[str, typer.Argument(help="FOLDER, FOLDER@BACKEND or FOLDER@BACKEND:plain (nothing fused), :bf16.")]
 
 
@@ -26,7 +28,9 @@ def register(app: typer.Typer) -> None:
 def debug(
     one: _Word,
     other: _Word,
-    photos: Annotated[str, typer.Option(help="How many of --role, or a folder of photos.")] = "16",
+    photos: Annotated[
+        str | None, typer.Option(help=f"How many of --role, or a folder of photos. Default: {_PHOTOS}.")
+    ] = None,
     data: options.Data = None,
     role: Annotated[
         str | None, typer.Option(help="Role of the photos. Default: select; calibrate, where there are none.")
@@ -52,14 +56,18 @@ def debug(
     from ..benchmarks.debug.measure import Asked
     from ..benchmarks.debug.measure import debug as find
 
-    if reduce is not None and reduce.suffix != ".onnx":
-        raise BadInput(f"--reduce {reduce}", "a file that ends in .onnx")
+    if feeds and photos:
+        raise BadInput("both of --feeds and --photos", "one of them")
+    if floor is not None and not math.isfinite(floor):
+        raise BadInput(f"--floor {floor}", "a number of decibels")
+    output.require_ending("--reduce", reduce, ".onnx")
+    output.require_ending("--plot", plot, ".svg")
     pair = _named_apart(_candidate(one, threads), _candidate(other, threads), (one, other))
     for path, option in ((out, "--out"), (plot, "--plot"), (reduce, "--reduce")):
         if path is not None:
             output.make_parent(path, option)
-    sides, about = fed.from_file(pair, feeds) if feeds else fed.from_photos(pair, photos, data, role, seed)
-    render.echo_options(one=pair[0].name, other=pair[1].name, data=about["name"], photos=about["count"], seed=seed,
+    sides, about = fed.from_file(pair, feeds) if feeds else fed.from_photos(pair, photos or _PHOTOS, data, role, seed)
+    render.echo_options(one=pair[0].name, other=pair[1].name, data=about["name"], count=about["count"], seed=seed,
                         out=out)  # fmt: skip
     asked = Asked(*pair, (sides[0], sides[1]), about, floor, whole, reduce)
     record = find(asked, (lambda line: None) if as_json else render.say)
@@ -67,7 +75,8 @@ def debug(
     parting.show_result(record, as_json)
     if plot:
         output.save_text(parting.depth_chart(record), plot, "--plot")
-    render.say(f"record: {out} (print it again: tiffin show {out})" + (f", picture: {plot}" if plot else ""))
+        render.say(f"picture: {plot}")
+    render.say(f"record: {out} (print it again: tiffin show {out})")
 
 
 def _candidate(word: str, threads: int | None) -> Candidate:

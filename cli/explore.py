@@ -54,6 +54,7 @@ def sensitivity(
     options.require_classifier(made)
     if role not in ("select", "calibrate"):
         raise BadInput(f"role {role!r}", "select or calibrate: what decides never looks at confirm")
+    output.require_ending("--plot", plot, ".svg")
     host = given.preprocess
     output.make_parent(out)
     if plot:

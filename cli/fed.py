@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from glob import has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,8 @@ def from_photos(
     else:
         from ..runtime.sources.files import found
 
+        if not (Path(word).exists() or has_magic(word)):
+            raise BadInput(f"--photos {word}", "a number from 1 on, or a folder of photos")
         paths = [Path(path) for path in found(word)]
         about = {"name": Path(word).name, "kind": "photos", "count": len(paths), "files": [p.name for p in paths]}
     prepared: dict[str, np.ndarray] = {}  # once, where all prepare them alike

@@ -33,6 +33,16 @@ def make_parent(out: Path, option: str = "--out") -> None:
         raise _unwritable(out, "permission denied", option)
 
 
+def require_ending(option: str, path: Path | None, ending: str) -> None:
+    """What is written is of this kind, so its name says so.
+
+    Raises:
+        BadInput: it does not.
+    """
+    if path is not None and path.suffix != ending:
+        raise BadInput(f"{option} {path}", f"a file that ends in {ending}")
+
+
 def require_file(out: Path, option: str = "--out") -> None:
     """Raises BadInput for what is there and no regular file: a device is read without end, a record replaces it."""
     if out.exists() and not out.is_file():

@@ -117,7 +117,7 @@ def _verdict(record: Record, found: Parting) -> str:
     from ..benchmarks.debug.point import kind_of
 
     one, other = (subject.name for subject in record.subjects)
-    about = f"on {notes.counted(record.data['count'], 'photo')}"
+    about = f"on {notes.counted(record.data['count'], 'row' if record.data.get('kind') == 'feeds' else 'photo')}"
     first = found.first
     if first is None and found.exact:
         return f"no layer parts: {one} and {other} are the same to the last bit {about}, at {_looked(found)}"

@@ -594,7 +594,12 @@ def test_two_ways_to_run_one_artifact_are_compared(
 @pytest.mark.parametrize(
     "words, said",
     [
-        (("--photos", "nowhere"), "nowhere"),
+        (("--photos", "nowhere"), "a number from 1 on, or a folder"),
+        (("--photos", "0"), "a number from 1 on, or a folder"),
+        (("--photos", "-3"), "a number from 1 on, or a folder"),
+        (("--photos", "4", "--feeds", "none.npz"), "both of --feeds and --photos"),
+        (("--floor", "nan"), "--floor nan"),
+        (("--plot", "p.png"), "ends in .svg"),
         (("--reduce", "small.txt"), "ends in .onnx"),
         (("--feeds", "none.npz"), "cannot be read as feeds"),
     ],
@@ -639,3 +644,4 @@ def test_feeds_stand_in_for_photos(ran: Callable[..., tuple[int, str, str]], who
     code, out, _ = ran("debug", whole.folder, broken.folder, "--feeds", tmp_path / "fed.npz",
                        "--out", tmp_path / "d.json", "--json")  # fmt: skip
     assert code == 0 and json.loads(out)["causes"][0]["kind"] == "antialias"
+    assert "on 8 rows" in " ".join(ran("show", tmp_path / "d.json")[1].split())
