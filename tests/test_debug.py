@@ -303,6 +303,23 @@ def test_a_node_that_the_other_file_has_more_is_told(whole: Artifact, tmp_path: 
     assert [each.words for each in found.causes] == ["other computes it with Sin"], debug_text(record)
 
 
+def test_what_a_branch_reads_from_outside_belongs_to_its_part(whole: Artifact, tmp_path: Path) -> None:
+    """An If whose input is a constant: the tensor is read in its branches alone."""
+    model = network()
+    branches = {
+        name: helper.make_graph([helper.make_node(op, ["g"], [op])], op, [],
+                                [helper.make_tensor_value_info(op, TensorProto.FLOAT, None)])
+        for name, op in (("then_branch", "Abs"), ("else_branch", "Neg"))
+    }  # fmt: skip
+    at = list(model.graph.node).index(named(model, "Relu_h"))
+    model.graph.initializer.append(numpy_helper.from_array(np.array(True), "yes"))
+    model.graph.node.remove(named(model, "Relu_h"))
+    model.graph.node.insert(at, helper.make_node("If", ["yes"], ["h"], "If_h", **branches))
+    record, found = compare(whole, saved(model, tmp_path / "broken"))
+    assert found.first is not None and found.first.other_node == "If_h", debug_text(record)
+    assert [each.words for each in found.causes] == ["Relu_h: If in place of Relu"], debug_text(record)
+
+
 def test_weights_and_bias_that_both_changed_are_named_together(whole: Artifact, tmp_path: Path) -> None:
     """As of channels in another order."""
     model = network()

@@ -27,12 +27,12 @@ class Graph:
         self.made = {name: node for node in model.graph.node for name in node.output}
         self.readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
         for node in model.graph.node:
-            for name in node.input:
+            for name in reads(node):
                 self.readers[name].append(node)
         self.outputs = [output.name for output in model.graph.output]
         self.constant = {*constants_of(model.graph), ""}
         for node in model.graph.node:  # sorted by topology
-            if all(name in self.constant for name in node.input):
+            if all(name in self.constant for name in reads(node)):
                 self.constant.update(node.output)
         self._shapes = _shapes(model)
 
@@ -131,7 +131,7 @@ class Graph:
         for field in ("node", "input", "output", "initializer", "value_info"):
             graph.ClearField(field)
         graph.node.extend(node for node in self.model.graph.node if node.output[0] in kept)
-        read = {name for node in graph.node for name in node.input}
+        read = {name for node in graph.node for name in reads(node)}
         graph.initializer.extend(each for each in self.model.graph.initializer if each.name in read)
         graph.input.extend(self._info(name) for name in inputs)
         graph.output.append(self._info(wanted))
@@ -150,7 +150,7 @@ class Graph:
                 continue
             if node.output[0] not in kept:
                 kept.add(node.output[0])
-                waiting += node.input
+                waiting += reads(node)
         return kept, inputs
 
     def _info(self, name: str) -> onnx.ValueInfoProto:
@@ -161,6 +161,17 @@ class Graph:
             return own
         shape, kind = self._shapes.get(name, (None, 1))
         return helper.make_tensor_value_info(name, kind or 1, None if shape is None else [None, *shape])
+
+
+def reads(node: onnx.NodeProto) -> list[str]:
+    """What a node takes: its inputs, and what its branches or its body read from outside."""
+    names = list(node.input)
+    for attribute in node.attribute:
+        for body in (attribute.g, *attribute.graphs) if attribute.type in (5, 10) else ():
+            own = {each.name for each in (*body.input, *body.initializer)}
+            own |= {name for inner in body.node for name in inner.output}
+            names += [name for inner in body.node for name in reads(inner) if name not in own]
+    return names
 
 
 def _shapes(model: onnx.ModelProto) -> dict[str, tuple[tuple[int | None, ...] | None, int]]:
