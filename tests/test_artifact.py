@@ -267,8 +267,8 @@ def test_a_wrong_field_is_refused(tmp_path: Path, fields: dict[str, object]) -> 
 
 
 def test_a_folder_without_manifest_says_how_to_make_one(tmp_path: Path) -> None:
-    for folder in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(BadArtifact, match=r"no manifest\.json") as caught:
+    for folder, what in ((tmp_path, r"no manifest\.json"), (tmp_path / "absent", "no such folder")):
+        with pytest.raises(BadArtifact, match=what) as caught:
             Artifact.load(folder)
         assert "tiffin export" in caught.value.fix
 
