@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import dataclasses
 import gc
 import os
@@ -822,8 +823,9 @@ def worked(threads: set[int]) -> dict[int, int]:
     """Clock ticks that each thread has computed for."""
     found = {}
     for thread in threads:
-        fields = Path(f"/proc/self/task/{thread}/stat").read_text().rsplit(")", 1)[1].split()
-        found[thread] = int(fields[11]) + int(fields[12])
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            fields = Path(f"/proc/self/task/{thread}/stat").read_text().rsplit(")", 1)[1].split()
+            found[thread] = int(fields[11]) + int(fields[12])
     return found
 
 
