@@ -56,7 +56,6 @@ from tiffin.train.average import mean_of
 from tiffin.train.checkpoint import save_checkpoint
 from tiffin.train.colour import change_colour
 from tiffin.train.distill import distill, training_photos
-from tiffin.train.features import FeatureViews
 from tiffin.train.fit import Epoch, FitOptions, FitStatus, Student, fit, kept_epoch
 from tiffin.train.initial import Start, start
 from tiffin.train.loss import imitation, inverse_frequency, loss_of
@@ -540,23 +539,6 @@ def test_student_and_teacher_see_the_same_crop(training: PreparedPhotos) -> None
         assert batch.views[0].min() >= 0 and batch.views[0].max() <= 255
     torch.testing.assert_close(drawn[0].views[0], again[0].views[0])
     assert (later.views[0] - drawn[0].views[0]).abs().mean() > 8
-
-
-def test_no_two_streams_of_an_epoch_draw_alike(training: PreparedPhotos, monkeypatch: pytest.MonkeyPatch) -> None:
-    generator, begun_at = np.random.default_rng, list[int]()
-
-    def noted(seed: list[int]) -> np.random.Generator:
-        made = generator(seed)
-        begun_at.append(made.bit_generator.state["state"]["state"])
-        return made
-
-    monkeypatch.setattr(np.random, "default_rng", noted)
-    features = FeatureViews((np.zeros((16, 1), np.float32),), np.zeros(16, np.int64), "")
-    with ThreadPoolExecutor(1) as pool:
-        photos = batches(training.array()[:16], training.truth[:16], [(16, 16)], 8, PLAIN, (0, 0), pool)
-        assert len(list(photos)) == 2 and len(set(begun_at)) == len(begun_at) == 3
-        begun_at.clear()
-        assert len(list(features.batches(QUICK, 0, pool))) == 2 and len(set(begun_at)) == len(begun_at) == 3
 
 
 def test_imitation_is_the_divergence_and_doubted_photos_weigh_more() -> None:

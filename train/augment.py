@@ -20,7 +20,6 @@ from .colour import change_colour, erase
 Box = tuple[float, float, float, float]
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _EITHER = "either"
-CHANGE = "change"  # what `stream` draws for the views of a batch
 _GREY = (127, 127, 127)  # what a turned photo's corners are filled with
 
 
@@ -124,14 +123,9 @@ def batches(
     return views_of(photos, labels, steps, sizes, augmentation, seed, pool)
 
 
-def stream(purpose: str, *seed: int) -> np.random.Generator:
-    """Draws for one purpose: of seeds alone, numpy gives the same for (1, 2) as for (1, 2, 0)."""
-    return np.random.default_rng([*purpose.encode(), *seed])
-
-
 def drawn_order(count: int, size: int, seed: Sequence[int], chances: np.ndarray | None = None) -> list[np.ndarray]:
     """Rows of each batch of `size`, as `batches` draws them."""
-    chance = stream("order", *seed)
+    chance = np.random.default_rng(list(seed))
     order = chance.permutation(count) if chances is None else chance.choice(count, count, p=chances)
     return [order[start : start + size] for start in range(0, count - size + 1, size)]
 
@@ -146,7 +140,7 @@ def views_of(
     pool: Executor,
 ) -> Iterator[Batch]:
     """Views of the rows given for each batch."""
-    draws = [stream(CHANGE, *seed, step) for step in range(len(steps))]
+    draws = [np.random.default_rng([*seed, step]) for step in range(len(steps))]
     waiting = None
     for rows, draw in zip(steps, draws, strict=True):
         ahead = _cut(photos, rows, sizes, augmentation, draw, pool)

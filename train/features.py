@@ -23,7 +23,7 @@ from ..artifact import Preprocess
 from ..data.array_file import new_array
 from ..data.prepared import PreparedPhotos
 from ..machine import usable_cores, versions
-from .augment import CHANGE, Augmentation, Batch, drawn_order, mixed, stream, views_of
+from .augment import Augmentation, Batch, drawn_order, mixed, views_of
 from .checkpoint import state_digest
 from .options import FitOptions
 from .views import FORWARD_BATCH, Student, draw_chances, pixels_of
@@ -57,7 +57,7 @@ class FeatureViews:
         """One epoch's: one view of each photo, mixed as pixels would be (Verma et al. 2019, arXiv 1806.05236)."""
         seed, chances = (options.seed, epoch), draw_chances(self.truth, options)
         for step, rows in enumerate(drawn_order(len(self.truth), options.batch, seed, chances)):
-            draw = stream("mix", *seed, step)
+            draw = np.random.default_rng([*seed, step])
             which = draw.integers(len(self.views), size=len(rows))
             shown = np.stack([self.views[view][row] for view, row in zip(which, rows, strict=True)])
             yield mixed([torch.from_numpy(shown)], self.truth[rows], options.augmentation, draw)
@@ -104,7 +104,7 @@ def drawn_features(
             for batch in views_of(photos.array(), photos.truth, rows, [size], unmixed, seed, pool):
                 yield batch.views[0]
 
-    return _kept(backbone, photos, [asdict(unmixed), CHANGE, seed], views(), counted)
+    return _kept(backbone, photos, [asdict(unmixed), seed], views(), counted)
 
 
 def _kept(
