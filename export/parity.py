@@ -49,10 +49,10 @@ def measure_parity(
     """Compare an artifact on one engine with the checkpoint in torch."""
     size = artifact.manifest.inputs[0].shape[0]
     wanted = torch_logits(checkpoint, photos, size or _BATCH)
-    return compared(engine_logits(artifact, RunConfig(backend), photos), wanted, backend)
+    return compared(engine_logits(artifact, RunConfig(backend), photos), wanted, backend, TOLERANCE)
 
 
-def compared(found: np.ndarray, wanted: np.ndarray, backend: str, tolerance: float = TOLERANCE) -> Parity:
+def compared(found: np.ndarray, wanted: np.ndarray, backend: str, tolerance: float) -> Parity:
     """Answers `(N, classes)` of an engine with those of what was exported."""
     return Parity(
         photos=len(found),
