@@ -12,7 +12,7 @@ from ..records.divergence import log_softmax
 from .confidence import HeldOut
 from .loaders import OnnxClassifier, Source
 from .logits import engine_logits
-from .parity import TOLERANCE, Parity, compared
+from .parity import Parity, compared
 from .to_onnx import OPSET, base_manifest, save_proven, to_onnx
 from .to_pt2 import to_pt2
 
@@ -57,6 +57,6 @@ def from_onnx(
     def measured(draft: Artifact) -> Parity:
         found = engine_logits(draft, RunConfig("onnxruntime"), photos)
         answers = np.exp(log_softmax(found)) if classifier.probabilities else found
-        return compared(answers, wanted, "onnxruntime", TOLERANCE)
+        return compared(answers, wanted, "onnxruntime")
 
     return save_proven(out, manifest, classifier.model, measured, held_out, "the file's own")

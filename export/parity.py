@@ -49,16 +49,20 @@ def measure_parity(
     """Compare an artifact on one engine with the checkpoint in torch."""
     size = artifact.manifest.inputs[0].shape[0]
     wanted = torch_logits(checkpoint, photos, size or _BATCH)
-    return compared(engine_logits(artifact, RunConfig(backend), photos), wanted, backend, TOLERANCE)
+    return compared(engine_logits(artifact, RunConfig(backend), photos), wanted, backend)
 
 
-def compared(found: np.ndarray, wanted: np.ndarray, backend: str, tolerance: float) -> Parity:
-    """Answers `(N, classes)` of an engine with those of what was exported."""
+def compared(found: np.ndarray, wanted: np.ndarray, backend: str, tolerance: float | None = None) -> Parity:
+    """Answers `(N, classes)` of an engine with those of what was exported.
+
+    Args:
+        tolerance: None for `TOLERANCE`.
+    """
     return Parity(
         photos=len(found),
         max_relative=float(np.abs(found - wanted).max() / np.abs(wanted).max()),
         top1_agreement=float((found.argmax(1) == wanted.argmax(1)).mean()),
-        tolerance=tolerance,
+        tolerance=TOLERANCE if tolerance is None else tolerance,
         backend=backend,
     )
 

@@ -36,7 +36,7 @@ from tiffin.export.from_source import export_source
 from tiffin.export.loaders import Source, Told, open_source
 from tiffin.export.loaders.keras import PYTHON
 from tiffin.export.logits import engine_logits
-from tiffin.export.parity import TOLERANCE, compared
+from tiffin.export.parity import compared
 from tiffin.quantize.calibration import CalibrationSet
 from tiffin.quantize.options import PtqOptions
 from tiffin.quantize.quantize import quantize_int8
@@ -161,7 +161,7 @@ class Study:
         photos = self._photos(artifact.preprocess)
         wanted = engine_logits(artifact, RunConfig("onnxruntime"), photos)
         found = engine_logits(artifact, RunConfig("openvino"), photos)
-        row["openvino"] = compared(found, wanted, "openvino", TOLERANCE).to_json()
+        row["openvino"] = compared(found, wanted, "openvino").to_json()
 
     def _int8(self, name: str, folder: Path, row: dict[str, Any]) -> None:
         artifact = Artifact.load(folder / "fp32")
