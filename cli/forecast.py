@@ -46,23 +46,37 @@ def tell(asked: Asked, as_json: bool) -> None:
 
     scheme = scheme_named(asked.scheme)
     with tempfile.TemporaryDirectory(prefix="tiffin-doctor-") as scratch:
-        model, shown, calibration, about, classifies = _opened(asked, Path(scratch))
-    render.echo_options(source=asked.source, scheme=scheme.name, **about, seed=asked.seed)
+        given = _opened(asked, Path(scratch))
+    render.echo_options(source=asked.source, scheme=scheme.name, **given.about, seed=asked.seed)
     step = (lambda done, total: None) if as_json else render.TerminalProgress().counted("layers")
-    found = forecast(model, shown, calibration, step)
+    found = forecast(given.model, given.shown, given.calibration, step)
     if not found.layers:
         raise BadInput(f"{asked.source}: no layer that int8 would round", "convolutions or matrix products")
     if as_json:
         from .plain import as_json as text
 
-        render.show(text({"source": asked.source, **about, **forecast_json(found, scheme, classifies)}))
+        render.show(text({"source": asked.source, **given.about, **forecast_json(found, scheme, given.classifies)}))
         return
-    render.show(f"\n{forecast_text(found, scheme, asked.rows, classifies)}")
+    render.show(f"\n{forecast_text(found, scheme, asked.rows, given.classifies)}")
     _next(asked, found, scheme)
 
 
-def _opened(asked: Asked, work: Path) -> tuple[onnx.ModelProto, np.ndarray, np.ndarray, dict[str, Any], bool]:
-    """The float graph; photos as it takes them, to look at and to take ranges of; whether it classifies."""
+@dataclass(frozen=True)
+class _Given:
+    """The float graph, photos as it takes them, to look at and to take ranges of, and what is said of them.
+
+    Args:
+        classifies: it answers with classes.
+    """
+
+    model: onnx.ModelProto
+    shown: np.ndarray
+    calibration: np.ndarray
+    about: Mapping[str, Any]
+    classifies: bool
+
+
+def _opened(asked: Asked, work: Path) -> _Given:
     import numpy as np
 
     from ..data import balanced, sample
@@ -79,7 +93,7 @@ def _opened(asked: Asked, work: Path) -> tuple[onnx.ModelProto, np.ndarray, np.n
     shown = prepared(sample(dataset.role(role), asked.photos, asked.seed))
     calibration = prepared(balanced(dataset.role("calibrate"), PER_CLASS, asked.seed))
     about = {"data": dataset.name, "role": role, "photos": len(shown), "ranges_of": len(calibration)}
-    return graph_of(shown), shown, calibration, about, classifies
+    return _Given(graph_of(shown), shown, calibration, about, classifies)
 
 
 def _source(text: str, work: Path) -> tuple[Any, Any, bool]:

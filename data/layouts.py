@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,6 +65,13 @@ def _checked(dataset: Dataset) -> Dataset:
     return dataset
 
 
+def _of_splits(
+    name: str, base: Path, labels: tuple[str, ...], splits: Mapping[str, Sequence[Photo]],
+    coarse: tuple[str, ...] | None = None,
+) -> Dataset:  # fmt: skip
+    return Dataset(name, base, labels, roles_of(splits, base), coarse=coarse, note=lacking(splits))
+
+
 # Grocery Store (Klasson et al., WACV 2019): train.txt, val.txt, test.txt of `path, fine, coarse`; classes.csv
 
 
@@ -89,7 +96,7 @@ def _read_grocery(base: Path) -> Dataset:
     classes = in_order({class_index(number, {}, listed): names for number, *names in rows}, listed)
     labels, coarse = (tuple(names[place] for names in classes) for place in (0, 1))
     splits = {split: _grocery_photos(base, split) for split in SPLITS}
-    return Dataset("grocery-store", base, labels, roles_of(splits, base), coarse=coarse, note=lacking(splits))
+    return _of_splits("grocery-store", base, labels, splits, coarse)
 
 
 # Food-101 (Bossard et al., ECCV 2014): meta/classes.txt, meta/train.txt, meta/test.txt of `class/id`; images/
@@ -107,7 +114,7 @@ def _read_food101(base: Path) -> Dataset:
         listed = base / f"meta/{split}.txt"
         named = [(name, class_index(name.split("/")[0], places, listed)) for name in read_lines(listed)]
         splits[split] = [Photo(base / "images" / f"{name}.jpg", label) for name, label in named]
-    return Dataset("food-101", base, labels, roles_of(splits, base), note=lacking(splits))
+    return _of_splits("food-101", base, labels, splits)
 
 
 # Tiffin's own synthesized set: synthesized.json; photos.csv with `role,path,label`
@@ -186,7 +193,7 @@ def _read_csv(base: Path) -> Dataset:
     for split, named in rows.items():
         folder = base / f"{split}_set" if (base / f"{split}_set").is_dir() else base
         splits[split] = [Photo(folder / name, class_index(word, places, base)) for name, word in named]
-    return Dataset(base.resolve().name, base, labels, roles_of(splits, base), note=lacking(splits))
+    return _of_splits(base.resolve().name, base, labels, splits)
 
 
 # A folder per class: train/CLASS/, val/CLASS/, test/CLASS/; or CLASS/ alone, which counts as test
@@ -238,7 +245,7 @@ def _read_folders(base: Path) -> Dataset:
         split: [Photo(path, places[name]) for name, paths in classes.items() for path in paths]
         for split, classes in found.items()
     }
-    return Dataset(base.resolve().name, base, labels, roles_of(splits, base), note=lacking(splits))
+    return _of_splits(base.resolve().name, base, labels, splits)
 
 
 LAYOUTS: tuple[Layout, ...] = (

@@ -113,6 +113,16 @@ def losses(now: Predictions, before: Predictions) -> np.ndarray:
     return was.astype(np.int64) - right.astype(np.int64)
 
 
+def paired_losses(now: Predictions, before: Predictions) -> np.ndarray:
+    """`losses` of answers to the same photos.
+
+    Raises:
+        BadInput: not the same photos and truths, or synthesized images, which have no accuracy.
+    """
+    paired_counts(now, before)  # refuses what cannot be compared
+    return losses(now, before)
+
+
 @dataclass(frozen=True)
 class McNemar:
     """Photos that only the reference got right, that only the subject did, and the exact two-sided p value."""
@@ -186,8 +196,7 @@ def non_inferior(subject: Predictions, reference: Predictions, margin: float, co
     Raises:
         BadInput: not the same photos and truths, or synthesized images, which have no accuracy.
     """
-    paired_counts(subject, reference)  # refuses what cannot be compared
-    found = mean_difference(-losses(subject, reference), 2 * confidence - 1)
+    found = mean_difference(-paired_losses(subject, reference), 2 * confidence - 1)
     seen = (
         f"difference {found.value * 100:+.2f} points, one-sided {confidence:.0%} bounds {found.low * 100:+.2f} "
         f"and {found.high * 100:+.2f}, n = {found.n}"

@@ -51,9 +51,7 @@ def _computing(part: Part) -> list[onnx.NodeProto]:
     return [node for node in part.nodes if node.op_type != "Constant"]
 
 
-def _differences(
-    ours: Sequence[onnx.NodeProto], theirs: Sequence[onnx.NodeProto], name: str
-) -> list[tuple[str, str]]:  # fmt: skip
+def _differences(ours: Sequence[onnx.NodeProto], theirs: Sequence[onnx.NodeProto], name: str) -> list[tuple[str, str]]:
     """Kind and words of each: in order where both have as many nodes, else the operators that one has more of."""
     if len(ours) == len(theirs):
         return [each for pair in zip(ours, theirs, strict=True) for each in _of_pair(*pair)]

@@ -16,12 +16,10 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
-import numpy as np
-
 from tiffin import machine
 from tiffin.benchmarks.studies.page import fill
 from tiffin.cli.render import Table
-from tiffin.records.differences import p_above
+from tiffin.records.differences import p_of_counts
 from tiffin.records.distributions import binomial_cdf, binomial_pmf
 from tiffin.records.paired import newcombe_paired
 
@@ -36,10 +34,6 @@ def _newcombe(lost: int, won: int, n: int) -> tuple[float, float]:
     right = min(max(round(ACCURACY * n), lost), n - won)
     found = newcombe_paired(right - lost, won, lost, n - right - won, _Z)
     return found.low, found.high
-
-
-def _differences(lost: int, won: int, n: int) -> np.ndarray:
-    return np.repeat([1, -1, 0], [lost, won, n - lost - won])
 
 
 def tango_score(first: int, second: int, n: int, difference: float) -> float:
@@ -69,8 +63,8 @@ BOUNDS: dict[str, tuple[Says, Says]] = {  # passes, fails
         lambda lost, won, n: tango_score(won, lost, n, -MARGIN) <= -_Z,
     ),
     "exact tail": (
-        lambda lost, won, n: p_above(-_differences(lost, won, n), -MARGIN) <= 1 - CONFIDENCE,
-        lambda lost, won, n: p_above(_differences(lost, won, n), MARGIN) <= 1 - CONFIDENCE,
+        lambda lost, won, n: p_of_counts([lost, n - lost - won, won], -MARGIN) <= 1 - CONFIDENCE,
+        lambda lost, won, n: p_of_counts([won, n - lost - won, lost], MARGIN) <= 1 - CONFIDENCE,
     ),
 }
 

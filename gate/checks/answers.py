@@ -11,7 +11,7 @@ from ...records import Predictions
 from ...records.classification import exact_proportion
 from ...records.differences import mean_difference, p_above
 from ...records.distributions import binomial_cdf, binomial_tail
-from ...records.paired import flips, losses, mcnemar, paired_counts
+from ...records.paired import flips, mcnemar, paired_losses
 from ...records.power import power_of_drop, power_of_margin
 from ..measured import Measured, same_class
 from .check import Answer, Check, NothingToCompare, Question, counted, exactly, number, require_before
@@ -31,16 +31,6 @@ def _pair(question: Question) -> tuple[Predictions, Predictions]:
     return question.now.answers, before.answers
 
 
-def compared(now: Predictions, before: Predictions) -> np.ndarray:
-    """`paired.losses` of answers to the same photos.
-
-    Raises:
-        BadInput: other photos, other labels, or synthesized images.
-    """
-    paired_counts(now, before)  # refuses what cannot be compared
-    return losses(now, before)
-
-
 def drop(question: Question) -> Answer:
     """Top-1 of the earlier less top-1 of now, against the margin: paired non-inferiority.
 
@@ -48,7 +38,7 @@ def drop(question: Question) -> Answer:
     (`records.differences`: an exact tail under the likeliest distribution).
     """
     now, before = _pair(question)
-    lost = compared(now, before)
+    lost = paired_losses(now, before)
     found, margin = mean_difference(lost, question.two_sided), float(question.limit)
     test = mcnemar(now, before)
     reason = (
@@ -111,7 +101,7 @@ def worst_class(question: Question) -> Answer:
     """
     now, before = _pair(question)
     most, enough = float(question.limit["max"]), int(question.limit.get("photos", 20))
-    lost = compared(now, before)
+    lost = paired_losses(now, before)
     counts = np.bincount(now.truth)
     eligible = np.flatnonzero(counts >= enough)
     if not len(eligible):
@@ -133,7 +123,7 @@ def critical(question: Question) -> Answer:
     now, before = _pair(question)
     labels = _critical_labels(question)
     rows = np.isin(now.truth, labels)
-    lost = int((compared(now, before)[rows] > 0).sum())
+    lost = int((paired_losses(now, before)[rows] > 0).sum())
     n, allowed = int(rows.sum()), int(question.limit.get("lost", 0))
     if not n:
         raise NothingToCompare("no photo of the critical classes was scored")

@@ -10,8 +10,8 @@ from ...records.corruption import Corruption, faster_fall
 from ...records.differences import mean_difference, p_above
 from ...records.estimate import Estimate
 from ...records.multiple import holm
+from ...records.paired import paired_losses
 from ..measured import same_class
-from .answers import compared
 from .check import Answer, Check, NothingToCompare, Question, number, require_before
 
 Answered = dict[Corruption, Predictions]
@@ -37,7 +37,7 @@ def drop(question: Question) -> Answer:
     margin = float(question.limit)
 
     def test(corruption: Corruption, now: Answered, before: Answered) -> Tested:
-        lost = compared(now[corruption], before[corruption])
+        lost = paired_losses(now[corruption], before[corruption])
         found = mean_difference(lost, question.two_sided)
         return found, p_above(lost, margin), p_above(-lost, -margin)
 
