@@ -52,7 +52,7 @@ def evidence(
     _sign(out, sign)
     written = bundle.read(out)
     render.show(
-        f"{out}: {written.size_bytes:,} bytes, {len(written.members)} members\nsha256 of its index: {written.identity}"
+        f"{out}: {written.size_bytes:,} bytes, {len(written.members) + 1} members\nsha256 of its index: {written.identity}"
     )
     render.next_command(f"tiffin verify {out}")
 
