@@ -29,8 +29,7 @@ from .original import Original
 from .to_onnx import INPUT, OPSET, OUTPUT, photo_metadata
 
 _FED = {TensorProto.FLOAT: np.float32, TensorProto.UINT8: np.uint8}
-_TOLERANCE = 1e-4  # of the largest answer, between a fixed batch and a freed one
-_IMAGES = 3
+_TOLERANCE = 1e-4  # of the largest answer, between one batch and another
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ def adopt(foreign: Foreign, told: Told) -> Source:
     require_repeatable(answers[output], original.outputs(images)[output], text)
     place = list(answers).index(output)
     theirs = model.graph.output[place].name
-    model, batch, said = _any_batch(model, feed, host, theirs, text)
+    model, batch, said = _any_batch(model, feed.images(_contrasts(host)), theirs, text)
     classes = answers[output].reshape(len(answers[output]), -1).shape[1]
     labels = checked_labels(told.label_names() or _labels(metadata, text), classes, text)
     total = _total(host, start)
@@ -198,22 +197,44 @@ def _pictures(host: Preprocess, count: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, host.height, host.width, 3), dtype=np.uint8)
 
 
+def _contrasts(host: Preprocess) -> np.ndarray:
+    """One picture of noise, one bright, one dark: a graph that mixes photos or branches on them shows it here."""
+    noise, bright, dark = _pictures(host, 3)
+    return np.stack([noise, 255 - bright // 8, dark // 8])
+
+
 def _any_batch(
-    model: onnx.ModelProto, feed: _Feed, host: Preprocess, output: str, text: str
+    model: onnx.ModelProto, images: np.ndarray, output: str, text: str
 ) -> tuple[onnx.ModelProto, int | None, tuple[str, ...]]:
-    """The graph with a free batch, if `output` is then as before; else as it is."""
+    """The graph with a free batch, if `output` is then as before; else as it is.
+
+    Raises:
+        BadInput: its batch is free, and it answers a photo otherwise beside others.
+    """
     batch = fixed_batch(model)
+    asked = Original(model, text, batch)
     if batch is None:
+        _require_alone_as_beside(asked, images, output, text)
         return model, None, ()
-    images, made = feed.images(_pictures(host, _IMAGES)), freed(model, batch)
+    made = freed(model, batch)
     try:
-        found, wanted = (Original(*each).answers(images, output) for each in ((made, text), (model, text, batch)))
-        same = found.shape == wanted.shape and np.abs(found - wanted).max() <= _TOLERANCE * np.abs(wanted).max()
+        same = _alike(Original(made, text).answers(images, output), asked.answers(images, output))
     except BadInput:
         same = False
     if same:
-        return made, None, (f"its batch was fixed at {batch}, and is free now: same answers on {_IMAGES} images",)
+        return made, None, (f"its batch was fixed at {batch}, and is free now: same answers on {len(images)} images",)
     return model, batch, (f"its batch is fixed at {batch} by the graph: larger ones are split, smaller ones padded",)
+
+
+def _require_alone_as_beside(original: Original, images: np.ndarray, output: str, text: str) -> None:
+    alone = np.concatenate([original.answers(image[None], output) for image in images])
+    if not _alike(original.answers(images, output), alone):
+        raise BadInput(f"{text} answers a photo otherwise beside another", "the same answer alone and in any batch",
+                       "export it with a batch fixed at 1: it is then asked one photo at a time")  # fmt: skip
+
+
+def _alike(found: np.ndarray, wanted: np.ndarray) -> bool:
+    return found.shape == wanted.shape and bool(np.abs(found - wanted).max() <= _TOLERANCE * np.abs(wanted).max())
 
 
 def _classifying(original: Original, images: np.ndarray, told: Told, text: str) -> tuple[dict[str, np.ndarray], str]:

@@ -1050,6 +1050,34 @@ def test_a_batch_that_the_graph_fixes_stays_and_sessions_split(told: Told, tmp_p
         quantize_int8(artifact, PtqOptions(), CalibrationSet(PHOTOS, "drawn"), tmp_path / "int8")
 
 
+def less_its_batch(batch: object) -> onnx.ModelProto:
+    """From what each photo shows, the mean of all photos of the batch is taken."""
+    flatten = [helper.make_node("Flatten", ["p"], ["own"]), helper.make_node("ReduceMean", ["own", "rows"], ["all"]),
+               helper.make_node("Sub", ["own", "all"], ["f"])]  # fmt: skip
+    return foreign(batch=batch, opset=20, flatten=flatten, constants={"rows": np.array([0])})
+
+
+def branching_on_the_batch(batch: object) -> onnx.ModelProto:
+    """One branch for all photos, by how bright they are together."""
+    value = helper.make_tensor_value_info("z", TensorProto.FLOAT, None)
+    bodies = {f"{word}_branch": helper.make_graph([helper.make_node(kind, ["y"], ["z"])], word, [], [value])
+              for word, kind in (("then", "Neg"), ("else", "Identity"))}  # fmt: skip
+    after = [helper.make_node("ReduceMean", ["images"], ["m"], keepdims=0),
+             helper.make_node("Greater", ["m", "zero"], ["bright"]),
+             helper.make_node("If", ["bright"], ["answer"], **bodies)]  # fmt: skip
+    return foreign(batch=batch, after=after, output="answer", constants={"zero": np.float32(0)})
+
+
+@pytest.mark.parametrize("mixing", [less_its_batch, branching_on_the_batch])
+def test_a_graph_that_answers_a_photo_by_its_neighbours_is_asked_one_at_a_time(
+    told: Told, tmp_path: Path, mixing
+) -> None:
+    with pytest.raises(BadInput, match="answers a photo otherwise beside another") as caught:
+        adopted(mixing("N"), told, tmp_path)
+    assert "a batch fixed at 1" in caught.value.fix
+    assert adopted(mixing(1), told, tmp_path).model.batch == 1
+
+
 @pytest.mark.parametrize("first", [True, False])
 def test_a_batch_becomes_free_beside_an_output_without_one(told: Told, tmp_path: Path, first: bool) -> None:
     model = foreign(batch=1, after=[helper.make_node("ReduceMean", ["y"], ["mean"], keepdims=0)])
