@@ -68,6 +68,41 @@ class _Feed:
         return np.ascontiguousarray(seen.transpose(0, 3, 1, 2) if self.layout == NCHW else seen)
 
 
+@dataclass(frozen=True)
+class _Ahead:
+    """What photos go through before the first layer.
+
+    Args:
+        host: the host part; its mean and std are those outside of the graph.
+        start: what the graph itself does to its input.
+    """
+
+    host: Preprocess
+    start: Beginning
+    feed: _Feed
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """The output that classifies.
+
+    Args:
+        name: as the file calls it.
+        place: among its outputs.
+        values: what it is for one batch of pictures, `(N, classes)` or `(N, classes, 1, 1)`.
+    """
+
+    name: str
+    place: int
+    values: np.ndarray
+
+    @property
+    def classes(self) -> int:
+        """How many it tells apart."""
+        return self.values.shape[1]
+
+
 def adopt(foreign: Foreign, told: Told) -> Source:
     """Read a graph's input, preprocessing and output, and exchange its ends for ours.
 
@@ -75,46 +110,36 @@ def adopt(foreign: Foreign, told: Told) -> Source:
         BadInput: what it is no classifier of photos for, or what is not known of it and must be told.
     """
     text, metadata = foreign.text, {each.key: each.value for each in foreign.model.metadata_props}
+    model, converted = _plain(foreign, told)
+    ahead = _ahead(model, told, metadata, text)
+    original = Original(model if foreign.answers else foreign.model, text, fixed_batch(model))
+    answer = _answer(original, ahead, told, text)
+    model, batch, said = _any_batch(model, ahead.feed.images(_contrasts(ahead.host)), answer.place, text)
+    labels = checked_labels(told.label_names() or _labels(metadata, text), answer.classes, text)
+    host = _whole(ahead)
+    probabilities = _exchange_ends(model, ahead, host, answer, batch, text)
+    made = canonical(model, photo_metadata(foreign.sha256, labels, host))
+    require_valid(made, text, "export it again, by a newer exporter")
+    ask = foreign.answers or (lambda images, place: original.answers(images, answer.name))
+    classifier = OnnxClassifier(
+        made, lambda photos: ask(ahead.feed.images(photos), answer.place), probabilities, batch, foreign.architecture,
+        labels, host, foreign.sha256,
+    )  # fmt: skip
+    notes = (*foreign.notes, *converted, *ahead.notes, *said, *((TURNED,) if ahead.feed.bgr else ()))
+    notes += ("its last layer, a softmax, is left out: logits are answered",) if probabilities else ()
+    return Source(text, foreign.kind, classifier, notes, answer.values.tobytes())
+
+
+def _plain(foreign: Foreign, told: Told) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """The graph at our opset with names of ours set aside, and a sentence where its opset was another."""
+    text = foreign.text
     if told.weights is not None:
         raise BadInput(f"{text} with --weights", "a file that holds its own")
     require_standard(foreign.model, text)
     model, notes = at_opset(foreign.model, OPSET, text)
     require_plain(model, text)
     set_aside(model, _is_ours)
-    kind, shape = _input(model, text)
-    layout = layout_of(model.graph, shape, text)
-    own_batch = fixed_batch(model)
-    start = beginning(model.graph, layout)
-    host, said = _host(told, metadata, (kind, layout, shape), start, text)
-    notes = (*foreign.notes, *notes, *said)
-    bgr = told.channels == "BGR"
-    feed = _Feed(layout, _FED[kind], np.array(host.mean, np.float32), np.array(host.std, np.float32), bgr)
-    _fix_size(model, layout, host)
-    original = Original(model if foreign.answers else foreign.model, text, own_batch)
-    images = feed.images(_pictures(host, own_batch or 1))
-    answers, output = _classifying(original, images, told, text)
-    require_repeatable(answers[output], original.outputs(images)[output], text)
-    place = list(answers).index(output)
-    theirs = model.graph.output[place].name
-    model, batch, said = _any_batch(model, feed.images(_contrasts(host)), theirs, text)
-    classes = answers[output].reshape(len(answers[output]), -1).shape[1]
-    labels = checked_labels(told.label_names() or _labels(metadata, text), classes, text)
-    total = _total(host, start)
-    if bgr:
-        turn_channels(model, start.tensor, text)
-    turned = dataclasses.replace(total, mean=total.mean[::-1], std=total.std[::-1]) if bgr else total
-    take_photos(model, start, (host.height, host.width), batch, turned.mean, turned.std, INPUT)
-    probabilities = keep_logits(model, theirs, answers[output].ndim, classes, batch, OUTPUT)
-    made = canonical(model, photo_metadata(foreign.sha256, labels, turned))
-    require_valid(made, text, "export it again, by a newer exporter")
-    notes += said + ((TURNED,) if bgr else ())
-    notes += ("its last layer, a softmax, is left out: logits are answered",) if probabilities else ()
-    ask = foreign.answers or (lambda images, place: original.answers(images, output))
-    classifier = OnnxClassifier(
-        made, lambda photos: ask(feed.images(photos), place), probabilities, batch, foreign.architecture, labels,
-        turned, foreign.sha256,
-    )  # fmt: skip
-    return Source(text, foreign.kind, classifier, notes, answers[output].tobytes())
+    return model, notes
 
 
 def _is_ours(name: str) -> bool:
@@ -132,6 +157,17 @@ def _input(model: onnx.ModelProto, text: str) -> tuple[int, tuple[int | None, ..
         raise BadInput(f"{text}: input of {TensorProto.DataType.Name(tensor.elem_type).lower()}", "float32 or uint8",
                        "export the float32 model")  # fmt: skip
     return tensor.elem_type, tuple(axis.dim_value or None for axis in tensor.shape.dim)
+
+
+def _ahead(model: onnx.ModelProto, told: Told, metadata: Mapping[str, str], text: str) -> _Ahead:
+    """Read what comes before the first layer; a free size becomes the one that is told, in place."""
+    kind, shape = _input(model, text)
+    layout = layout_of(model.graph, shape, text)
+    start = beginning(model.graph, layout)
+    host, notes = _host(told, metadata, (kind, layout, shape), start, text)
+    _fix_size(model, layout, host)
+    mean, std = np.array(host.mean, np.float32), np.array(host.std, np.float32)
+    return _Ahead(host, start, _Feed(layout, _FED[kind], mean, std, told.channels == "BGR"), notes)
 
 
 def _host(
@@ -178,11 +214,12 @@ def _noted(metadata: Mapping[str, str], key: str, text: str) -> Any:
                        "export it again, or take that entry out") from error  # fmt: skip
 
 
-def _total(host: Preprocess, start: Beginning) -> Preprocess:
-    """Mean and std of what is outside and inside the graph together: `scale * (p - mean) / std + shift`."""
+def _whole(ahead: _Ahead) -> Preprocess:
+    """Mean and std of what is outside and inside the graph together, of RGB: `scale * (p - mean) / std + shift`."""
+    host, start, turn = ahead.host, ahead.start, -1 if ahead.feed.bgr else 1
     mean, std = np.asarray(host.mean), np.asarray(host.std)
-    whole = mean - start.shift * std / start.scale
-    return dataclasses.replace(host, mean=tuple(whole.tolist()), std=tuple((std / start.scale).tolist()))
+    mean, std = mean - start.shift * std / start.scale, std / start.scale
+    return dataclasses.replace(host, mean=tuple(mean[::turn].tolist()), std=tuple(std[::turn].tolist()))
 
 
 def _fix_size(model: onnx.ModelProto, layout: str, host: Preprocess) -> None:
@@ -204,14 +241,14 @@ def _contrasts(host: Preprocess) -> np.ndarray:
 
 
 def _any_batch(
-    model: onnx.ModelProto, images: np.ndarray, output: str, text: str
+    model: onnx.ModelProto, images: np.ndarray, place: int, text: str
 ) -> tuple[onnx.ModelProto, int | None, tuple[str, ...]]:
-    """The graph with a free batch, if `output` is then as before; else as it is.
+    """The graph with a free batch, if its output at `place` is then as before; else as it is.
 
     Raises:
         BadInput: its batch is free, and it answers a photo otherwise beside others.
     """
-    batch = fixed_batch(model)
+    batch, output = fixed_batch(model), model.graph.output[place].name
     asked = Original(model, text, batch)
     if batch is None:
         _require_alone_as_beside(asked, images, output, text)
@@ -237,10 +274,28 @@ def _alike(found: np.ndarray, wanted: np.ndarray) -> bool:
     return found.shape == wanted.shape and bool(np.abs(found - wanted).max() <= _TOLERANCE * np.abs(wanted).max())
 
 
-def _classifying(original: Original, images: np.ndarray, told: Told, text: str) -> tuple[dict[str, np.ndarray], str]:
-    """Its outputs for some pictures, and the name of the one that classifies."""
+def _exchange_ends(
+    model: onnx.ModelProto, ahead: _Ahead, host: Preprocess, answer: _Answer, batch: int | None, text: str
+) -> bool:
+    """Photos in and logits out, in place; True where a softmax at its end was left out."""
+    if ahead.feed.bgr:
+        turn_channels(model, ahead.start.tensor, text)
+    take_photos(model, ahead.start, (host.height, host.width), batch, host.mean, host.std, INPUT)
+    theirs = model.graph.output[answer.place].name
+    return keep_logits(model, theirs, answer.values.ndim, answer.classes, batch, OUTPUT)
+
+
+def _answer(original: Original, ahead: _Ahead, told: Told, text: str) -> _Answer:
+    """What it answers to some pictures, twice the same."""
+    images = ahead.feed.images(_pictures(ahead.host, original.batch or 1))
     found = original.outputs(images)
-    rows = len(images)
+    name = _classifying(found, len(images), told, text)
+    require_repeatable(found[name], original.outputs(images)[name], text)
+    return _Answer(name, list(found).index(name), found[name])
+
+
+def _classifying(found: Mapping[str, np.ndarray], rows: int, told: Told, text: str) -> str:
+    """Name of the one output that classifies."""
     fits = {name: value for name, value in found.items()
             if value.dtype == np.float32 and value.ndim in (2, 4) and len(value) == rows
             and value.size == rows * value.shape[1] and value.shape[1] > 1}  # fmt: skip
@@ -254,4 +309,4 @@ def _classifying(original: Original, images: np.ndarray, told: Told, text: str) 
     (name,) = fits
     if not np.isfinite(fits[name]).all():
         raise BadInput(f"{text}: answers NaN or infinity", "finite logits", "look at its weights and --std")
-    return found, name
+    return name

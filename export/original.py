@@ -28,7 +28,7 @@ class Original:
     """
 
     def __init__(self, model: onnx.ModelProto, name: str, batch: int | None = None) -> None:
-        self._name, self._batch = name, batch
+        self._name, self.batch = name, batch
         try:
             self._session = unoptimized(model)
         except Exception as error:  # of C++
@@ -51,11 +51,11 @@ class Original:
 
     def answers(self, images: np.ndarray, output: str) -> np.ndarray:
         """One output, flattened to `(N, …)`; images are fed as many at a time as it takes, the last padded."""
-        size = self._batch or 16
+        size = self.batch or 16
         rows = []
         for start in range(0, len(images), size):
             part = images[start : start + size]
-            short = size - len(part) if self._batch else 0
+            short = size - len(part) if self.batch else 0
             fed = np.concatenate([part, part[-1:].repeat(short, axis=0)]) if short else part
             rows.append(self.outputs(fed)[output].reshape(len(fed), -1)[: len(part)])
         return np.concatenate(rows)
