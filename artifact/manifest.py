@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -68,11 +69,8 @@ class Preprocess:
             raise BadInput(f"preprocess: fit {self.fit!r}", f"one of {', '.join(FITS)}")
         if self.rounding not in ROUNDINGS:
             raise BadInput(f"preprocess: rounding {self.rounding!r}", f"one of {', '.join(ROUNDINGS)}")
-        if not (0 < self.crop_fraction <= 1 and self.height > 0 and self.width > 0):
-            raise BadInput(
-                f"preprocess: size {self.height}×{self.width}, crop fraction {self.crop_fraction}",
-                "a positive size and a crop fraction in (0, 1]",
-            )
+        numbers = ("height", "width", "crop_fraction", "mean", "std")
+        require_numbers({name: getattr(self, name) for name in numbers}, "preprocess")
         if self.interpolation not in ("bicubic", "bilinear", "lanczos") or not self.antialias:
             raise BadInput(
                 f"preprocess: interpolation {self.interpolation!r}, antialias {self.antialias}",
@@ -94,6 +92,24 @@ class Preprocess:
     def plain(self) -> dict[str, Any]:
         """As JSON has it."""
         return _without_later_defaults(dataclasses.asdict(self))
+
+
+def require_numbers(fields: Mapping[str, Any], where: str) -> None:
+    """Raises BadInput for the first of `Preprocess`'s sizes, means and stds that is none: field, value, what it is."""
+    for name, value in fields.items():
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if name in ("height", "width") and not (whole and value > 0):
+            raise BadInput(f"{where}: {name} {value!r}", "a whole number of pixels above 0")
+        if name == "crop_fraction" and not (_is_finite(value) and 0 < value <= 1):
+            raise BadInput(f"{where}: {name} {value!r}", "a number above 0, at most 1")
+        triple = isinstance(value, list | tuple) and len(value) == 3 and all(map(_is_finite, value))
+        if name in ("mean", "std") and not (triple and (name == "mean" or min(value) > 0)):
+            least = ", each above 0" if name == "std" else ""
+            raise BadInput(f"{where}: {name} {value!r}", f"three finite numbers, one a channel{least}")
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 @dataclass(frozen=True)

@@ -412,6 +412,7 @@ TELLING = {
     "a word": ({"preprocess": '{"height": "32"}'}, r"preprocess\.json: height '32'"),
     "no whole number": ({"preprocess": '{"width": 0.5}'}, "width 0.5"),
     "std 0": ({"preprocess": '{"std": [1, 1, 0]}'}, r"std \[1, 1, 0\]"),
+    "std of 0 to 1": ({"preprocess": '{"std": [0.229, 0.224, 0.225]}'}, r"preprocess\.json: std \[0.229"),
     "no crop": ({"preprocess": '{"crop_fraction": null}'}, "crop_fraction None"),
     "transformers' word": (
         {"preprocess": '{"do_resize": true, "size": {"height": "x", "width": 8}}'},

@@ -151,6 +151,12 @@ def test_an_architecture_gives_a_logit_a_class(architecture: str) -> None:
         (lambda path: rewrite_meta(path, labels=[1, 2, 3, 4]), "labels"),
         (lambda path: rewrite_meta(path, preprocess={"height": 32}), "preprocess"),
         (lambda path: rewrite_meta(path, preprocess=3), "preprocess"),
+        (
+            lambda path: rewrite_meta(path, preprocess={"height": 8, "width": 8, "mean": [0, 0, 0], "std": [0, 1, 1]}),
+            r"\.json: preprocess: std \(0, 1, 1\)",
+        ),
+        (lambda path: rewrite_meta(path, architecture=["tinynet"]), r"\.json: architecture \['tinynet'\]"),
+        (lambda path: rewrite_meta(path, sha256=3), r"\.json: sha256 3"),
         (lambda path: rewrite_weights(path, lambda state: state.pop("head.bias")), "missing or extra.*head.bias"),
         (lambda path: rewrite_weights(path, lambda s: s.update(more=torch.zeros(1))), "missing or extra.*more"),
         (lambda path: rewrite_weights(path, lambda s: s["head.bias"].fill_(float("nan"))), "NaN"),

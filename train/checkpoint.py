@@ -114,6 +114,9 @@ def _read_meta(path: Path) -> dict[str, Any]:
     missing = [key for key in ("architecture", "labels", "preprocess") if key not in meta]
     if missing:
         raise BadInput(f"{path}: lacks {', '.join(missing)}", "architecture, labels, preprocess")
+    odd = [key for key in ("architecture", "sha256") if not isinstance(meta.get(key, ""), str)]
+    if odd:
+        raise BadInput(f"{path}: {odd[0]} {meta[odd[0]]!r}", "a string")
     labels = meta["labels"]
     if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
         raise BadInput(f"{path}: labels is no list of names", "one name a class, in the order of the logits")
@@ -126,6 +129,8 @@ def _preprocess(meta: dict[str, Any], path: Path) -> Preprocess:
         return Preprocess(**{**raw, "mean": tuple(raw["mean"]), "std": tuple(raw["std"])})
     except (TypeError, KeyError) as error:
         raise BadInput(f"{path.with_suffix('.json')}: preprocess is wrong ({error})", "Preprocess's fields") from error
+    except BadInput as error:
+        raise BadInput(f"{path.with_suffix('.json')}: {error.what}", error.expected) from error
 
 
 def load_state(module: nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> None:

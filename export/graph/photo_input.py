@@ -91,7 +91,7 @@ def _step(node: onnx.NodeProto, found: Beginning, constants: Mapping[str, np.nda
         "Mul": lambda: (found.scale * value, found.shift * value),
         "Div": lambda: (found.scale / value, found.shift / value),
     }[node.op_type]()
-    usable = bool(np.isfinite(scale).all() and np.all(scale != 0) and np.isfinite(shift).all())
+    usable = bool(np.isfinite(scale).all() and np.all(scale > 0) and np.isfinite(shift).all())
     return replace(found, tensor=out, scale=scale, shift=shift) if usable else None
 
 

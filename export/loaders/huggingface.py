@@ -9,12 +9,13 @@ from typing import Any
 from PIL import Image
 from torch import nn
 
+from ...artifact.manifest import require_numbers
 from ...errors import BadInput, EngineMissing, first_line
 from ...train.zoo.layers import LogitsOf
 from ..quiet import quiet
 from .classifier import Brought, as_source
 from .source import Source
-from .told import Told, ordered, read_json, require_numbers
+from .told import Told, ordered, read_json
 
 KIND = "transformers"
 PREFIX = "hf:"

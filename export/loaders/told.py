@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...artifact import Preprocess
-from ...artifact.manifest import FITS, ROUNDINGS
+from ...artifact.manifest import FITS, ROUNDINGS, require_numbers
 from ...errors import BadInput
 from ...runtime.preprocess import with_golden
 
@@ -102,24 +101,6 @@ def _in_levels(mean: tuple[float, ...] | None, std: tuple[float, ...] | None) ->
     return {name: tuple(each * scale for each in value) for name, value in given.items()}
 
 
-def require_numbers(fields: Mapping[str, Any], where: str) -> None:
-    """Raises BadInput for the first of `Preprocess`'s sizes, means and stds that is none: field, value, what it is."""
-    for name, value in fields.items():
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if name in ("height", "width") and not (whole and value > 0):
-            raise BadInput(f"{where}: {name} {value!r}", "a whole number of pixels above 0")
-        if name == "crop_fraction" and not (_is_finite(value) and 0 < value <= 1):
-            raise BadInput(f"{where}: {name} {value!r}", "a number above 0, at most 1")
-        triple = isinstance(value, list | tuple) and len(value) == 3 and all(map(_is_finite, value))
-        if name in ("mean", "std") and not (triple and (name == "mean" or min(value) > 0)):
-            least = ", each above 0" if name == "std" else ""
-            raise BadInput(f"{where}: {name} {value!r}", f"three finite numbers, one a channel{least}")
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def read_json(path: Path, expected: str) -> Any:
     """Raises BadInput for a file that is not there or no JSON."""
     try:
@@ -171,7 +152,7 @@ def read_preprocess(path: Path) -> dict[str, Any]:
     """`Preprocess`'s fields in a JSON file, or those that a transformers preprocessor_config.json comes to.
 
     Raises:
-        BadInput: not JSON, other fields, or values that are no sizes, means or stds.
+        BadInput: not JSON, other fields, values that are no sizes, means or stds, or stds of images from 0 to 1.
     """
     raw = read_json(path, "JSON with Preprocess's fields")
     if isinstance(raw, Mapping) and isinstance(raw.get("preprocess"), Mapping):  # a checkpoint's, which is a whole rule
@@ -186,4 +167,7 @@ def read_preprocess(path: Path) -> dict[str, Any]:
     if unknown:
         raise BadInput(f"{path}: unknown field {unknown[0]!r}", f"some of {', '.join(FIELDS)}")
     require_numbers(raw, str(path))
+    if max(raw.get("std", [1])) < 1:
+        raise BadInput(f"{path}: std {raw['std']}", "mean and std in pixel levels, 0 to 255",
+                       "multiply both by 255, or give them by --mean and --std, which may be of 0 to 1")  # fmt: skip
     return {name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()}
