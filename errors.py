@@ -4,6 +4,7 @@
     ├── BadInput                exit 2   what the user handed over cannot be used
     │   ├── BadArtifact                  manifest, file or digest does not hold
     │   ├── BadDataset                   no photos, no labels, unreadable photo
+    │   ├── NotTold                      a source does not say all of itself, and it was not told
     │   ├── Overlap                      one photo in two roles
     │   └── BadDialect                   an int8 graph in another engine's dialect
     ├── EngineMissing           exit 1   the engine is not installed, or lacks its driver
@@ -59,6 +60,10 @@ class BadArtifact(BadInput):
 
 class BadDataset(BadInput):
     """Photos or labels are missing, unreadable or inconsistent."""
+
+
+class NotTold(BadInput):
+    """A source of a trained classifier does not say all of itself, and the rest was not told."""
 
 
 class Overlap(BadInput):

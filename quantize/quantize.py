@@ -24,6 +24,7 @@ from .corrections import correct
 from .options import FLOATS, PtqOptions, fp8_options
 from .ptq_nncf import quantize_nncf
 from .ptq_ort import quantize_ort
+from .walk import require_no_bodies
 
 Quantizer = Callable[[onnx.ModelProto, Scheme, Calibration, PtqOptions], onnx.ModelProto]
 QUANTIZERS: dict[str, Quantizer] = {"nncf": quantize_nncf, "ort": quantize_ort}
@@ -58,7 +59,8 @@ def quantize_int8(
 
     Raises:
         BadInput: not an fp32 ONNX artifact, a batch fixed at more than one, a calibration set that does not fit, a
-            scheme or an option that the quantizer does not offer, or a float node that the graph does not have.
+            scheme or an option that the quantizer does not offer, a float node that the graph does not have, or a graph
+            that branches.
         EngineFailed: the quantizer wrote another dialect than asked.
     """
     options = options.applied()
@@ -152,6 +154,7 @@ def _corrected(
 
 
 def _check_nodes(model: onnx.ModelProto, names: tuple[str, ...]) -> None:
+    require_no_bodies(model)
     held = {node.name: node.op_type for node in model.graph.node}
     unknown = [name for name in names if name not in held]
     if unknown:

@@ -13,7 +13,7 @@ import ml_dtypes
 import numpy as np
 import onnx
 import onnxruntime as ort
-from onnx import TensorProto, helper, numpy_helper
+from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
 from ..errors import BadInput
 from ..export.graph.free_batch import fixed_batch
@@ -31,10 +31,11 @@ class Walk:
         fed: names of these inputs.
 
     Raises:
-        BadInput: too few photos for a fixed batch.
+        BadInput: too few photos for a fixed batch, or nodes with bodies.
     """
 
     def __init__(self, model: onnx.ModelProto, photos: np.ndarray | Mapping[str, np.ndarray]) -> None:
+        require_no_bodies(model)
         graph = model.graph
         self._opsets, self._nodes = model.opset_import, list(graph.node)
         self._constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
@@ -108,6 +109,16 @@ class Walk:
             self._readers[name] -= 1
             if self._readers[name] <= 0:
                 self._alive.pop(name, None)
+
+
+def require_no_bodies(model: onnx.ModelProto) -> None:
+    """Raises BadInput for If, Loop and Scan, whose bodies read tensors from outside: no node runs alone."""
+    bodies = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
+    found = [f"{node.name or node.output[0]} ({node.op_type})" for node in model.graph.node
+             if any(attribute.type in bodies for attribute in node.attribute)]  # fmt: skip
+    if found:
+        raise BadInput(f"the graph branches or loops: {', '.join(found[:10])}", "a graph without If, Loop and Scan",
+                       "export it with one branch alone: torch.jit.trace keeps one")  # fmt: skip
 
 
 def _whole_batches(values: np.ndarray, rows: int) -> list[np.ndarray]:

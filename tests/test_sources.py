@@ -39,7 +39,17 @@ from tiffin.errors import BadDataset, BadInput, EngineMissing, ParityFailed, Tif
 from tiffin.export import onnx_source
 from tiffin.export.from_source import export_source, program_of
 from tiffin.export.graph.canonical import PROLOGUE
-from tiffin.export.loaders import OnnxClassifier, Told, huggingface, keras, open_source, reopened, timm, torchvision
+from tiffin.export.loaders import (
+    OnnxClassifier,
+    Told,
+    huggingface,
+    keras,
+    open_alone,
+    open_source,
+    reopened,
+    timm,
+    torchvision,
+)  # fmt: skip
 from tiffin.export.loaders.state import load_weights
 from tiffin.export.loaders.told import TURNED, read_labels
 from tiffin.export.logits import engine_logits
@@ -50,6 +60,7 @@ from tiffin.optimize.pipeline import Recipe, build, gather
 from tiffin.optimize.proof import reference_of
 from tiffin.quantize.calibration import CalibrationSet
 from tiffin.quantize.data_free import data_free, made_from
+from tiffin.quantize.forecast import forecast
 from tiffin.quantize.options import PtqOptions
 from tiffin.quantize.quantize import quantize_half, quantize_int8
 from tiffin.quantize.sensitivity import sensitivity
@@ -1126,6 +1137,17 @@ def test_metadata_that_is_no_json_is_one_error(told: Told, tmp_path: Path, key: 
         adopted(model, told, tmp_path)
 
 
+def test_where_nothing_can_be_told_an_error_keeps_its_own_advice(mine, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="is code alone") as lacking:
+        open_alone(mine(MAKE))
+    assert "says all of itself" in lacking.value.expected and "--weights" not in lacking.value.fix
+    (tmp_path / "cut.safetensors").write_bytes(b"")
+    (tmp_path / "cut.json").write_text('{"architecture": "tinynet", "labels": ["a"], "preprocess": {}}')
+    with pytest.raises(BadInput, match="cannot be read") as cut:
+        open_alone(str(tmp_path / "cut.safetensors"))
+    assert cut.value.fix == "copy it again"
+
+
 def test_labels_of_one_name_are_told_apart(told: Told, tmp_path: Path) -> None:
     model = foreign()
     model.metadata_props.add(key="tiffin.labels", value=json.dumps(["dog", "crane", "cat", "crane"]))
@@ -1516,6 +1538,23 @@ def test_weights_that_fp16_does_not_hold_are_named(told: Told, tmp_path: Path) -
     with pytest.raises(BadInput, match="too large for fp16: large"):
         quantize_half(fp32, "fp16", tmp_path / "fp16")
     assert quantize_half(fp32, "bf16", tmp_path / "bf16").manifest.precision == "bf16"
+
+
+def test_a_graph_that_branches_is_exported_and_int8_of_it_refused_in_one_sentence(told: Told, tmp_path: Path) -> None:
+    fp32, _ = export_source(adopted(named_in_branches(), told, tmp_path), tmp_path / "fp32", PHOTOS)
+    with pytest.raises(BadInput, match=r"branches or loops: .*\(If\)"):
+        quantize_int8(fp32, PtqOptions(), CalibrationSet(PHOTOS, "drawn"), tmp_path / "int8")
+    with pytest.raises(BadInput, match=r"branches or loops: .*\(If\)"):
+        forecast(onnx.load(fp32.model_path), PHOTOS)
+
+
+def test_a_graph_may_write_its_domain_out(told: Told, tmp_path: Path) -> None:
+    model = foreign(opset=20)
+    for each in (*model.opset_import, *model.graph.node):
+        each.domain = "ai.onnx"
+    fp32, _ = export_source(adopted(model, told, tmp_path), tmp_path / "fp32", PHOTOS)
+    bf16 = onnx.load(quantize_half(fp32, "bf16", tmp_path / "bf16").model_path)
+    assert [(each.domain, each.version) for each in bf16.opset_import] == [("", 22)]
 
 
 def test_images_are_made_from_any_source_that_has_a_module(photo_folder: Path, tmp_path: Path) -> None:

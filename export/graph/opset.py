@@ -6,6 +6,7 @@ import onnx
 from onnx import inliner, version_converter
 
 from ...errors import BadInput, first_line
+from .quantizers import nodes_of
 
 _OLDEST = 7  # below, operators broadcast and infer otherwise; onnx converts them in part only
 _IR_VERSION = 10  # the first that opset 21 needs; every engine of 2025 reads it
@@ -19,6 +20,7 @@ def at_opset(model: onnx.ModelProto, opset: int, name: str) -> tuple[onnx.ModelP
     """
     found = next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 0)
     made = inliner.inline_local_functions(model) if model.functions else _copy(model)
+    _name_domain_once(made)
     if found != opset:
         made = _converted(made, found, opset, name)
     given = {each.name for each in made.graph.initializer}
@@ -33,6 +35,12 @@ def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
     made = onnx.ModelProto()
     made.CopyFrom(model)
     return made
+
+
+def _name_domain_once(model: onnx.ModelProto) -> None:
+    """`ai.onnx`, ONNX's own domain, has a second name, which is empty; in place."""
+    for each in (*model.opset_import, *nodes_of(model.graph)):
+        each.domain = "" if each.domain == "ai.onnx" else each.domain
 
 
 def _converted(model: onnx.ModelProto, found: int, opset: int, name: str) -> onnx.ModelProto:

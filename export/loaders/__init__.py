@@ -12,7 +12,7 @@ from typing import cast
 
 from ...artifact import Artifact
 from ...artifact.store import is_artifact
-from ...errors import BadInput
+from ...errors import BadInput, NotTold
 from . import checkpoint_file, factory, huggingface, keras, onnx_file, program, timm, torchscript, torchvision
 from .source import Loader, OnnxClassifier, Source
 from .told import Told
@@ -59,9 +59,9 @@ def open_alone(text: str) -> Source:
     """
     try:
         return open_source(text)
-    except BadInput as error:
+    except NotTold as error:
         wanted = "a source that says all of itself: FILE.safetensors of tiffin, hf:, timm:, torchvision:"
-        raise BadInput(error.what, wanted, "see docs/sources.md") from error
+        raise NotTold(error.what, wanted, "see docs/sources.md") from error
 
 
 def reopened(artifact: Artifact, text: str) -> Source:

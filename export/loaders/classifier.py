@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 from ...artifact import Preprocess
-from ...errors import BadInput, first_line
+from ...errors import BadInput, NotTold, first_line
 from ...train import Checkpoint
 from ...train.checkpoint import state_digest
 from ...train.zoo.layers import LogitsOf, logits_in
@@ -180,13 +180,13 @@ def checked_labels(labels: tuple[str, ...] | None, classes: int, text: str) -> t
     """Labels of which none is another's: classes of one name (ImageNet's two cranes) get their number behind it.
 
     Raises:
-        BadInput: there are none, or other than the network has classes.
+        NotTold: there are none, or other than the network has classes.
     """
     if labels is None:
-        raise BadInput(f"{text} names none of its {classes} classes", "a name for each class",
+        raise NotTold(f"{text} names none of its {classes} classes", "a name for each class",
                        "give --labels FILE, one name a line in the order of the logits")  # fmt: skip
     if len(labels) != classes:
-        raise BadInput(f"{text} answers {classes} classes, there are {len(labels)} labels",
+        raise NotTold(f"{text} answers {classes} classes, there are {len(labels)} labels",
                        "one label a class", "give --labels FILE that fits, or weights for these labels")  # fmt: skip
     times = Counter(labels)
     return tuple(f"{label} ({index})" if times[label] > 1 else label for index, label in enumerate(labels))

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from ...artifact.files import sha256_file
-from ...errors import BadInput
+from ...errors import BadInput, NotTold
 from .classifier import Brought, as_source
 from .named import named
 from .source import Source
@@ -35,10 +35,11 @@ def load(text: str, told: Told) -> Source:
     """Call the factory, with the number of labels where it asks for one, and load the weights.
 
     Raises:
+        NotTold: no --weights.
         BadInput: no such module or name, it raises or returns no module, or the weights do not fit.
     """
     if told.weights is None:
-        raise BadInput(f"{text} is code alone", "trained weights", "give --weights FILE (a state_dict or .safetensors)")
+        raise NotTold(f"{text} is code alone", "trained weights", "give --weights FILE (a state_dict or .safetensors)")
     labels = told.label_names()
     module = _built(text, named(text, "a function or class that makes the network"), len(labels) if labels else None)
     notes = load_weights(module, told.weights)

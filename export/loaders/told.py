@@ -10,7 +10,7 @@ from typing import Any
 
 from ...artifact import Preprocess
 from ...artifact.manifest import FITS, ROUNDINGS, require_numbers
-from ...errors import BadInput
+from ...errors import BadInput, NotTold
 from ...runtime.preprocess import with_golden
 
 CHANNELS = ("RGB", "BGR")
@@ -81,12 +81,13 @@ class Told:
             own: `Preprocess`'s fields as far as the source knows them.
 
         Raises:
-            BadInput: size, mean or std are known from neither.
+            NotTold: size, mean or std are known from neither.
+            BadInput: they cannot be.
         """
         found = {**own, **self.fields()}
         lacking = sorted({option for name, option in _NEEDED.items() if name not in found})
         if lacking:
-            raise BadInput(
+            raise NotTold(
                 f"{source} says nothing of its preprocessing: {', '.join(lacking)} unknown",
                 "the size, mean and std that it was trained with",
                 "give " + ", ".join(lacking) + ", or --preprocess FILE.json (docs/sources.md)",
