@@ -38,7 +38,7 @@ def compile_(
         ),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="TensorRT: only print the same build as a trtexec command.")
+        bool, typer.Option("--dry-run", help="TensorRT: check the graph, print the same build as a trtexec command.")
     ] = False,
     batch: Annotated[
         list[str] | None,
@@ -171,8 +171,13 @@ def _profiles(words: list[str] | None) -> tuple[tuple[int, int, int], ...]:
 
 
 def _show_trtexec(source: Artifact, backend: str, chosen: EngineOptions) -> None:
+    from ..export.engine_checks import check_graph
     from ..export.engine_options import trtexec
+    from ..export.graph.preflight import Target
+    from ..export.onnx_source import read_onnx, require_onnx
 
+    require_onnx(source, backend)
+    check_graph(read_onnx(source.model_path), source, Target(backend, chosen.capabilities), chosen)
     rtx = backend == "tensorrt_rtx"
     passes = {"gemm_as_conv": rtx and "7.5" in chosen.capabilities,
               "implicit_int8": not rtx and chosen.dla_core is not None}  # fmt: skip

@@ -264,6 +264,13 @@ def test_a_dry_run_says_what_it_leaves_out(int8: Artifact) -> None:
     assert "(gemm_as_conv); this command does not" in said and "sets the tactic sources; this command does not" in said
 
 
+def test_a_dry_run_refuses_what_compile_would(onnx_artifact, openvino_artifact: Artifact, tmp_path: Path) -> None:
+    assert "format openvino" in refused("compile", openvino_artifact.folder, "--backend", RTX, "--dry-run")
+    half = quantize_half(onnx_artifact, "bf16", tmp_path / "bf16")
+    words = ("--backend", "tensorrt", "--capability", "7.5", "--dry-run")
+    assert "types that the GPU does not compute in" in refused("compile", half.folder, *words)
+
+
 def test_constants_among_the_inputs_have_no_batch(int8: Artifact) -> None:
     model = onnx.load(int8.model_path)
     for tensor in model.graph.initializer:
