@@ -262,10 +262,13 @@ KERNEL = np.linspace(-1, 1, 6 * 3 * 3 * 3).reshape(6, 3, 3, 3)
         ("Reshape", [SMALL, np.array([0, -1])], {}),
         ("Sigmoid", [SMALL], {}),
         ("Squeeze", [SMALL[:, :1], np.array([1])], {}),
+        ("Squeeze", [SMALL[:1, :1]], {}),
         ("Sub", [SMALL, SMALL[:1]], {}),
         ("Transpose", [SMALL], {"perm": [0, 2, 3, 1]}),
         ("Transpose", [PAIR], {}),
         ("Unsqueeze", [PAIR, np.array([0, 3])], {}),
+        ("Unsqueeze", [PAIR, np.array([-1, -2])], {}),
+        ("Unsqueeze", [PAIR, np.array([-1, 0])], {}),
     ],
 )
 def test_an_operator_computes_in_torch_what_onnx_defines(kind: str, inputs: list, attributes: dict) -> None:
@@ -287,6 +290,10 @@ def test_an_operator_computes_in_torch_what_onnx_defines(kind: str, inputs: list
     [
         (helper.make_node("Softmax", ["a"], ["b"], "node"), "Softmax cannot be trained"),
         (helper.make_node("Conv", ["a", "b"], ["c"], "node", auto_pad="SAME_UPPER"), "padding SAME_UPPER"),
+        (
+            helper.make_node("AveragePool", ["a"], ["b"], "node", kernel_shape=[3, 3], dilations=[2, 2]),
+            r"AveragePool with dilations \[2, 2\]",
+        ),
     ],
 )
 def test_an_operator_that_cannot_be_trained_is_named(node, said: str) -> None:

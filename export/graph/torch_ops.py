@@ -33,7 +33,7 @@ def operator_of(node: onnx.NodeProto) -> Operator:
     """What a node computes.
 
     Raises:
-        BadInput: an operator that is not known here.
+        BadInput: an operator, or a way of it, that is not known here.
     """
     if node.op_type not in _OPERATORS:
         raise BadInput(
@@ -42,6 +42,8 @@ def operator_of(node: onnx.NodeProto) -> Operator:
     attributes = {item.name: helper.get_attribute_value(item) for item in node.attribute}
     if attributes.get("auto_pad", b"NOTSET") != b"NOTSET":
         raise BadInput(f"{node.name}: padding {attributes['auto_pad'].decode()}", "pads written out")
+    if node.op_type == "AveragePool" and max(attributes.get("dilations", (1,))) > 1:
+        raise BadInput(f"{node.name}: AveragePool with dilations {attributes['dilations']}", "one without")
     return Operator(node.op_type, attributes)
 
 
@@ -101,12 +103,12 @@ def _flatten(a: Attributes, values: Tensor) -> Tensor:
     return values.reshape(int(torch.tensor(values.shape[:axis]).prod()), -1)
 
 
-def _squeeze(a: Attributes, values: Tensor, axes: Tensor) -> Tensor:
-    return values.squeeze(tuple(axes.tolist()))
+def _squeeze(a: Attributes, values: Tensor, axes: Tensor | None = None) -> Tensor:
+    return values.squeeze() if axes is None else values.squeeze(tuple(axes.tolist()))
 
 
 def _unsqueeze(a: Attributes, values: Tensor, axes: Tensor) -> Tensor:
-    for axis in sorted(axes.tolist()):
+    for axis in sorted(place % (values.ndim + len(axes)) for place in axes.tolist()):  # of what comes out
         values = values.unsqueeze(axis)
     return values
 
