@@ -61,7 +61,7 @@ def export(
     *,
     told: sources.Options,
 ) -> None:
-    """A trained classifier to ONNX, kept only if its logits are those of its source."""
+    """A trained classifier to ONNX, kept only if its logits are those of its source; or to .pt2, without that proof."""
     need_build()
     if form not in ("onnx", "pt2"):
         raise BadInput(f"unknown format {form!r}", "onnx or pt2")

@@ -48,7 +48,7 @@ def doctor(
     ] = None,
     scheme: Annotated[str, typer.Option(help="Of --for int8: cpu, cpu-vnni, cpu-u8 or tensorrt.")] = "cpu",
     data: options.Data = None,
-    photos: Annotated[int, typer.Option(min=2, help="Of --for int8: calibration photos to look at.")] = 16,
+    photos: Annotated[int, typer.Option(min=2, help="Of --for int8: photos of the select role to look at.")] = 16,
     rows: Annotated[int, typer.Option(min=1, help="Of --for int8: layers to print.")] = 12,
     seed: options.Seed = 0,
     backend: Annotated[str, typer.Option(help="tensorrt or tensorrt_rtx.")] = "tensorrt_rtx",

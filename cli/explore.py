@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import chart, notes, options, output, plain, render
+from .build import dataset_of, need_build
 
 if TYPE_CHECKING:  # onnx, which `tiffin --help` does without
     from ..benchmarks.roofline import LayerTime, Roofline
@@ -39,7 +40,6 @@ def sensitivity(
     as_json: options.Json = False,
 ) -> None:
     """What each layer's quantization costs, on photos."""
-    from .build import dataset_of, need_build
 
     need_build()
     from ..artifact import Artifact
@@ -119,12 +119,8 @@ def roofline(
 ) -> None:
     """Each layer's time by the engine's own profile, against the least that this CPU allows."""
     from dataclasses import asdict
-    from importlib.util import find_spec
 
-    from ..errors import EngineMissing
-
-    if find_spec("onnx") is None:  # in which the matrix products are written
-        raise EngineMissing("onnx not installed", "the build extra", 'pip install "tiffin[build]"')
+    need_build(("onnx",))  # in which the matrix products are written
     from ..benchmarks.roofline import measure_roofline
 
     (candidate,) = options.candidates([str(artifact)], backend, threads, precision)

@@ -23,7 +23,6 @@ if TYPE_CHECKING:  # onnx and numpy, which `tiffin --help` does without
 
 _CHANNELS, _OUTLIER = 4.0, 1.5  # a channel's span by the median; a range by its middle
 _HELPS_DB, _ALIKE_DB = 1.0, 0.5  # worth telling; of two remedies no difference
-_SCHEMES = ("cpu", "cpu-vnni", "cpu-u8", "tensorrt")
 _FLOATS = 3  # layers left in float, of which it is told what that brings
 
 
@@ -58,7 +57,7 @@ def tell(asked: Asked, as_json: bool) -> None:
         render.show(text({"source": asked.source, **given.about, **forecast_json(found, scheme, given.classifies)}))
         return
     render.show(f"\n{forecast_text(found, scheme, asked.rows, given.classifies)}")
-    _next(asked, found, scheme)
+    _next(asked, scheme)
 
 
 @dataclass(frozen=True)
@@ -213,10 +212,10 @@ def forecast_text(found: Foretold, scheme: Scheme, rows: int, classifies: bool =
 
 def _otherwise(found: Foretold, scheme: Scheme) -> dict[str, tuple[Any, ...]]:
     """Options → arguments of `Foretold.sqnr_db`."""
-    from ..artifact.scheme import scheme_named
+    from ..artifact.scheme import SCHEMES
 
     told: dict[str, tuple[Any, ...]] = {
-        f"--scheme {word}": (scheme_named(word),) for word in _SCHEMES if word != scheme.name
+        f"--scheme {word}": (other,) for word, other in SCHEMES.items() if word != scheme.name
     }
     if not scheme.symmetric_activations:
         told["--ranges percentile"] = (scheme, "percentile")
@@ -225,7 +224,7 @@ def _otherwise(found: Foretold, scheme: Scheme) -> dict[str, tuple[Any, ...]]:
     return told
 
 
-def _next(asked: Asked, found: Foretold, scheme: Scheme) -> None:
+def _next(asked: Asked, scheme: Scheme) -> None:
     """Quantize as asked, where the source is an artifact; export it first, where it is not."""
     from ..artifact.store import is_artifact
 

@@ -14,7 +14,6 @@ from .build import need_build
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from ..data import Dataset
     from ..report.gallery import Gallery
-    from ..report.story import Story
 
 
 def register(app: typer.Typer) -> None:
@@ -77,7 +76,7 @@ def report(
              card: lambda: model_card(story, licences(story, weights_licence, data_licence))}  # fmt: skip
     if html or md or json_file:
         drawn, missing = charts(story)
-        shown = _illustrated(found, story, data, pictures, 1000 * picture_kb) if html else found
+        shown = _illustrated(found, data, pictures, 1000 * picture_kb) if html else found
         texts |= {html: lambda: page(story, drawn, missing, shown), md: lambda: as_markdown(story, drawn, found),
                   json_file: lambda: as_json(story, drawn, found)}  # fmt: skip
     for path, text in texts.items():
@@ -87,7 +86,7 @@ def report(
     render.show("\n" + render.wrapped([story.answer.line, *story.answer.more]))
 
 
-def _illustrated(found: Gallery, story: Story, data: Path | None, most: int, most_bytes: int) -> Gallery:
+def _illustrated(found: Gallery, data: Path | None, most: int, most_bytes: int) -> Gallery:
     """With pictures from the dataset, where one is named."""
     from ..report.thumbnails import illustrated
 

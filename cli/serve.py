@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import BadInput, EngineMissing
+from ..errors import BadInput
 from . import options, render
+from .build import need_build
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from ..artifact import Artifact, RunConfig
@@ -52,7 +52,7 @@ def serve(
     ] = False,
 ) -> None:
     """Answer over HTTP: Open Inference Protocol v2, POST /predict, a page at /."""
-    _need_packages()
+    need_build(_PACKAGES, "serve")
     from ..deploy.serve.model import Limits
     from ..deploy.serve.server import listen
     from ..deploy.serve.server import serve as serve_all
@@ -68,12 +68,6 @@ def serve(
     with listen(host, port) as listening:
         serve_all(named, limits, listening, render.echo_session, lambda: _started(host, listening.getsockname()[1]))
     render.say("stopped")
-
-
-def _need_packages() -> None:
-    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise EngineMissing(f"serving needs {', '.join(missing)}", "the extra serve", 'pip install "tiffin[serve]"')
 
 
 def _named(word: str) -> tuple[str, Path]:

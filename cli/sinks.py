@@ -20,7 +20,6 @@ if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from ..runtime import Guess
     from ..runtime.items import Answer
 
-FORMS = ("table", "jsonl", "csv")
 UNKNOWN = "unknown"
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ..artifact import Preprocess
-from ..errors import BadInput
+from ..errors import BadInput, first_line
 from ..train import Checkpoint
 from .quiet import quiet_tracing
 
@@ -92,7 +92,7 @@ def _why_one_at_a_time(model: nn.Module, photos: torch.Tensor) -> str:
         try:
             together = model(photos)
         except Exception as error:  # the user's own code
-            return f"it fails on two photos at once ({_first_line(error)})"
+            return f"it fails on two photos at once ({_said(error)})"
     if together.shape != alone.shape:
         return f"it answers two photos by {tuple(together.shape)}"
     gap = float((together - alone).abs().max() / alone.abs().max().clamp_min(1e-30))
@@ -104,15 +104,15 @@ def cannot_be_traced(name: str, error: BaseException) -> BadInput:
     text = str(error)
     place, code = _line_of(error)
     return BadInput(
-        f"{name} cannot be traced{place}: {_first_line(error)}",
+        f"{name} cannot be traced{place}: {_said(error)}",
         "a forward that computes the same graph for every photo",
         _advice(text, code),
     )
 
 
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__).split("  (Size-like")[0]
+def _said(error: BaseException) -> str:
+    """Its first line, without the list that ends torch's "Could not guard on …  (Size-like symbols: none)"."""
+    return first_line(error).split("  (Size-like")[0]
 
 
 def _line_of(error: BaseException) -> tuple[str, str]:

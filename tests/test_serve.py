@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import importlib.util
 import io
 import json
 import os
@@ -419,9 +420,9 @@ def test_beyond_loopback_a_line_warns(onnx_artifact: Artifact) -> None:
 
 
 def test_without_its_packages_the_command_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serve_command.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(EngineMissing, match="starlette") as refused:
-        serve_command._need_packages()
+        serve_command.serve(["fp32"])
     assert 'pip install "tiffin[serve]"' in refused.value.fix
 
 
