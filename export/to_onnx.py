@@ -25,9 +25,7 @@ from .graph.canonical import canonical
 from .onnx_source import require_below_limit
 from .parity import Parity, measure_parity, require_parity
 from .quiet import quiet
-from .trace import PhotoInput, Traced, trace
-
-__all__ = ["INPUT", "OPSET", "OUTPUT", "PhotoInput", "base_manifest", "to_onnx", "trace"]
+from .trace import Traced, trace
 
 # The newest opset that ONNX Runtime, OpenVINO and TensorRT's parsers of 2025 all read whole.
 OPSET = 20
@@ -81,7 +79,7 @@ def to_onnx(
     require_below_limit(sum(each.nbytes for each in checkpoint.module.state_dict().values()), checkpoint.architecture)
     traced = trace(checkpoint)
     model = _export(checkpoint, traced)
-    about = {"opset": OPSET, "architecture": checkpoint.architecture, **fixed_batch(traced)}
+    about = {"opset": OPSET, "architecture": checkpoint.architecture, **why_fixed(traced)}
     manifest = base_manifest(
         checkpoint, "onnx", Producer("export", versions(("torch", "onnx", "onnxscript")), about), traced.batch
     )
@@ -116,7 +114,7 @@ def save_proven(
     return artifact, parity
 
 
-def fixed_batch(traced: Traced) -> dict[str, str]:
+def why_fixed(traced: Traced) -> dict[str, str]:
     """For a producer's options: why the batch is fixed, nothing where it is free."""
     return {"fixed_batch": traced.reason} if traced.batch else {}
 

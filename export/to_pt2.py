@@ -11,7 +11,7 @@ from ..artifact import Artifact, Producer
 from ..machine import versions
 from ..train import Checkpoint
 from .confidence import HeldOut, save_fitted
-from .to_onnx import base_manifest, fixed_batch
+from .to_onnx import base_manifest, why_fixed
 from .trace import trace
 
 
@@ -26,9 +26,7 @@ def to_pt2(checkpoint: Checkpoint, out: Path, held_out: HeldOut | None = None) -
     for node in program.graph.nodes:
         for note in ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node"):
             node.meta.pop(note, None)
-    producer = Producer(
-        "export", versions(("torch",)), {"architecture": checkpoint.architecture, **fixed_batch(traced)}
-    )
+    producer = Producer("export", versions(("torch",)), {"architecture": checkpoint.architecture, **why_fixed(traced)})
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "model.pt2"
         torch.export.save(program, path)

@@ -26,7 +26,7 @@ import onnx
 
 from ..artifact.scheme import SCHEMES, Scheme
 from ..errors import BadInput
-from ..export.graph.rounding import MOVES
+from ..export.graph.rounding import COMMUTING
 from ..records.foretold import Flow, Forecast, Foretold, bits_of
 from .rounded_tensors import LAYERS, rounded_tensors
 from .walk import Walk
@@ -207,7 +207,7 @@ def _look(
     """One layer; None where nothing that it reads is rounded, and no answer that it gives."""
     end, exact = node.output[0], {name: walk.get(name) for name in node.input if name}
     values = walk.get(end)
-    if node.op_type in MOVES or values.dtype.kind != "f":
+    if node.op_type in COMMUTING or values.dtype.kind != "f":
         return None
 
     def noise(changed: Mapping[str, np.ndarray]) -> float:

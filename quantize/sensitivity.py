@@ -19,7 +19,7 @@ import onnxruntime
 from ..artifact import Artifact
 from ..errors import BadInput
 from ..export.graph.free_batch import fixed_batch
-from ..export.graph.rounding import layers_of, partly_quantized
+from ..export.graph.rounding import partly_quantized, rounded_layers
 from ..machine import usable_cores
 from ..records.closeness import decibels
 from ..records.divergence import by_photo
@@ -60,7 +60,7 @@ def sensitivity(
     """
     _check(parent, quantized, photos)
     given = onnx.load(parent.model_path)
-    layers = layers_of(given, onnx.load(quantized.model_path))
+    layers = rounded_layers(given, onnx.load(quantized.model_path))
     wanted = _logits(given, photos)
     rows = []
     for number, layer in enumerate(layers):

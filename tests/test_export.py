@@ -32,7 +32,7 @@ from tiffin.export.graph.float_bias import float_bias
 from tiffin.export.graph.gemm_as_conv import gemm_as_conv
 from tiffin.export.graph.preflight import FIXES, Target, apply_fixes, examine
 from tiffin.export.graph.residual_qdq import residual_qdq
-from tiffin.export.graph.rounding import layers_of, partly_quantized
+from tiffin.export.graph.rounding import partly_quantized, rounded_layers
 from tiffin.export.graph.symmetric import symmetric
 from tiffin.export.quiet import quiet
 from tiffin.export.to_openvino import to_openvino
@@ -311,9 +311,9 @@ def test_dialects_are_read(onnx_artifact: Artifact, int8) -> None:
         return read_dialect(onnx.load(artifact.model_path))
 
     plain, tensorrt, cpu = read(onnx_artifact), read(int8["tensorrt-ort"]), read(int8["cpu-ort"])
-    assert (plain, plain.quantized) == (Dialect((), True, False), False)
-    assert (tensorrt, tensorrt.quantized) == (Dialect(("int8",), True, False), True)
-    assert cpu == Dialect(("int8", "uint8"), False, True)
+    assert (plain, plain.quantized) == (Dialect((), False), False)
+    assert (tensorrt, tensorrt.quantized) == (Dialect(("int8",), False), True)
+    assert cpu == Dialect(("int8", "uint8"), True)
     assert "uint8" in read(int8["cpu-nncf"]).zero_points
 
 
@@ -336,11 +336,11 @@ def qdq_model(zero: np.ndarray | None, *, as_node: bool = False, kind: int = 0) 
 @pytest.mark.parametrize(
     ("model", "wanted"),
     [
-        (qdq_model(None), Dialect(("uint8",), True, False)),
-        (qdq_model(None, kind=TensorProto.INT8), Dialect(("int8",), True, False)),
-        (qdq_model(np.int8(0)), Dialect(("int8",), True, False)),
-        (qdq_model(np.int8(3), as_node=True), Dialect(("int8",), False, False)),
-        (qdq_model(np.uint8(0), as_node=True), Dialect(("uint8",), True, False)),
+        (qdq_model(None), Dialect(("uint8",), False)),
+        (qdq_model(None, kind=TensorProto.INT8), Dialect(("int8",), False)),
+        (qdq_model(np.int8(0)), Dialect(("int8",), False)),
+        (qdq_model(np.int8(3), as_node=True), Dialect(("int8",), False)),
+        (qdq_model(np.uint8(0), as_node=True), Dialect(("uint8",), False)),
     ],
 )
 def test_foreign_graphs_are_read(model: onnx.ModelProto, wanted: Dialect) -> None:
@@ -363,7 +363,7 @@ def simulated(model: onnx.ModelProto, photos: np.ndarray) -> list[np.ndarray]:
 @pytest.mark.parametrize("name", ["cpu-nncf", "cpu-ort", "tensorrt-ort"])
 def test_all_layers_rounded_give_the_quantized_graphs_answers(onnx_artifact, int8, photos, name: str) -> None:
     parent, quantized = onnx.load(onnx_artifact.model_path), onnx.load(int8[name].model_path)
-    layers = layers_of(parent, quantized)
+    layers = rounded_layers(parent, quantized)
     assert {layer.op for layer in layers} >= {"Conv", "Gemm"}
     rebuilt = partly_quantized(parent, layers)
     onnx.checker.check_model(rebuilt)
@@ -404,7 +404,7 @@ def product_models() -> tuple[onnx.ModelProto, onnx.ModelProto, np.ndarray]:
 
 def test_noise_and_signal_are_those_of_the_layer() -> None:
     parent, quantized, weights = product_models()
-    (layer,) = layers_of(parent, quantized)
+    (layer,) = rounded_layers(parent, quantized)
     assert (layer.node, sorted(layer.steps), sorted(layer.constants)) == ("product", [0], [1])
     x = np.random.default_rng(1).normal(0, 1, (5, 2, 3)).astype(np.float32)
     found, noise, signal = simulated(partly_quantized(parent, [layer], compared=layer), x)
@@ -459,12 +459,12 @@ def test_another_models_quantized_form_is_refused(onnx_artifact, openvino_artifa
     heavy = next(tensor for tensor in other.graph.initializer if len(tensor.dims) == 4)
     heavy.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(heavy)[::-1].copy(), heavy.name))
     with pytest.raises(BadInput, match="the weights of Conv"):
-        layers_of(other, quantized)
+        rounded_layers(other, quantized)
     with pytest.raises(BadInput, match="none of its nodes rounds"):
-        layers_of(parent, parent)
+        rounded_layers(parent, parent)
     next(node for node in parent.graph.node if node.op_type == "Conv").name = "renamed"
     with pytest.raises(BadInput, match="not in the float graph"):
-        layers_of(parent, quantized)
+        rounded_layers(parent, quantized)
     with pytest.raises(BadInput, match="openvino artifact"):
         sensitivity(onnx_artifact, openvino_artifact, photos)
     for wrong in (photos[:, :16], photos.astype(np.float32), photos[:0]):

@@ -21,7 +21,7 @@ from tiffin.benchmarks.studies import quantizable
 from tiffin.cli import forecast as shown
 from tiffin.cli.app import main
 from tiffin.errors import BadInput
-from tiffin.export.graph.rounding import layers_of
+from tiffin.export.graph.rounding import rounded_layers
 from tiffin.export.logits import engine_logits
 from tiffin.quantize.calibration import CalibrationSet
 from tiffin.quantize.forecast import forecast
@@ -159,7 +159,7 @@ def test_it_rounds_what_the_quantizer_rounds(kind: str, word: str) -> None:
     made = quantize_ort(structures()[kind][0], scheme, Given(inputs), options)  # type: ignore[arg-type]
     found = forecast(model, {"x": inputs})
     rounds = {each.node for each in found.layers if sum(each.noise(scheme))}
-    assert rounds == {each.node for each in layers_of(model, made)}
+    assert rounds == {each.node for each in rounded_layers(model, made)}
     answers = run(made, inputs)
     assert found.sqnr_db(scheme) == pytest.approx(closeness(run(model, inputs), answers).sqnr_db, abs=0.5)
 

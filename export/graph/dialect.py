@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto
 
 from ...artifact.store import is_artifact
 from ...errors import BadDialect
@@ -26,7 +26,6 @@ class Dialect:
     """
 
     zero_points: tuple[str, ...]
-    symmetric: bool
     quantized_bias: bool
 
     @property
@@ -39,7 +38,7 @@ def read_dialect(model: onnx.ModelProto) -> Dialect:
     """Read the zero points of every QuantizeLinear and DequantizeLinear."""
     constants = constants_of(model.graph)
     types: set[str] = set()
-    symmetric, bias = True, False
+    bias = False
     for node in model.graph.node:
         if node.op_type not in QUANTIZERS:
             continue
@@ -50,8 +49,7 @@ def read_dialect(model: onnx.ModelProto) -> Dialect:
         zero = constants.get(node.input[2]) if len(node.input) > 2 and node.input[2] else None
         kind = quantized_type(node, zero, quantized)
         types |= {TensorProto.DataType.Name(kind).lower()} if kind else set()
-        symmetric = symmetric and (zero is None or not np.any(numpy_helper.to_array(zero)))
-    return Dialect(tuple(sorted(types)), symmetric, bias)
+    return Dialect(tuple(sorted(types)), bias)
 
 
 def constants_of(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:

@@ -18,7 +18,7 @@ from ...errors import BadInput
 from .dialect import QUANTIZERS, axis_of, constants_of, dequantize
 
 # They move values and compute none: rounding to one scale commutes with them.
-MOVES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity")
+COMMUTING = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity")
 # Norm of the difference that rounding makes, relative to the weights': 0.01 at 8 bits, 0.2 at 4.
 _ROUNDING = 0.3
 
@@ -40,7 +40,7 @@ class Step:
 
 
 @dataclass
-class Layer:
+class RoundedLayer:
     """What quantization does to one node of the float parent.
 
     Args:
@@ -61,7 +61,7 @@ class Layer:
         return bool(self.steps or self.output)
 
 
-def layers_of(parent: onnx.ModelProto, quantized: onnx.ModelProto) -> list[Layer]:
+def rounded_layers(parent: onnx.ModelProto, quantized: onnx.ModelProto) -> list[RoundedLayer]:
     """The nodes that round, in the parent's order.
 
     Raises:
@@ -72,7 +72,7 @@ def layers_of(parent: onnx.ModelProto, quantized: onnx.ModelProto) -> list[Layer
     if strangers := sorted(set(twins) - own):
         raise _not_its_parent(f"its node {strangers[0]} is not in the float graph")
     graph, weights = _Graph(quantized.graph), _arrays(parent.graph)
-    found = {node.name: Layer(node.name, node.op_type) for node in parent.graph.node}
+    found = {node.name: RoundedLayer(node.name, node.op_type) for node in parent.graph.node}
     for node in parent.graph.node:
         for position, name in enumerate(twins[node.name].input if node.name in twins else ()):
             before = weights.get(node.input[position]) if position < len(node.input) else None
@@ -110,7 +110,7 @@ class _Graph:
         zero = self._held[restored.input[2]] if len(restored.input) > 2 else np.zeros(scale.shape, np.uint8)
         return Step(scale, zero, axis_of(restored))
 
-    def read(self, layer: Layer, position: int, name: str, before: np.ndarray | None) -> None:
+    def read(self, layer: RoundedLayer, position: int, name: str, before: np.ndarray | None) -> None:
         """What happens to one input of a layer; `before` is its constant in the float graph."""
         step, value = self.step(name), self._constant(name)
         if step:
@@ -140,12 +140,12 @@ def _arrays(graph: onnx.GraphProto) -> Arrays:
     return {name: numpy_helper.to_array(tensor) for name, tensor in constants_of(graph).items()}
 
 
-def _move_down(graph: onnx.GraphProto, found: dict[str, Layer]) -> None:
+def _move_down(graph: onnx.GraphProto, found: dict[str, RoundedLayer]) -> None:
     """A step before a node that only moves values belongs to the layers behind it."""
     for node in graph.node:  # in order, so that a step passes through several
         layer = found[node.name]
         step = layer.steps.get(0)
-        if node.op_type not in MOVES or step is None or step.scale.size > 1:
+        if node.op_type not in COMMUTING or step is None or step.scale.size > 1:
             continue
         readers = [(other.name, at) for other in graph.node for at, name in enumerate(other.input)
                    if name == node.output[0]]  # fmt: skip
@@ -156,9 +156,9 @@ def _move_down(graph: onnx.GraphProto, found: dict[str, Layer]) -> None:
 
 
 def partly_quantized(
-    parent: onnx.ModelProto, layers: Iterable[Layer], compared: Layer | None = None
+    parent: onnx.ModelProto, layers: Iterable[RoundedLayer], compared: RoundedLayer | None = None
 ) -> onnx.ModelProto:
-    """The float parent, rounding at `layers`, which `layers_of` read.
+    """The float parent, rounding at `layers`, which `rounded_layers` read.
 
     Args:
         compared: one of them, whose output is compared with what its node gives for float inputs: the sums of squares
@@ -191,7 +191,7 @@ class _Build:
         made.CopyFrom(node)
         return made
 
-    def rounded(self, node: onnx.NodeProto, layer: Layer) -> None:
+    def rounded(self, node: onnx.NodeProto, layer: RoundedLayer) -> None:
         inputs = list(node.input)
         for position, value in sorted(layer.constants.items()):
             name = f"{layer.node}/{position}"

@@ -30,7 +30,7 @@ def load_weights(module: nn.Module, path: Path) -> tuple[str, ...]:
         BadInput: it cannot be read safely, or its weights do not fit: names up to ten.
     """
     state, said = read_state(path)
-    state, notes = fitted(state, module)
+    state, notes = without_prefix(state, module)
     load_state(module, state, path)
     return (*said, *notes)
 
@@ -96,7 +96,7 @@ def _tensors(value: Any) -> dict[str, torch.Tensor]:
     return {name: each for name, each in value.items() if torch.is_tensor(each)} if isinstance(value, Mapping) else {}
 
 
-def fitted(state: dict[str, torch.Tensor], module: nn.Module) -> tuple[dict[str, torch.Tensor], list[str]]:
+def without_prefix(state: dict[str, torch.Tensor], module: nn.Module) -> tuple[dict[str, torch.Tensor], list[str]]:
     """Without the prefix under which a trainer held the network, and what else it held.
 
     A batch norm's count of batches, which old files lack and evaluation does not read, is the module's own.
