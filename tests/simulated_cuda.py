@@ -541,11 +541,14 @@ class IExecutionContext:
         self._scratch = memory, size
 
     def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
+        if self._world.refuses_profiles or not 0 <= profile_index < len(self._engine._profiles):
+            self._engine._logger.log(Severity.ERROR, "[executionContext.cpp] Profile is in use")
+            raise RuntimeError("Error in set optimization profile async.")
         self._changed()
         self._profile = profile_index
         self._world.profiles_set.append(profile_index)
         self._world.cuda.enqueue(stream_handle, lambda: None)
-        return 0 <= profile_index < len(self._engine._profiles)
+        return True
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         least, _, most = self._engine._profiles[self._profile]
@@ -662,7 +665,7 @@ class SimulatedTensorRt:
         self.profiles_set: list[int] = []
         self.runtimes: list[tuple[bool, int]] = []
         self.contexts_left = 100
-        self.capturable, self.fails_to_run, self.refuses_engines = True, False, False
+        self.capturable, self.fails_to_run, self.refuses_engines, self.refuses_profiles = True, False, False, False
         self.output_shape: tuple[int, ...] | None = None
         self.validity = EngineValidity.VALID, 0
         self.ILogger = ILogger

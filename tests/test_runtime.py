@@ -1629,6 +1629,9 @@ def test_what_tensorrt_says_is_in_the_error(world: World, compiled: Artifact, ph
         with pytest.raises(EngineFailed, match="failed to run the engine: .*Cask"):
             logits(session, photos[:1])
         world.trt.fails_to_run = False
+        world.trt.refuses_profiles = True
+        with pytest.raises(EngineFailed, match="does not take optimization profile 1: .*Profile is in use"):
+            logits(session, photos[:20])
         world.trt.output_shape = (-1, 4)
         with pytest.raises(EngineFailed, match="depends on the data"):
             logits(session, photos[:2])

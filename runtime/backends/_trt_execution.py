@@ -161,8 +161,10 @@ class Execution:
     def _bind(self, plan: Plan, profile: int, key: Key) -> None:
         context = plan.context
         if context.active_optimization_profile != profile:
-            if not context.set_optimization_profile_async(profile, self.stream):
-                raise self._engine.failed(f"does not take optimization profile {profile}")
+            try:
+                context.set_optimization_profile_async(profile, self.stream)
+            except RuntimeError as error:  # the bindings' answer, which is never False
+                raise self._engine.failed(f"does not take optimization profile {profile}") from error
             check(self._gpu.runtime.cudaStreamSynchronize(self.stream))
         for spec, (shape, _) in zip(self._inputs, key, strict=True):
             if not context.set_input_shape(spec.name, shape):
