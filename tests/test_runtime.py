@@ -1476,6 +1476,23 @@ def test_kernels_are_timed_on_the_device(
         assert session.device_ns({"photos": photos[:2]}) is None
 
 
+@pytest.mark.parametrize("graphs", [True, False])
+def test_the_gpu_is_busy_while_the_timed_kernels_are_launched(
+    world: World, compiled: Artifact, photos: np.ndarray, monkeypatch: pytest.MonkeyPatch, graphs: bool
+) -> None:
+    if not graphs:
+        world.cuda.failures["cudaStreamEndCapture", 1] = Status.cudaErrorStreamCaptureInvalidated
+    done: list[str] = []
+    with load(compiled, on_gpu(world)) as session:
+        session.device_ns({"photos": photos[:2]})
+        kernels = (world.cuda, "cudaGraphLaunch") if graphs else (world.trt.IExecutionContext, "execute_async_v3")
+        for owner, name in ((world.cuda, "cudaEventRecord"), kernels):
+            call = getattr(owner, name)
+            monkeypatch.setattr(owner, name, lambda *given, call=call, name=name: done.append(name) or call(*given))
+        session.device_ns({"photos": photos[:2]})
+    assert done == [kernels[1], "cudaEventRecord"] * 2
+
+
 # Arrays on the device
 
 

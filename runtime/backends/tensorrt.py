@@ -83,7 +83,7 @@ class TensorRtLane:
             return deliver({name: view.copy() for name, view in results.items()} if out is None else results, out)
 
     def device_ns(self, feeds: Feeds) -> int:
-        """Run once; nanoseconds of the kernels alone, by CUDA events."""
+        """Nanoseconds of the kernels of one run alone, by CUDA events."""
         profile = self._profiles.of(feeds)
         with self._lock, self._gpu.current():
             key, host, _owners = self._located(feeds)
