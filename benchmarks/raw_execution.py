@@ -1,7 +1,8 @@
 """What the runtime itself costs on a GPU: `Session.run` beside the same engine in a bare loop, in turns.
 
 The bare loop is that of NVIDIA's `trtexec --useCudaGraph`: upload, kernels and download recorded as one CUDA graph,
-launched and waited for, with nothing between. Blocks alternate, so that clocks and heat are shared.
+launched and waited for, with nothing between; and as any caller must, it fills the pinned input and copies the output
+out of memory that the next call overwrites. Blocks alternate, so that clocks and heat are shared.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from ..errors import EngineFailed
 from ..runtime.backends import _cuda, _trt
 from ..runtime.backends._cuda import Gpu, check
 from ..runtime.backends._trt_engine import Engine, shared_engine
+from ..runtime.backends._trt_plan import Buffer
 from ..runtime.session import Session
 
 WARM_UP = 20
@@ -62,7 +64,9 @@ class _Raw:
     def __init__(self, artifact: Artifact, run: RunConfig, feeds: dict[str, np.ndarray]) -> None:
         library = _trt.library(run.backend)
         self._gpu = Gpu(_cuda.cuda_runtime(_trt.INSTALL[run.backend]), _cuda.gpu_index(run.device))
-        self._runtime, self._held = self._gpu.runtime, list[tuple[str, int]]()
+        self._runtime = self._gpu.runtime
+        self._buffers, self._scratch = list[Buffer](), 0
+        self._inputs, self._outputs = list[tuple[np.ndarray, np.ndarray]](), list[np.ndarray]()
         self._current = self._gpu.current()
         self._current.__enter__()
         self._stream = 0
@@ -77,9 +81,8 @@ class _Raw:
     def _open(self, engine: Engine, artifact: Artifact, feeds: dict[str, np.ndarray]) -> None:
         self._context = engine.context()
         if engine.scratch_bytes:
-            scratch = self._gpu.allocate(engine.scratch_bytes)
-            self._held.append(("cudaFree", scratch))
-            self._context.set_device_memory(scratch, engine.scratch_bytes)
+            self._scratch = self._gpu.allocate(engine.scratch_bytes)
+            self._context.set_device_memory(self._scratch, engine.scratch_bytes)
         self._stream = int(check(self._runtime.cudaStreamCreateWithFlags(self._runtime.cudaStreamNonBlocking)))
         self._graph = self._recorded(artifact, feeds)
 
@@ -92,12 +95,16 @@ class _Raw:
             given = feeds.get(spec.name)
             shape = given.shape if given is not None else tuple(self._context.get_tensor_shape(spec.name))
             size = int(np.prod(shape)) * np.dtype(spec.dtype).itemsize
-            device = self._gpu.allocate(size)
-            self._held.append(("cudaFree", device))
-            host = self._gpu.allocate_pinned(size)
-            self._held.append(("cudaFreeHost", host))
-            self._context.set_tensor_address(spec.name, device)
-            (before if given is not None else after).append((device, host, size))
+            buffer = Buffer(self._gpu)
+            self._buffers.append(buffer)
+            buffer.reserve(size)
+            view = buffer.view(np.dtype(spec.dtype), shape)
+            self._context.set_tensor_address(spec.name, buffer.device)
+            if given is None:
+                self._outputs.append(view)
+            else:
+                self._inputs.append((view, given))
+            (after if given is None else before).append((buffer.device, buffer.host, size))
 
         def enqueue() -> None:
             for device, host, size in before:
@@ -111,10 +118,13 @@ class _Raw:
         check(self._runtime.cudaStreamSynchronize(self._stream))
         return self._gpu.record(self._stream, enqueue)
 
-    def run(self) -> None:
-        """Launch and wait."""
+    def run(self) -> list[np.ndarray]:
+        """Fill, launch, wait; copies of the outputs."""
+        for view, given in self._inputs:
+            np.copyto(view, given)
         check(self._runtime.cudaGraphLaunch(self._graph, self._stream))
         check(self._runtime.cudaStreamSynchronize(self._stream))
+        return [view.copy() for view in self._outputs]
 
     def __enter__(self) -> _Raw:
         return self
@@ -131,8 +141,11 @@ class _Raw:
         if self._graph is not None:
             self._runtime.cudaGraphExecDestroy(self._graph)
         self._context = None
-        for free, address in self._held:
-            getattr(self._runtime, free)(address)
+        self._inputs, self._outputs = [], []
+        for buffer in self._buffers:
+            buffer.free()
+        if self._scratch:
+            self._runtime.cudaFree(self._scratch)
         if self._stream:
             self._runtime.cudaStreamDestroy(self._stream)
         self._current.__exit__(None, None, None)

@@ -18,7 +18,9 @@ AGREEMENT: Mapping[str, float | None] = {
     "fp32": 0.995, "fp16": 0.995, "bf16": None, "int8": 0.985, "int8 fp16": 0.985, "fp8": None,
 }  # fmt: skip
 
-MOST_OVERHEAD = 1.05  # of a call by our runtime, as a multiple of the bare loop
+# What a call by our runtime may take beside the bare loop: so many times its time, or so many microseconds more. One
+# call's Python takes some 20 µs, so that kernels of 150 µs can be told from it no closer.
+MOST_OVERHEAD, MOST_OVERHEAD_US = 1.05, 50.0
 
 
 def counted(text: str) -> dict[str, int]:
@@ -53,10 +55,13 @@ def _overhead(name: str, told: Mapping[str, Any]) -> Check:
     label = f"{name}, session / bare loop"
     if "reason" in told:
         return Check(label, "not run", str(told["reason"]))
-    ratios = np.divide(told["session"], told["raw"])
-    low, middle, high = np.quantile(ratios, (0.25, 0.5, 0.75))
-    said = f"{middle:.3f} (half of {len(ratios)} pairs within {low:.3f}–{high:.3f}), asked: at most {MOST_OVERHEAD}"
-    return Check(label, "passed" if middle <= MOST_OVERHEAD else "failed", said)
+    quarters = (0.25, 0.5, 0.75)
+    low, ratio, high = np.quantile(np.divide(told["session"], told["raw"]), quarters)
+    least, more_us, most = np.quantile(np.subtract(told["session"], told["raw"]) / 1e3, quarters)
+    spread = f"half of {len(told['raw'])} pairs within {low:.3f}–{high:.3f}, {least:+.1f} to {most:+.1f} µs"
+    asked = f"at most {MOST_OVERHEAD}, or {MOST_OVERHEAD_US:+.0f} µs"
+    said = f"{ratio:.3f}, {more_us:+.1f} µs ({spread}), asked: {asked}"
+    return Check(label, "passed" if ratio <= MOST_OVERHEAD or more_us <= MOST_OVERHEAD_US else "failed", said)
 
 
 def _tests_check(told: Mapping[str, Any]) -> Check:

@@ -767,12 +767,19 @@ def test_the_gpu_tests_count_only_where_they_ran(told: dict[str, object], outcom
     assert gpu_checks.checks(selftest_record({}, told))[-1].outcome == outcome
 
 
-@pytest.mark.parametrize(("session", "outcome"), [([104, 105, 103], "passed"), ([107, 106, 90], "failed")])
-def test_our_runtime_is_judged_beside_a_bare_loop(session: list[int], outcome: str) -> None:
-    record = replace(
-        selftest_record({}, {}), options={"raw": {"tensorrt int8": {"session": session, "raw": [100] * 3}}}
-    )
-    assert gpu_checks.checks(record)[0].outcome == outcome
+@pytest.mark.parametrize(
+    ("raw_us", "session_us", "outcome", "words"),
+    [
+        (2000, [2080, 2100, 2060], "passed", "1.040, +80.0 µs"),  # by the ratio
+        (150, [195, 200, 190], "passed", "1.300, +45.0 µs"),  # by the microseconds
+        (2000, [2140, 2120, 1800], "failed", "1.060, +120.0 µs"),
+    ],
+)
+def test_our_runtime_is_judged_beside_a_bare_loop(raw_us: int, session_us: list[int], outcome: str, words: str) -> None:
+    told = {"session": [1000 * us for us in session_us], "raw": [1000 * raw_us] * 3}
+    found = gpu_checks.checks(replace(selftest_record({}, {}), options={"raw": {"tensorrt int8": told}}))[0]
+    assert found.outcome == outcome and found.words.startswith(words)
+    assert found.words.endswith("asked: at most 1.05, or +50 µs")
 
 
 def test_what_did_not_run_is_said() -> None:

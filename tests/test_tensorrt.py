@@ -32,7 +32,7 @@ from tiffin.artifact import Artifact, RunConfig
 from tiffin.artifact.engine_stamp import PORTABLE, EngineStamp, Here, read_stamp
 from tiffin.artifact.lineage import source_of
 from tiffin.artifact.store import save
-from tiffin.benchmarks.raw_execution import raw_comparison
+from tiffin.benchmarks.raw_execution import _Raw, raw_comparison
 from tiffin.cli.app import app
 from tiffin.errors import BadArtifact, BadInput, EngineFailed, EngineMissing, TiffinError
 from tiffin.export import engine
@@ -787,6 +787,18 @@ def test_a_bare_loop_runs_beside_the_session_and_leaves_nothing(onnx_artifact, t
     assert [len(times) for times in found.values()] == [3, 3] and all(min(times) > 0 for times in found.values())
     gc.collect()
     assert not world.cuda.left()
+
+
+def test_a_bare_loop_takes_the_photo_and_hands_its_answer_out(onnx_artifact, photos, tmp_path, monkeypatch) -> None:
+    world = simulated_cuda.install(monkeypatch)
+    made = world.engine(tmp_path / "engine", onnx_artifact, profiles=((1, 1, 16),))
+    name, run, given = onnx_artifact.manifest.inputs[0].name, RunConfig(world.backend, "gpu"), photos[:1].copy()
+    with tiffin.load(made, run) as session, _Raw(made, run, {name: given}) as raw:
+        first = raw.run()[0]
+        for photo in (photos[:1], photos[1:2]):
+            given[...] = photo
+            np.testing.assert_array_equal(raw.run()[0], session.run({name: photo})["logits"])
+        assert np.any(first != raw.run()[0])
 
 
 def test_a_bare_loop_that_cannot_be_recorded_leaves_nothing(onnx_artifact, tmp_path, monkeypatch) -> None:
