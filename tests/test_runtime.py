@@ -36,6 +36,7 @@ from tiffin.machine import usable_cores
 from tiffin.records import Predictions
 from tiffin.records.certification import Evidence, figures, write_certificate
 from tiffin.runtime import Classifier, Session, backends, certified, default_run, device_array, load, resolve
+from tiffin.runtime.backends import _cuda
 from tiffin.runtime.backends._cuda import driver_problem
 from tiffin.runtime.decode import decode
 from tiffin.runtime.preprocess import golden_hashes, prepare, prepare_batch, with_golden
@@ -528,6 +529,19 @@ def test_tensorrt_without_a_driver_says_so(tmp_path: Path) -> None:
     with pytest.raises(EngineMissing, match="driver") as caught:
         load(artifact)
     assert "driver" in caught.value.expected
+
+
+@pytest.mark.parametrize(("platform", "library"), [("win32", "nvcuda.dll"), ("linux", "libcuda.so.1")])
+def test_the_driver_has_another_name_on_windows(monkeypatch: pytest.MonkeyPatch, platform: str, library: str) -> None:
+    asked: list[str] = []
+
+    def missing(name: str) -> None:
+        asked.append(name)
+        raise OSError
+
+    monkeypatch.setattr(_cuda.sys, "platform", platform)
+    monkeypatch.setattr(_cuda.ctypes, "CDLL", missing)
+    assert driver_problem() == f"no NVIDIA driver ({library} is not on this machine)" and asked == [library]
 
 
 def test_tensorrt_runs_on_no_cpu(tmp_path: Path) -> None:

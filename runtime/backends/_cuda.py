@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,15 +22,19 @@ _LESS = "a smaller batch, or fewer lanes"
 def driver_problem() -> str:
     """Why no GPU can be used here, or an empty string."""
     try:
-        cuda = ctypes.CDLL("libcuda.so.1")
+        cuda = ctypes.CDLL(_driver_library())
     except OSError:
-        return "no NVIDIA driver (libcuda.so.1 is not on this machine)"
+        return f"no NVIDIA driver ({_driver_library()} is not on this machine)"
     code = cuda.cuInit(0)
     if code:
         return f"the NVIDIA driver does not start (cuInit: error {code})"
     count = ctypes.c_int(0)
     code = cuda.cuDeviceGetCount(ctypes.byref(count))
     return "" if not code and count.value else "the NVIDIA driver sees no GPU"
+
+
+def _driver_library() -> str:
+    return "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 
 
 def compute_capability(index: int = 0) -> str:
@@ -65,7 +70,7 @@ def _ask_driver(index: int, ask: Callable[[Any, ctypes.c_int], int]) -> None:
     problem = driver_problem()
     if problem:
         raise EngineMissing(problem, "an NVIDIA GPU and its driver")
-    cuda, device = ctypes.CDLL("libcuda.so.1"), ctypes.c_int()
+    cuda, device = ctypes.CDLL(_driver_library()), ctypes.c_int()
     code = cuda.cuDeviceGet(ctypes.byref(device), index) or ask(cuda, device)
     if code:
         raise EngineMissing(f"GPU {index} does not answer (CUDA error {code})", "a GPU with that index")
