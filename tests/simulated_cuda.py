@@ -121,6 +121,7 @@ class SimulatedCuda:
         self.calls: Counter[str] = Counter()
         self.failures: dict[tuple[str, int], Status] = {}
         self.driver_version, self.driver_too_old = 12060, False
+        self.contexts: set[int] = set()  # GPUs on which this process has a primary context
 
     # What a test asks
 
@@ -181,6 +182,7 @@ class SimulatedCuda:
     @_call
     def cudaSetDevice(self, device: int) -> tuple[Status]:
         self._thread.gpu = device
+        self.contexts.add(device)  # since CUDA 12
         return (Status.cudaSuccess,)
 
     @_call
@@ -738,6 +740,7 @@ def install(patch: pytest.MonkeyPatch, rtx: bool = False, **cuda: Any) -> World:
     patch.setattr(_cuda, "driver_problem", lambda: "")
     patch.setattr(_cuda, "compute_capability", lambda index=0: CAPABILITY)
     patch.setattr(_cuda, "device_name", lambda index=0: GPU_NAME)
+    patch.setattr(_cuda, "has_context", lambda index: index in device.contexts)
     patch.setattr(_cuda, "cuda_runtime", lambda install: device)
     patch.setattr(_trt, "library", lambda name: _trt.Library(name, world.trt))
     return world

@@ -1435,6 +1435,33 @@ def test_a_thread_keeps_its_own_device(world: World, compiled: Artifact, photos:
     assert world.cuda.cudaGetDevice()[1] == 0
 
 
+def test_no_context_is_made_on_a_gpu_that_nobody_uses(world: World, compiled: Artifact, photos: np.ndarray) -> None:
+    with load(compiled, on_gpu(world, device="gpu:1")) as session:
+        logits(session, photos[:1])
+    assert world.cuda.contexts == {1}
+
+
+def test_the_driver_is_asked_for_a_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Driver:
+        def cuInit(self, flags: int) -> int:
+            return 0
+
+        def cuDeviceGetCount(self, count: object) -> int:
+            count._obj.value = 2  # type: ignore[attr-defined]
+            return 0
+
+        def cuDeviceGet(self, device: object, index: int) -> int:
+            device._obj.value = index  # type: ignore[attr-defined]
+            return 0
+
+        def cuDevicePrimaryCtxGetState(self, device: ctypes.c_int, flags: object, active: object) -> int:
+            active._obj.value = device.value  # type: ignore[attr-defined]
+            return 0
+
+    monkeypatch.setattr(_cuda.ctypes, "CDLL", lambda name: Driver())
+    assert _cuda.has_context(1) and not _cuda.has_context(0)
+
+
 def test_answers_are_copies_and_out_is_honoured(
     world: World, compiled: Artifact, photos: np.ndarray, truth: np.ndarray
 ) -> None:

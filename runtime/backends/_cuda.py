@@ -66,6 +66,18 @@ def device_name(index: int = 0) -> str:
     return name.value.decode(errors="replace")
 
 
+def has_context(index: int) -> bool:
+    """Whether this process already has a primary context on a GPU; asking makes none.
+
+    Raises:
+        EngineMissing: no driver or no such GPU.
+    """
+    flags, active = ctypes.c_uint(), ctypes.c_int()
+    _ask_driver(index, lambda cuda, device: cuda.cuDevicePrimaryCtxGetState(
+        device, ctypes.byref(flags), ctypes.byref(active)))  # fmt: skip
+    return bool(active.value)
+
+
 def _ask_driver(index: int, ask: Callable[[Any, ctypes.c_int], int]) -> None:
     problem = driver_problem()
     if problem:
@@ -122,13 +134,17 @@ class Gpu:
 
     @contextlib.contextmanager
     def current(self) -> Iterator[None]:
-        """Make it this thread's device, and give the thread its own back: torch beside us may use another GPU."""
+        """Make it this thread's device, and give the thread its own back: torch beside us may use another GPU.
+
+        A GPU that nobody here uses yet is not given back: to set it would make a context there, of some hundred MB, in
+        each process that runs on another (pytorch#94864).
+        """
         before = check(self.runtime.cudaGetDevice())
         check(self.runtime.cudaSetDevice(self.index))  # also where it is the same: it binds the context to the thread
         try:
             yield
         finally:
-            if before != self.index:
+            if before != self.index and has_context(before):
                 self.runtime.cudaSetDevice(before)
 
     def free_bytes(self) -> int:
