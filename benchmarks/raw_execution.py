@@ -63,7 +63,7 @@ class _Raw:
 
     def __init__(self, artifact: Artifact, run: RunConfig, feeds: dict[str, np.ndarray]) -> None:
         library = _trt.library(run.backend)
-        self._gpu = Gpu(_cuda.cuda_runtime(_trt.INSTALL[run.backend]), _cuda.gpu_index(run.device))
+        self._gpu = Gpu(_cuda.cuda_runtime(), _cuda.gpu_index(run.device))
         self._runtime = self._gpu.runtime
         self._buffers, self._scratch = list[Buffer](), 0
         self._inputs, self._outputs = list[tuple[np.ndarray, np.ndarray]](), list[np.ndarray]()

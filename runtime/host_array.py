@@ -38,7 +38,7 @@ def to_host(array: Any) -> np.ndarray:
 def _from_gpu(array: Any) -> np.ndarray:
     from .backends._cuda import Gpu, check, cuda_runtime
 
-    runtime = cuda_runtime("pip install cuda-bindings, or hand over a copy on the CPU")
+    runtime = cuda_runtime(", or hand over a copy on the CPU")
     found = read(array, DEFAULT_STREAM)
     _, index = Gpu(runtime, 0).memory_of(found.address)
     gpu, host = Gpu(runtime, index), np.empty(found.shape, found.dtype)

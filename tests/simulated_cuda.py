@@ -741,6 +741,6 @@ def install(patch: pytest.MonkeyPatch, rtx: bool = False, **cuda: Any) -> World:
     patch.setattr(_cuda, "compute_capability", lambda index=0: CAPABILITY)
     patch.setattr(_cuda, "device_name", lambda index=0: GPU_NAME)
     patch.setattr(_cuda, "has_context", lambda index: index in device.contexts)
-    patch.setattr(_cuda, "cuda_runtime", lambda install: device)
+    patch.setattr(_cuda, "cuda_runtime", lambda instead="": device)
     patch.setattr(_trt, "library", lambda name: _trt.Library(name, world.trt))
     return world

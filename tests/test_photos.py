@@ -455,7 +455,7 @@ class CopyingCuda:
 
 def test_a_photo_on_a_gpu_is_copied_after_what_writes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda, photo = CopyingCuda(), np.array(smooth(20, 30))
-    monkeypatch.setattr(_cuda, "cuda_runtime", lambda install: cuda)
+    monkeypatch.setattr(_cuda, "cuda_runtime", lambda instead="": cuda)
     monkeypatch.setattr(_cuda, "has_context", lambda index: True)
     told = {"shape": photo.shape, "typestr": "|u1", "data": (photo.ctypes.data, False), "version": 3, "stream": 7}
     found = np.asarray(decode.decode(SimpleNamespace(__cuda_array_interface__=told)))  # type: ignore[arg-type]

@@ -544,6 +544,22 @@ def test_the_driver_has_another_name_on_windows(monkeypatch: pytest.MonkeyPatch,
     assert driver_problem() == f"no NVIDIA driver ({library} is not on this machine)" and asked == [library]
 
 
+@pytest.mark.parametrize(("number", "package"), [(12060, "'cuda-bindings==12.*'"), (None, "cuda-bindings")])
+def test_missing_bindings_are_asked_for_in_the_drivers_version(
+    monkeypatch: pytest.MonkeyPatch, number: int | None, package: str
+) -> None:
+    class Driver:
+        def cuDriverGetVersion(self, told: object) -> int:
+            told._obj.value = number or 0  # type: ignore[attr-defined]
+            return 0 if number else 3  # CUDA_ERROR_NOT_INITIALIZED
+
+    monkeypatch.setattr(_cuda.ctypes, "CDLL", lambda name: Driver())
+    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)
+    with pytest.raises(EngineMissing) as caught:
+        _cuda.cuda_runtime()
+    assert caught.value.fix == f"pip install {package}"
+
+
 def test_tensorrt_runs_on_no_cpu(tmp_path: Path) -> None:
     probe = backends.probe("tensorrt_rtx")
     if probe.version is None:

@@ -88,16 +88,32 @@ def _ask_driver(index: int, ask: Callable[[Any, ctypes.c_int], int]) -> None:
         raise EngineMissing(f"GPU {index} does not answer (CUDA error {code})", "a GPU with that index")
 
 
-def cuda_runtime(install: str) -> Any:
+def driver_version() -> str:
+    """CUDA that the driver serves, such as "12.6"; empty where it tells none."""
+    number = ctypes.c_int(0)
+    try:
+        code = ctypes.CDLL(_driver_library()).cuDriverGetVersion(ctypes.byref(number))
+    except OSError:
+        return ""
+    return "" if code else _version(number.value)
+
+
+def cuda_runtime(instead: str = "") -> Any:
     """The module `cuda.bindings.runtime`.
+
+    Args:
+        instead: what else helps, behind the command that installs it.
 
     Raises:
         EngineMissing: the package is not installed.
     """
     try:
         return importlib.import_module("cuda.bindings.runtime")
-    except ImportError as error:
-        raise EngineMissing("cuda.bindings is not installed", "the package cuda-bindings", install) from error
+    except ImportError as error:  # of TensorRT's own package nothing is said: a Jetson's comes with JetPack
+        version = driver_version()
+        package = f"'{_bindings_for(version)}'" if version else "cuda-bindings"
+        raise EngineMissing("cuda.bindings is not installed", "the package cuda-bindings",
+                            f"pip install {package}{instead}") from error  # fmt: skip
 
 
 def check(answer: Any) -> Any:
@@ -222,8 +238,13 @@ class Gpu:
         self.runtime.cudaGetLastError()  # what a failed capture left behind
 
 
+def _bindings_for(version: str) -> str:
+    """The package for a driver that serves CUDA `version`."""
+    return f"cuda-bindings=={version.partition('.')[0]}.*"
+
+
 def _too_old(has: str, needs: str) -> EngineMissing:
-    package = f"cuda-bindings=={has.partition('.')[0]}.*"
+    package = _bindings_for(has)
     return EngineMissing(f"the NVIDIA driver is too old: it serves CUDA {has}", f"a driver that serves CUDA {needs}",
                          f"update the driver, or pip install '{package}'")  # fmt: skip
 

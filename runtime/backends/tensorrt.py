@@ -191,7 +191,7 @@ def _gpu(run: RunConfig) -> Gpu:
     if problem:
         raise EngineMissing(f"backend {run.backend} cannot run: {problem}", "an NVIDIA GPU and its driver",
                             "run it on such a machine")  # fmt: skip
-    return Gpu(_cuda.cuda_runtime(_trt.INSTALL[run.backend]), index)
+    return Gpu(_cuda.cuda_runtime(), index)
 
 
 def open(artifact: Artifact, run: RunConfig) -> TensorRtLane:  # noqa: A001
