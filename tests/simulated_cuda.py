@@ -120,7 +120,7 @@ class SimulatedCuda:
         self.executables: dict[int, list[Callable[[], None]]] = {}
         self.calls: Counter[str] = Counter()
         self.failures: dict[tuple[str, int], Status] = {}
-        self.driver_version, self.driver_too_old = 12060, False
+        self.driver_version, self.runtime_version, self.driver_too_old = 12060, 13000, False
         self.contexts: set[int] = set()  # GPUs on which this process has a primary context
 
     # What a test asks
@@ -173,7 +173,7 @@ class SimulatedCuda:
 
     @_call
     def cudaRuntimeGetVersion(self) -> tuple[Status, int]:
-        return Status.cudaSuccess, 13000
+        return Status.cudaSuccess, self.runtime_version
 
     @_call
     def cudaGetDevice(self) -> tuple[Status, int]:

@@ -1755,6 +1755,10 @@ def test_an_old_driver_and_a_missing_gpu_are_named(world: World, compiled: Artif
     with pytest.raises(EngineMissing, match="too old: it serves CUDA 12.6") as caught:
         load(compiled, on_gpu(world))
     assert caught.value.expected == "a driver that serves CUDA 13.0" and "cuda-bindings==12.*" in caught.value.fix
+    world.cuda.runtime_version = 12090  # of cuda-bindings 12.9, on JetPack 6
+    with pytest.raises(EngineMissing, match="too old: it serves CUDA 12.6") as caught:
+        load(compiled, on_gpu(world))
+    assert "cuda-compat-12-9" in caught.value.fix and "pip install" not in caught.value.fix
 
 
 def test_no_memory_names_what_was_asked_and_what_is_free(

@@ -1,7 +1,7 @@
 """What the TensorRT backend asks of CUDA's driver, and the calls of CUDA's runtime that it makes on one GPU.
 
-`cuda.bindings.runtime` of cuda-bindings 12.6 (JetPack 6) and 13 answers (code, value...). Every call that the backend
-makes is here, so that a test can hold them against the installed bindings.
+`cuda.bindings.runtime` of cuda-bindings 12.9 (what `cuda-bindings<13` gets) and 13 answers (code, value...). Every call
+that the backend makes is here, so that a test can hold them against the installed bindings.
 """
 
 from __future__ import annotations
@@ -244,9 +244,12 @@ def _bindings_for(version: str) -> str:
 
 
 def _too_old(has: str, needs: str) -> EngineMissing:
-    package = _bindings_for(has)
+    if has.partition(".")[0] == needs.partition(".")[0]:  # the bindings of that major version are those installed
+        instead = f"install cuda-compat-{needs.replace('.', '-')} of NVIDIA's apt repository"
+    else:
+        instead = f"pip install '{_bindings_for(has)}'"
     return EngineMissing(f"the NVIDIA driver is too old: it serves CUDA {has}", f"a driver that serves CUDA {needs}",
-                         f"update the driver, or pip install '{package}'")  # fmt: skip
+                         f"update the driver, or {instead}")  # fmt: skip
 
 
 def out_of_memory(gpu: Gpu, what: str) -> EngineFailed:
