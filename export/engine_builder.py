@@ -19,12 +19,14 @@ from typing import Any
 
 from .. import machine
 from ..errors import BadInput, EngineFailed, EngineMissing, TiffinError
+from ..runtime.backends import _cuda
 from ..runtime.backends._trt import Library, library
 from .engine_options import EngineOptions, options_from
 from .engine_progress import progress_monitor
 
 Tell = Callable[[dict[str, Any]], None]
 _PROBLEMS = 20
+_FOR_CUDA_12 = 'pip install tiffin onnx tensorrt-cu12 "cuda-bindings<13"'
 
 
 @dataclass
@@ -65,8 +67,11 @@ class _Builder:
                 return made
         except Exception as error:  # pybind's TypeError: "factory function returned nullptr"
             cause = error
-        what = f"{self.lib.name} does not start: {_one_line(self.log.first_error())}"
-        raise EngineMissing(what, "a driver that it takes") from cause
+        reason = _one_line(self.log.first_error())
+        # 35 is cudaErrorInsufficientDriver: pip's `tensorrt` is for CUDA 13, which drivers 535 to 575 do not serve.
+        too_new = reason.endswith("error: 35") and not self.lib.is_rtx and _cuda.driver_version().startswith("12.")
+        fix = f"update the driver, or in a new environment: {_FOR_CUDA_12}" if too_new else ""
+        raise EngineMissing(f"{self.lib.name} does not start: {reason}", "a driver that it takes", fix) from cause
 
     def parse(self, path: str) -> list[dict[str, str]]:
         """Read an ONNX file; what the parser refuses, each with its node."""

@@ -478,7 +478,8 @@ def test_the_command_to_look_at_a_refused_model_can_be_run(int8: Artifact, tmp_p
         assert f"`tiffin doctor {named} --backend {RTX}`" in caught.value.fix
 
 
-def test_a_library_without_its_driver_is_missing_not_broken() -> None:
+@pytest.mark.parametrize(("serves", "fix"), [("12.4", 'tensorrt-cu12 "cuda-bindings<13"'), ("13.0", ""), ("", "")])
+def test_a_library_without_its_driver_is_missing_not_broken(monkeypatch, serves: str, fix: str) -> None:
     from tiffin.export.engine_builder import _Builder
 
     class Logger:
@@ -488,8 +489,11 @@ def test_a_library_without_its_driver_is_missing_not_broken() -> None:
         logger.log(SimpleNamespace(name="ERROR"), "CUDA initialization failure with error: 35\n")
 
     library = _trt.Library("tensorrt", SimpleNamespace(ILogger=Logger, Builder=no_driver))
-    with pytest.raises(EngineMissing, match="tensorrt does not start: CUDA initialization failure with error: 35"):
+    monkeypatch.setattr(_cuda, "driver_version", lambda: serves)
+    said = "tensorrt does not start: CUDA initialization failure with error: 35"
+    with pytest.raises(EngineMissing, match=said) as caught:
         _Builder(library)
+    assert fix in caught.value.fix and bool(fix) == bool(caught.value.fix)
 
 
 def test_what_no_file_can_hold_is_not_handed_to_the_parser(int8: Artifact, monkeypatch) -> None:
