@@ -39,9 +39,9 @@ class _Log:
         if severity != "VERBOSE":
             self.lines.append(f"{severity}: {message}")
 
-    def first_error(self) -> str:
-        """The first names the cause, later ones what followed from it."""
-        errors = [line for line in self.lines if line.startswith(("ERROR", "INTERNAL_ERROR"))]
+    def first_error(self, begin: int = 0) -> str:
+        """Of the lines from `begin` on: the first names the cause, later ones what followed from it."""
+        errors = [line for line in self.lines[begin:] if line.startswith(("ERROR", "INTERNAL_ERROR"))]
         return errors[0].split(": ", 1)[1].strip() if errors else "no reason given"
 
 
@@ -90,6 +90,7 @@ class _Builder:
         config = self.builder.create_builder_config()
         self._configure(config, options)
         timings = self._timings(config, files.get("timings"))
+        begin = len(self.log.lines)  # a timing cache of another GPU logs errors, and is no reason to refuse a graph
         self._monitor = config.progress_monitor = progress_monitor(self.trt, tell, lambda: not _stopped)
         if files.get("calibration"):
             self._calibrate(config, Path(str(files["calibration"])).read_bytes())
@@ -97,7 +98,7 @@ class _Builder:
         if _stopped:
             raise _Cancelled
         if plan is None:
-            raise self._refused()
+            raise self._refused(begin)
         Path(str(files["plan"])).write_bytes(memoryview(plan))
         if timings is not None:
             Path(str(files["timings_out"])).write_bytes(memoryview(timings.serialize()))
@@ -108,8 +109,8 @@ class _Builder:
             "timings": timings is not None,
         }
 
-    def _refused(self) -> EngineFailed:
-        reason = self.log.first_error()
+    def _refused(self, begin: int) -> EngineFailed:
+        reason = self.log.first_error(begin)
         room = "workspace" in reason or "OutOfMemory" in reason
         fix = (
             "a larger --workspace-mb"

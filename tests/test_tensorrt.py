@@ -223,6 +223,18 @@ def test_layer_timings_are_kept_between_builds_of_the_full_library(int8: Artifac
 
 
 @needs_rtx
+def test_a_refused_build_is_not_laid_to_the_timing_cache(int8: Artifact, tmp_path: Path, monkeypatch) -> None:
+    from tiffin.export.engine_builder import _Builder
+
+    builder = _Builder(_trt.library(RTX))
+    monkeypatch.setattr(builder, "_timings", lambda *given: builder.log.add("ERROR", "the cache is of another GPU"))
+    files = {"onnx": str(int8.model_path), "plan": str(tmp_path / "plan")}
+    assert builder.parse(files["onnx"]) == []
+    with pytest.raises(EngineFailed, match="workspace limit"):
+        builder.build(EngineOptions(workspace_bytes=1), files, lambda line: None)
+
+
+@needs_rtx
 def test_an_engine_is_kept_where_its_timings_cannot_be(int8: Artifact, tmp_path: Path, monkeypatch, caplog) -> None:
     (tmp_path / "file").touch()
     built = Built(b"plan", "1.0.0", b"", "", b"timings")
