@@ -130,6 +130,7 @@ def _tensorrt(source: Artifact, out: Path, backend: str, chosen: EngineOptions) 
     made = to_tensorrt(source, out, backend, chosen, _progress())
     for name in made.manifest.producer.options["graph_passes"]:
         render.say(f"rewritten for this target: {name}")
+    _say_fallback(made)
     return made
 
 
@@ -137,7 +138,17 @@ def _rebuild(engine: Artifact, out: Path | None) -> None:
     from ..export.to_tensorrt import rebuild
 
     render.echo_options(rebuild=engine.folder, backend=engine.manifest.format, out=out or engine.folder)
-    done(rebuild(engine, out or engine.folder, _progress()))
+    made = rebuild(engine, out or engine.folder, _progress())
+    _say_fallback(made)
+    done(made)
+
+
+def _say_fallback(made: Artifact) -> None:
+    from ..export.to_tensorrt import layers_on_gpu
+
+    if layers := layers_on_gpu(made):
+        more = f" and {len(layers) - 3} more" if len(layers) > 3 else ""
+        render.say(f"not on the DLA, but on the GPU: {'; '.join(layers[:3])}{more} (build.log)")
 
 
 def _progress() -> BuildProgress:

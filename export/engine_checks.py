@@ -12,7 +12,15 @@ from ..runtime.backends import _cuda
 from ..runtime.backends._trt import Library
 from .engine_options import EngineOptions
 from .graph.dialect import check_for_tensorrt, read_dialect
+from .graph.layer_checks import layers_of
 from .graph.preflight import DIALECT, Target, examine, summary
+from .graph.quantizers import QdqGraph
+
+_OF_DLA = "int8 or fp16, all that a DLA computes in"
+_FOR_DLA = (
+    "`tiffin quantize FP32_ARTIFACT --precision int8 --scheme tensorrt`, "
+    "or `tiffin quantize FP32_ARTIFACT --precision fp16`"
+)
 
 
 def check_options(lib: Library, options: EngineOptions) -> None:
@@ -62,18 +70,30 @@ def check_graph(model: onnx.ModelProto, artifact: Artifact, target: Target, opti
     _check_profiles(model, options)
 
 
-def check_dla(model: onnx.ModelProto, options: EngineOptions) -> None:
-    """What the untyped network of a DLA does not have.
+def check_dla(model: onnx.ModelProto, options: EngineOptions, untyped: bool) -> None:
+    """What a DLA does not run: the builder would put it on the GPU without an error.
+
+    It takes no dynamic dimensions, and computes in fp16 and int8 alone (NVIDIA, «DLA Supported Layers and
+    Restrictions»).
+
+    Args:
+        untyped: whether its int8 needs an untyped network, whose weights cannot be left out.
 
     Raises:
-        BadInput: 8-bit floats, whose scales are none of int8, or weights to be left out.
+        BadInput: a profile of several batches, a graph in other types, or weights to be left out.
     """
-    if options.stripped:
+    if untyped and options.stripped:
         raise BadInput("--strip-weights with --dla-core", "one of them", "leave --strip-weights out")
+    for low, opt, high in options.profiles:
+        if low != high:
+            raise BadInput(f"--dla-core with profile {low}:{opt}:{high}", "one batch: a DLA takes no dynamic one",
+                           f"pass --batch {opt}:{opt}:{opt}")  # fmt: skip
     others = sorted(set(read_dialect(model).zero_points) - {"int8"})
     if others:
-        raise BadInput(f"--dla-core with a graph in {', '.join(others)}", "int8, or floats",
-                       "`tiffin quantize FP32_ARTIFACT --precision int8 --scheme tensorrt`")  # fmt: skip
+        raise BadInput(f"--dla-core with a graph in {', '.join(others)}", _OF_DLA, _FOR_DLA)
+    layers = layers_of(model, QdqGraph(model))
+    if not any(layer.eight_bits or layer.kind == onnx.TensorProto.FLOAT16 for layer in layers):
+        raise BadInput("--dla-core with a graph whose layers are neither int8 nor fp16", _OF_DLA, _FOR_DLA)
 
 
 def _check_rtx(options: EngineOptions) -> None:

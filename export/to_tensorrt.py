@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,7 +33,9 @@ from .graph.preflight import Target
 from .onnx_source import read_onnx, require_onnx
 
 _TURING = "7.5"
-_TIMINGS = "timing.cache"
+_TIMINGS, _LOG = "timing.cache", "build.log"
+# As TensorRT 8 to 10 warn where they do not list the layers of both.
+_FALLS_BACK = re.compile(r"(falling back|device type|switching) to GPU", re.IGNORECASE)
 
 
 def to_tensorrt(
@@ -88,6 +91,15 @@ def rebuild(artifact: Artifact, out: Path, progress: BuildProgress = lambda phas
     return to_tensorrt(source, out, backend, dataclasses.replace(options, capabilities=wanted), progress)
 
 
+def layers_on_gpu(engine: Artifact) -> list[str]:
+    """What the build log of a DLA's engine says of layers that the GPU runs; empty where it says nothing."""
+    if engine.manifest.built_for.get("dla_core") is None:
+        return []
+    lines = (engine.folder / _LOG).read_text(encoding="utf-8", errors="replace").splitlines()
+    placed = [line.partition("[GpuLayer] ")[2] for line in lines if "[GpuLayer] " in line]
+    return placed or [line.partition(": ")[2] for line in lines if _FALLS_BACK.search(line)]
+
+
 @dataclass(frozen=True)
 class _Gpu:
     """This machine's GPU; empty words where there is none."""
@@ -138,8 +150,9 @@ def _targets(options: EngineOptions, lib: Library, gpu: _Gpu) -> tuple[str, ...]
 
 def _prepare(model: onnx.ModelProto, lib: Library, options: EngineOptions) -> _Prepared:
     """Rewrites that the target needs: to a convolution, exact but for float rounding; to a DLA's own int8."""
+    if options.dla_core is not None:
+        check_dla(model, options, untyped=lib.implicit_int8)
     if options.dla_core is not None and lib.implicit_int8:
-        check_dla(model, options)
         floats, cache = implicit_int8(model, lib.version)
         return _Prepared(floats, ("implicit_int8",), cache) if cache else _Prepared()
     if lib.is_rtx and _TURING in options.capabilities:
@@ -180,7 +193,7 @@ def _save(
     # The source ONNX travels along: another GPU needs another engine, and a stripped one its weights, by their names.
     rewritten = prepared.model if options.stripped else None
     source = rewritten.SerializeToString() if rewritten else artifact.model_path
-    files: dict[str, bytes | Path] = {"model.engine": built.plan, SOURCE: source, "build.log": built.log}
+    files: dict[str, bytes | Path] = {"model.engine": built.plan, SOURCE: source, _LOG: built.log}
     if built.timings is not None:
         files[_TIMINGS] = built.timings
     return save(out, manifest, files)

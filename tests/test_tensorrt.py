@@ -626,17 +626,61 @@ def test_the_scales_of_a_graph_become_a_calibration_cache(int8: Artifact, photos
     assert (one == other).mean() > 0.9
 
 
+DLA = EngineOptions(((1, 1, 1),), dla_core=0)
+
+
+@pytest.mark.parametrize("untyped", [True, False])
+def test_a_dla_takes_one_batch_in_int8_or_fp16(int8, onnx_artifact, tmp_path: Path, untyped: bool) -> None:
+    halves = {name: quantize_half(onnx_artifact, name, tmp_path / name) for name in ("fp16", "bf16")}
+    for taken in (int8, halves["fp16"]):
+        check_dla(onnx.load(taken.model_path), DLA, untyped)
+    for other in (onnx_artifact, halves["bf16"]):
+        with pytest.raises(BadInput, match="neither int8 nor fp16"):
+            check_dla(onnx.load(other.model_path), DLA, untyped)
+    with pytest.raises(BadInput, match="--dla-core with profile 1:4:16") as caught:
+        check_dla(onnx.load(int8.model_path), dataclasses.replace(DLA, profiles=((1, 4, 16),)), untyped)
+    assert caught.value.fix == "pass --batch 4:4:4"
+
+
+@needs_rtx
+@pytest.mark.parametrize("implicit", [True, False])
+def test_a_dla_is_checked_whatever_its_int8_is(onnx_artifact, tmp_path: Path, monkeypatch, implicit: bool) -> None:
+    monkeypatch.setattr(_trt.Library, "implicit_int8", implicit)
+    monkeypatch.setattr("tiffin.export.to_tensorrt.library", lambda name: _trt.Library(name, _trt.library(RTX).module))
+    with pytest.raises(BadInput, match="neither int8 nor fp16"):
+        to_tensorrt(onnx_artifact, tmp_path / "engine", "tensorrt", DLA)
+    assert left_in(tmp_path) == []
+
+
+@needs_rtx
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        ("INFO: [DlaLayer] {a}\nINFO: [GpuLayer] SHUFFLE: b\nINFO: [GpuLayer] SOFTMAX: c\n", "SHUFFLE: b; SOFTMAX: c"),
+        ("WARNING: Layer 'b' (SHUFFLE): Unsupported on DLA. Switching this layer's device type to GPU.\n", "Layer 'b'"),
+        ("INFO: nothing\n", ""),
+    ],
+)
+def test_layers_that_fall_to_the_gpu_are_told(int8, tmp_path: Path, monkeypatch, log: str, said: str) -> None:
+    monkeypatch.setattr("tiffin.export.to_tensorrt.library", lambda name: _trt.Library(name, _trt.library(RTX).module))
+    built = Built(b"plan", "10.3.0", log.encode(), "", None)
+    monkeypatch.setattr("tiffin.export.to_tensorrt.build_engine", lambda *given: built)
+    words = ("compile", int8.folder, "--backend", "tensorrt", "--out", tmp_path / "engine", "--batch", "1:1:1")
+    told = cli(*words, "--dla-core", 0).stderr
+    assert (f"not on the DLA, but on the GPU: {said}" in told) if said else "DLA, but" not in told
+    assert "DLA, but" not in cli(*words).stderr
+
+
 def test_a_dla_takes_no_8_bit_floats(int8: Artifact) -> None:
-    check_dla(onnx.load(int8.model_path), EngineOptions(dla_core=0))
     with pytest.raises(BadInput, match="--strip-weights"):
-        check_dla(onnx.load(int8.model_path), EngineOptions(dla_core=0, stripped=True))
+        check_dla(onnx.load(int8.model_path), dataclasses.replace(DLA, stripped=True), untyped=True)
     pair = [helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
             helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["y"])]  # fmt: skip
     constants = [numpy_helper.from_array(np.float32(1), "scale"),
                  helper.make_tensor("zero", TensorProto.FLOAT8E4M3FN, [], [0.0])]  # fmt: skip
     ends = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, [1])] for name in "xy"]
     with pytest.raises(BadInput, match="--dla-core with a graph in float8e4m3fn"):
-        check_dla(helper.make_model(helper.make_graph(pair, "pair", *ends, constants)), EngineOptions(dla_core=0))
+        check_dla(helper.make_model(helper.make_graph(pair, "pair", *ends, constants)), DLA, untyped=True)
 
 
 def test_a_float_graph_has_no_calibration_cache(onnx_artifact: Artifact) -> None:
