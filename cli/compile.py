@@ -182,18 +182,13 @@ def _profiles(words: list[str] | None) -> tuple[tuple[int, int, int], ...]:
 
 
 def _show_trtexec(source: Artifact, backend: str, chosen: EngineOptions) -> None:
-    from ..export.engine_checks import check_graph
+    from ..export.engine_checks import check_dry_run
     from ..export.engine_options import trtexec
-    from ..export.graph.preflight import Target
-    from ..export.onnx_source import read_onnx, require_onnx
 
-    require_onnx(source, backend)
-    check_graph(read_onnx(source.model_path), source, Target(backend, chosen.capabilities), chosen)
+    check_dry_run(source, backend, chosen)
     rtx = backend == "tensorrt_rtx"
-    passes = {"gemm_as_conv": rtx and "7.5" in chosen.capabilities,
-              "implicit_int8": not rtx and chosen.dla_core is not None}  # fmt: skip
-    for name in (name for name, wanted in passes.items() if wanted):
-        render.say(f"tiffin compile rewrites the graph for this target first ({name}); this command does not")
+    if rtx and "7.5" in chosen.capabilities:
+        render.say("tiffin compile rewrites the graph for this target first (gemm_as_conv); this command does not")
     if rtx and chosen.tactic_sources:
         render.say("tiffin compile sets the tactic sources; this command does not")
     tensor = source.manifest.inputs[0]

@@ -9,12 +9,13 @@ import onnx
 from ..artifact import Artifact
 from ..errors import BadInput, EngineMissing
 from ..runtime.backends import _cuda
-from ..runtime.backends._trt import Library
+from ..runtime.backends._trt import Library, library
 from .engine_options import EngineOptions
 from .graph.dialect import check_for_tensorrt, read_dialect
 from .graph.layer_checks import layers_of
 from .graph.preflight import DIALECT, Target, examine, summary
 from .graph.quantizers import QdqGraph
+from .onnx_source import read_onnx, require_onnx
 
 _OF_DLA = "int8 or fp16, all that a DLA computes in"
 _FOR_DLA = (
@@ -94,6 +95,28 @@ def check_dla(model: onnx.ModelProto, options: EngineOptions, untyped: bool) -> 
     layers = layers_of(model, QdqGraph(model))
     if not any(layer.eight_bits or layer.kind == onnx.TensorProto.FLOAT16 for layer in layers):
         raise BadInput("--dla-core with a graph whose layers are neither int8 nor fp16", _OF_DLA, _FOR_DLA)
+
+
+def check_dry_run(artifact: Artifact, backend: str, options: EngineOptions) -> None:
+    """What `compile` would refuse, and what no `trtexec` command builds: the int8 of an untyped network.
+
+    Raises:
+        BadInput: that; no ONNX; what `check_graph` and `check_dla` refuse.
+    """
+    require_onnx(artifact, backend)
+    model = read_onnx(artifact.model_path)
+    check_graph(model, artifact, Target(backend, options.capabilities), options)
+    if backend != "tensorrt" or options.dla_core is None:
+        return
+    try:
+        untyped = library(backend).implicit_int8
+    except EngineMissing:
+        untyped = True  # as on JetPack 6
+    check_dla(model, options, untyped)
+    if untyped and read_dialect(model).quantized:
+        raise BadInput("--dry-run with --dla-core of an int8 graph: TensorRT 10 builds it of a rewritten graph and a "
+                       "calibration cache, which lie in no file", "an fp16 graph, or a build",
+                       "leave --dry-run out")  # fmt: skip
 
 
 def _check_rtx(options: EngineOptions) -> None:

@@ -268,9 +268,15 @@ def test_an_option_that_would_be_passed_over_is_refused(onnx_artifact: Artifact,
     assert said in refused("compile", onnx_artifact.folder, *words)
 
 
-def test_a_dry_run_says_what_it_leaves_out(int8: Artifact) -> None:
-    ended = cli("compile", int8.folder, "--backend", "tensorrt", "--dla-core", 0, "--dry-run")
-    assert "--useDLACore=0" in ended.stdout and "(implicit_int8); this command does not" in ended.stderr
+def test_a_dry_run_says_what_it_leaves_out(int8: Artifact, onnx_artifact, tmp_path: Path, monkeypatch) -> None:
+    on_dla = ("--backend", "tensorrt", "--dla-core", 0, "--batch", "1:1:1", "--dry-run")
+    assert "which lie in no file" in refused("compile", int8.folder, *on_dla)
+    half = quantize_half(onnx_artifact, "fp16", tmp_path / "fp16")
+    assert "--stronglyTyped --useDLACore=0 --allowGPUFallback" in cli("compile", half.folder, *on_dla).stdout
+    typed = _trt.Library("tensorrt", SimpleNamespace())  # as TensorRT 11: no implicit int8
+    with monkeypatch.context() as patch:
+        patch.setattr("tiffin.export.engine_checks.library", lambda name: typed)
+        assert "--stronglyTyped --useDLACore=0" in cli("compile", int8.folder, *on_dla).stdout
     words = ("--capability", "7.5", "--tactic-source", "JIT_CONVOLUTIONS", "--dry-run")
     said = cli("compile", int8.folder, "--backend", RTX, *words).stderr
     assert "(gemm_as_conv); this command does not" in said and "sets the tactic sources; this command does not" in said
