@@ -96,6 +96,19 @@ def test_links_that_go_round_are_read_once(shelf: Path, word: str) -> None:
     assert len(found) == len({Path(name).resolve() for name in found}) == 10
 
 
+@pytest.mark.parametrize("word", ["", "**/*.png", "**/**/*.png"])
+def test_a_folder_that_several_links_lead_to_is_read_once(shelf: Path, word: str) -> None:
+    """Links among siblings multiply at each turn."""
+    folders = [shelf / name for name in "abcd"]
+    for folder in folders:
+        folder.mkdir()
+        for other in folders:
+            (folder / f"to_{other.name}").symlink_to(other, target_is_directory=True)
+    (shelf / "1.png").rename(shelf / "d" / "1.png")
+    found = names(shelf / word)
+    assert len(found) == len({Path(name).resolve() for name in found}) == 10
+
+
 def test_a_relative_pattern_names_relative_paths(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(shelf)
     assert names("**/[19]*.png") == ["1.png", "deep/9.png", "deep/10.png"]

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from ...errors import BadInput
 
-_FOLDERS = re.compile(rf"(?:^|(?<=[/{re.escape(os.sep)}]))\*\*(?:$|[/{re.escape(os.sep)}])")  # `**` between separators
+_SEPARATOR = rf"[/{re.escape(os.sep)}]"
+# `**` between separators, or several in a row.
+_FOLDERS = re.compile(rf"(?:^|(?<={_SEPARATOR}))(?:\*\*{_SEPARATOR})*\*\*(?:$|{_SEPARATOR})")
 # What Pillow reads, HEIC with package pillow-heif.
 _JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
 PHOTO_ENDINGS = frozenset([*_JPEG, ".png", ".webp", ".avif", ".heic", ".heif", ".bmp", ".gif", ".tif", ".tiff"])
@@ -68,8 +70,8 @@ def below(folder: str) -> Iterator[str]:
     return (path for path, is_folder in _walked(folder) if not is_folder and is_photo(path))
 
 
-def _walked(folder: str, seen: frozenset[tuple[int, int]] = frozenset()) -> Iterator[tuple[str, bool]]:
-    """What is not hidden, and whether it is a folder; links are followed, but never into a folder that one is in.
+def _walked(folder: str, seen: set[tuple[int, int]] | None = None) -> Iterator[tuple[str, bool]]:
+    """What is not hidden, and whether it is a folder; links are followed, and each folder is entered once.
 
     Raises:
         BadInput: the folder itself cannot be read; one inside it that cannot is passed over like a hidden one.
@@ -78,19 +80,20 @@ def _walked(folder: str, seen: frozenset[tuple[int, int]] = frozenset()) -> Iter
         here = Path(folder).stat()
         entries = sorted(os.scandir(folder), key=lambda entry: natural(entry.name))
     except OSError as error:
-        if seen:
+        if seen is not None:
             return
         raise BadInput(f"{folder}: {error.strerror}", "a folder that can be read") from error
-    inside = seen | {(here.st_dev, here.st_ino)}
+    seen = seen or {(here.st_dev, here.st_ino)}
     for entry in entries:
         if entry.name.startswith("."):
             continue
         known = _folder(entry.path)
-        if known in inside:
+        if known in seen:
             continue
         yield entry.path, known is not None
         if known:
-            yield from _walked(entry.path, inside)
+            seen.add(known)
+            yield from _walked(entry.path, seen)
 
 
 def _folder(path: str) -> tuple[int, int] | None:
