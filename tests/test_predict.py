@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import functools
 import http.server
@@ -32,7 +33,7 @@ from tiffin.errors import BadInput
 from tiffin.runtime import Classifier, Guess, Session
 from tiffin.runtime.frames import Frame
 from tiffin.runtime.items import Answer, Item
-from tiffin.runtime.sources import Options, open_words
+from tiffin.runtime.sources import Options, open_words, watched
 from tiffin.runtime.sources.files import natural
 from tiffin.runtime.sources.live import Latest
 from tiffin.runtime.sources.video import Address, Sampling, frame_of
@@ -547,6 +548,30 @@ def test_a_watch_is_ended_by_its_event(shelf: Path) -> None:
     source = open_words([str(shelf)], Options(watch=True))
     threading.Timer(1.5, source.stopped.set).start()
     assert len(list(source.items)) == 10
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="leases are Linux's")
+def test_who_opens_a_photo_while_it_is_looked_at_ends_nothing(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system tells the holder of a lease by a signal."""
+    import fcntl
+
+    real, told, opened = fcntl.fcntl, [], []
+
+    def interrupted(descriptor: int, command: int, value: int) -> int:
+        done = real(descriptor, command, value)
+        if value == fcntl.F_RDLCK and command == fcntl.F_SETLEASE:
+            with contextlib.suppress(BlockingIOError):
+                os.close(os.open(shelf / "1.png", os.O_WRONLY | os.O_NONBLOCK))
+            opened.append(True)
+        return done
+
+    monkeypatch.setattr(fcntl, "fcntl", interrupted)
+    before = signal.signal(signal.SIGIO, lambda number, frame: told.append(number))
+    try:
+        assert watched._is_being_written(str(shelf / "1.png")) is False
+    finally:
+        signal.signal(signal.SIGIO, before)
+    assert opened and not told
 
 
 def test_what_is_no_folder_cannot_be_watched(shelf: Path) -> None:

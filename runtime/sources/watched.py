@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -132,6 +133,8 @@ def _is_being_written(path: str) -> bool | None:
     except (ImportError, OSError):
         return None
     try:
+        # Who opens it meanwhile sends the holder SIGIO, which would end the process; SIGURG is ignored by default.
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     except AttributeError:  # not on Linux
