@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import BadDataset
+from ..runtime.sources.files import is_photo
 from .dataset import ROLES, Dataset, Photo
 from .lists import class_index, folder_with, in_order, read_lines, read_rows
 from .splits import SPLITS, lacking, roles_of
 
 _log = logging.getLogger(__name__)
-PHOTO_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 _MOST_CLASSES = 100_000  # a bare numeric label above is an error, not a class
 
 
@@ -209,7 +209,7 @@ _SPLIT_FOLDERS = (
 
 def _photos_in(folder: Path) -> list[Path]:
     files = sorted(folder.iterdir()) if folder.is_dir() and not folder.name.startswith(".") else []
-    return [file for file in files if file.suffix.lower() in PHOTO_ENDINGS and not file.name.startswith(".")]
+    return [file for file in files if is_photo(file.name)]
 
 
 def _class_folders(folder: Path) -> dict[str, list[Path]]:

@@ -36,6 +36,7 @@ from tiffin.errors import BadDataset, BadInput, Overlap
 from tiffin.records.corruption import Corruption
 from tiffin.runtime.decode import decode
 from tiffin.runtime.preprocess import fit, prepare
+from tiffin.runtime.sources.files import PHOTO_ENDINGS
 
 
 def photo(path: Path, seed: int = 0) -> Path:
@@ -98,6 +99,14 @@ def test_folder_per_class_in_splits(tmp_path: Path) -> None:
     assert dataset.role("confirm")[0].label == 1
 
 
+def test_a_dataset_takes_the_photos_that_predict_takes(tmp_path: Path) -> None:
+    (tmp_path / "rice").mkdir()
+    for ending in PHOTO_ENDINGS:
+        (tmp_path / "rice" / f"1{ending}").write_bytes(b"")
+    roles = open_dataset(tmp_path).roles.values()
+    assert {photo.path.suffix for photos in roles for photo in photos} == PHOTO_ENDINGS
+
+
 def test_folder_per_class_alone_is_cut_into_calibrate_and_confirm(tmp_path: Path) -> None:
     for number in range(40):
         photo(tmp_path / f"{'dal' if number % 2 else 'rice'}/{number}.jpg")
@@ -116,7 +125,7 @@ def test_a_folder_without_photos_is_no_class_and_said_once(tmp_path: Path, caplo
     photo(tmp_path / split / "rice" / "1.jpg")
     for name in ("dal", ".cache", "soup"):
         (tmp_path / split / name).mkdir()
-    (tmp_path / split / "soup" / "1.heic").write_bytes(b"")
+    (tmp_path / split / "soup" / "1.txt").write_bytes(b"")
     assert open_dataset(tmp_path).labels == ("rice",)
     assert [record.getMessage().rpartition(": ")[2] for record in caplog.records] == ["dal, soup"]
 

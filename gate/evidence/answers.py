@@ -21,10 +21,11 @@ from ...errors import BadDataset, BadInput
 from ...records import Record, Subject
 from ...records.estimate import Estimate
 from ...records.paired import Flipped, agreement, flipped_photos
+from ...runtime.sources.files import PHOTO_ENDINGS
 from ..measured import cpu_class
 
 _log = logging.getLogger(__name__)
-_ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
+_ENDINGS = PHOTO_ENDINGS | {".ppm"}
 _OTHERS = ("robustness", "explain")  # kinds whose predictions are of spoilt photos, or of other stages
 
 
