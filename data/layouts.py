@@ -178,7 +178,7 @@ def _named_classes(words: set[str], where: Path) -> tuple[str, ...]:
     """Class names out of the labels themselves: names are sorted; indices name themselves, gaps included."""
     if not all(word.isascii() and word.isdigit() for word in words):
         return tuple(sorted(words))
-    highest = max(map(int, words), default=0)
+    highest = max((class_index(word, {}, where) for word in words), default=0)
     if highest >= _MOST_CLASSES:
         raise BadDataset(f"{where}: label {highest}", f"class names, or indices below {_MOST_CLASSES}")
     return tuple(map(str, range(highest + 1)))

@@ -10,6 +10,7 @@ from typing import TypeVar
 from ..errors import BadDataset
 
 T = TypeVar("T")
+_MOST_DIGITS = 18  # Python itself reads no more than some thousand
 
 
 def read_lines(path: Path) -> list[str]:
@@ -29,15 +30,27 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[list[str]]:
     """Values of the named columns of a CSV with a header, stripped.
 
     Raises:
-        BadDataset: unreadable, or a column is missing in the header or in a row.
+        BadDataset: unreadable, a quote is not closed, or a column is missing in the header or in a row.
     """
-    header, *lines = list(csv.reader(read_lines(path), skipinitialspace=True)) or [[]]
+    header, *rows = [_values(line, f"{path}: row {number}") for number, line in enumerate(read_lines(path), 1)] or [[]]
+    expected = f"a CSV with the columns {', '.join(columns)} in every row"
+    if missing := [column for column in columns if column not in header]:
+        raise BadDataset(f"{path}: no column {missing[0]!r} in its header", expected)
+    places = [header.index(column) for column in columns]
+    for number, row in enumerate(rows, 2):
+        if len(row) <= max(places):
+            raise BadDataset(f"{path}: row {number} is too short: {','.join(row)}", expected)
+    return [[row[place] for place in places] for row in rows]
+
+
+def _values(line: str, where: str) -> list[str]:
+    """A row by itself: a quote that is not closed would take the rows after it for its value."""
     try:
-        places = [[word.strip() for word in header].index(column) for column in columns]
-        return [[row[place].strip() for place in places] for row in lines]
-    except (ValueError, IndexError) as error:
-        expected = f"a CSV with the columns {', '.join(columns)} in every row"
-        raise BadDataset(f"{path}: {error}", expected) from error
+        (row,) = csv.reader([line], skipinitialspace=True, strict=True)
+    except csv.Error as error:
+        expected = "a row of CSV: quotes around whole values, each closed on its line"
+        raise BadDataset(f"{where}: {line[:80]} ({error})", expected) from error
+    return [word.strip() for word in row]
 
 
 def class_index(word: str, places: Mapping[str, int], where: Path) -> int:
@@ -48,9 +61,9 @@ def class_index(word: str, places: Mapping[str, int], where: Path) -> int:
     """
     if word in places:
         return places[word]
-    if word.isascii() and word.isdigit():
+    if word.isascii() and word.isdigit() and len(word) <= _MOST_DIGITS:
         return int(word)
-    raise BadDataset(f"{where}: label {word!r}", "a class name or an index from 0")
+    raise BadDataset(f"{where}: label {word[:80]!r}", "a class name or an index from 0")
 
 
 def in_order(named: Mapping[int, T], where: Path) -> list[T]:

@@ -171,6 +171,32 @@ def test_csv_with_class_names(tmp_path: Path) -> None:
     assert [dataset.role(role)[0].label for role in ("train", "select", "confirm")] == [1, 0, 1]
 
 
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (['"1.jpg,dal', "2.jpg,soup"], 'row 2: "1.jpg,dal '),
+        (["1.jpg,dal", '2.jpg,"soup', '3.jpg,rice"'], 'row 3: 2.jpg,"soup '),
+        (["1.jpg,dal", '"2.jpg" x,soup'], "row 3"),
+        (["1.jpg,dal", "2.jpg," + "x" * 140_000], "row 3: 2.jpg,xx.* limit"),
+        (["1.jpg,dal", "2.jpg"], "row 3 is too short: 2.jpg"),
+        (["1.jpg,0", "2.jpg," + "9" * 5000], "label '999"),
+    ],
+)
+def test_a_csv_row_that_cannot_be_read_is_named(tmp_path: Path, rows: list[str], said: str) -> None:
+    text(tmp_path / "test.csv", "path,label", *rows)
+    for number in (1, 2, 3):
+        photo(tmp_path / f"{number}.jpg")
+    with pytest.raises(BadDataset, match=said) as caught:
+        open_dataset(tmp_path)
+    assert len(str(caught.value)) < 500
+
+
+def test_quoted_values_of_a_csv_may_hold_commas(tmp_path: Path) -> None:
+    text(tmp_path / "test.csv", "path, label", 'photo.jpg, "rice, ""red"""')
+    photo(tmp_path / "photo.jpg")
+    assert open_dataset(tmp_path).labels == ('rice, "red"',)
+
+
 def test_csv_with_bare_indices_keeps_them(tmp_path: Path) -> None:
     text(tmp_path / "test.csv", "path,label", *(f"{number}.jpg,{number}" for number in (2, 10)))
     [photo(tmp_path / f"{number}.jpg") for number in (2, 10)]
