@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
-from ..errors import BadInput, Busy, TimedOut, first_line
+from ..errors import BadInput, Busy, EngineFailed, TimedOut, first_line
 
 LaneType = TypeVar("LaneType")
 WAITING_A_LANE = 2  # while one is answered the next is at hand, and the caller prepares another
@@ -70,6 +70,16 @@ def _done(lane: Any) -> None:
 def late() -> TimedOut:
     """What a request says that was not answered in its time."""
     return TimedOut("no answer in the time given", "an answer by then", "give it more time, or the session more lanes")
+
+
+def _started(target: Callable[[], None], name: str) -> threading.Thread:
+    thread = threading.Thread(target=target, name=name, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError as error:
+        what, fix = f"a session's thread: {first_line(error)}", "raise the limit (ulimit -u, the cgroup's pids.max)"
+        raise EngineFailed(what, "a system that gives one more thread", fix) from error
+    return thread
 
 
 class Dispatcher(Generic[LaneType]):
@@ -140,6 +150,7 @@ class Dispatcher(Generic[LaneType]):
             BadInput: the session is closed.
             Busy: the queue is full, and `block` is false.
             TimedOut: there was no room in time.
+            EngineFailed: the system gives no thread; a later call tries again.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         job = Job(work, deadline, self._withdraw)
@@ -160,15 +171,13 @@ class Dispatcher(Generic[LaneType]):
             self.require_open()
 
     def _start(self, deadline: float | None) -> None:
-        """Threads that are wanted from now on."""
+        """Threads that are wanted from now on; raises EngineFailed where one cannot be had."""
         while len(self._threads) < len(self._lanes):
-            self._threads.append(threading.Thread(target=self._serve, name="tiffin-lane", daemon=True))
-            self._threads[-1].start()
+            self._threads.append(_started(self._serve, "tiffin-lane"))
         if deadline is None:
             return
         if self._clock is None:
-            self._clock = threading.Thread(target=self._watch, name="tiffin-clock", daemon=True)
-            self._clock.start()
+            self._clock = _started(self._watch, "tiffin-clock")
         if deadline < self._wakes:
             self._wakes = deadline
             self._alarm.notify()

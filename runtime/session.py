@@ -106,6 +106,7 @@ class Session:
             BadInput: as `run` does, at once. What the engine raises comes with the future.
             Busy: the queue is full, and `block` is false.
             TimedOut: there was no room in the queue in time.
+            EngineFailed: the system gives no thread for a lane.
         """
         return self._dispatcher.submit(self._work(feeds, self._parts(feeds)), block, timeout_s)
 

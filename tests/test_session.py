@@ -317,6 +317,24 @@ def test_a_thread_that_cannot_start_is_an_error_and_not_a_wait(lanes: int) -> No
     assert not closing.is_alive()
 
 
+@pytest.mark.parametrize("name", ["tiffin-lane", "tiffin-clock"])
+def test_a_system_without_threads_is_an_error_and_asked_again(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name == name:
+            raise RuntimeError("can't start new thread")
+        real(thread)
+
+    queue = Dispatcher(["lane"])
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(EngineFailed, match="can't start new thread"):
+            queue.submit(lambda lane: lane, timeout_s=PATIENCE_S)
+    assert queue.submit(lambda lane: lane, timeout_s=PATIENCE_S).result(PATIENCE_S) == "lane"
+    queue.close()
+
+
 def test_the_queue_is_bounded_and_lanes_run_side_by_side() -> None:
     both, go = threading.Barrier(3), threading.Event()
 
