@@ -169,5 +169,8 @@ def _has_engine(backend: str) -> bool:
     """Asked, where it can be, without importing it: that may take a second an engine."""
     if backend not in backends.names():
         return False  # a plug-in's, on another machine
-    engine = getattr(backends.backend(backend), "ENGINE", None)
+    try:
+        engine = getattr(backends.backend(backend), "ENGINE", None)
+    except EngineMissing:  # a plug-in's that is broken
+        return False
     return backends.installed(engine) if engine else backends.probe(backend).runs

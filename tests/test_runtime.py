@@ -17,6 +17,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -1234,6 +1235,18 @@ def test_a_variant_for_an_engine_of_another_machine_is_passed_over(
     path = boxed((variants["fast"], "onnxruntime"), (variants["fp32"], "onnxruntime"))
     held = [Variant(variants["fast"], run), Variant(variants["fp32"], RunConfig("onnxruntime"))]
     assert resolve(pack(path, held, {}))[0].digest == variants["fp32"].digest
+
+
+def test_a_plug_in_that_cannot_be_imported_is_told_and_passed_over(
+    boxed, variants, onnx_artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = metadata.EntryPoint("broken", "no_such_module_anywhere", "tiffin.backends")
+    monkeypatch.setattr(backends, "_entry_points", lambda: (broken,))
+    assert "ModuleNotFoundError: No module named 'no_such_module_anywhere'" in backends.probe("broken").reason
+    with pytest.raises(EngineMissing, match="'broken', another package's, cannot be imported"):
+        load(onnx_artifact, "broken")
+    path = boxed((variants["fast"], "broken"), (variants["fp32"], "onnxruntime"))
+    assert resolve(path)[0].digest == variants["fp32"].digest
 
 
 def test_a_backend_word_restricts_a_box(boxed, variants) -> None:

@@ -37,7 +37,7 @@ import numpy as np
 
 from ...artifact import Artifact, RunConfig
 from ...artifact.lineage import parent_of
-from ...errors import BadInput
+from ...errors import BadInput, EngineMissing
 from ...machine import usable_cores
 from ..placement import is_placed
 
@@ -123,13 +123,22 @@ def backend(name: str) -> ModuleType:
 
     Raises:
         BadInput: no such backend.
+        EngineMissing: another package's, which cannot be imported.
     """
     if name in _own_names():
         return importlib.import_module(f"{__name__}.{_ALIASES.get(name, name)}")
     for entry in _entry_points():
         if entry.name == name:
-            return entry.load()
+            return _loaded(entry)
     raise BadInput(f"unknown backend {name!r}", f"one of {', '.join(names())}", "see `tiffin backends`")
+
+
+def _loaded(entry: EntryPoint) -> ModuleType:
+    try:
+        return entry.load()
+    except Exception as error:  # whatever a broken import raises
+        what = f"backend {entry.name!r}, another package's, cannot be imported: {type(error).__name__}: {error}"
+        raise EngineMissing(what, f"an importable {entry.value}", "install its package anew") from error
 
 
 def probe(name: str) -> Probe:
@@ -138,7 +147,10 @@ def probe(name: str) -> Probe:
     Raises:
         BadInput: no such backend.
     """
-    module = backend(name)
+    try:
+        module = backend(name)
+    except EngineMissing as error:
+        return Probe(name, (), (), reason=error.what, install=error.fix)
     try:
         return module.probe(name)
     except Exception as error:  # a broken wheel, a missing shared library: whatever its import raises
