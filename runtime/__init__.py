@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..artifact import Artifact, RunConfig
 from ..errors import BadInput
+from . import backends
 from .certified import choose, require
 from .session import Session
 
 if TYPE_CHECKING:
+    from ..artifact.bundle import Variant
     from .classifier import Classifier, Guess
 
 __all__ = ["Classifier", "Guess", "Session", "default_run", "load", "resolve"]
@@ -68,6 +70,7 @@ def load(
     Raises:
         BadArtifact: the folder is no artifact, its bytes changed, or a certificate is not what its predictions give.
         NotCertified: it is known to answer worse on this class of CPU, or nothing in the box is certified.
+        BadInput: no such backend, or the box has no variant for it.
         EngineMissing, EngineFailed: as the backend says.
     """
     chosen, config = resolve(artifact, run, allow_uncertified)
@@ -103,10 +106,19 @@ def _from_box(
     from ..artifact.bundle import open_box  # zipfile takes longer to import than all of this room
 
     variants = open_box(path).variants
+    if run:
+        variants = _of_backend(path, variants, run.backend if isinstance(run, RunConfig) else run)
     if isinstance(run, RunConfig):
-        variants = tuple(dataclasses.replace(v, run=run) for v in variants if v.run.backend == run.backend)
-    elif run:
-        variants = tuple(v for v in variants if v.run.backend == run)
+        variants = tuple(dataclasses.replace(v, run=run) for v in variants)
     asked = [dataclasses.replace(v, run=dataclasses.replace(v.run, **wanted)) for v in variants]
     chosen = choose(path, asked, allow_uncertified)
     return chosen.artifact, chosen.run
+
+
+def _of_backend(path: Path, variants: tuple[Variant, ...], word: str) -> tuple[Variant, ...]:
+    found = tuple(variant for variant in variants if variant.run.backend == word)
+    if not found:
+        backends.backend(word)  # an unknown word is said as one
+        held = " or ".join(sorted({variant.run.backend for variant in variants}))
+        raise BadInput(f"{path}: no variant in it is for backend {word}", held, f"see `tiffin unpack {path}`")
+    return found

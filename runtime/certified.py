@@ -145,7 +145,7 @@ def choose(path: Path, variants: Sequence[Variant], allow_uncertified: bool) -> 
     able = [variant for variant in variants if _has_engine(variant.run.backend)]
     if not able:
         named = " or ".join(sorted({variant.run.backend for variant in variants}))
-        raise EngineMissing(f"{path}: no engine of its variants is here", named or "a variant", "see `tiffin backends`")
+        raise EngineMissing(f"{path}: no engine of its variants is here", named, "see `tiffin backends`")
     known = [(variant, *standing(variant.artifact, variant.run)) for variant in able]
     for place, (variant, found, _) in enumerate(known):
         if found in (Standing.CERTIFIED, Standing.REFERENCE):

@@ -1258,8 +1258,12 @@ def test_a_backend_word_restricts_a_box(boxed, variants) -> None:
     assert (found.digest, run) == (variants["slow"].digest, RunConfig("onnxruntime", threads=1))
     asked = RunConfig("onnxruntime", threads=2, hint="throughput")
     assert resolve(path, asked)[1] == asked
-    with pytest.raises(EngineMissing):
-        resolve(path, "torch")
+    for asked in ("torch", RunConfig("torch")):
+        with pytest.raises(BadInput, match="no variant in it is for backend torch") as caught:
+            resolve(path, asked)
+        assert caught.value.expected == "onnxruntime or openvino"
+    with pytest.raises(BadInput, match="unknown backend 'onnxrt'"):
+        resolve(path, "onnxrt")
 
 
 def test_a_box_run_in_another_precision_is_not_what_was_certified(boxed, variants) -> None:
