@@ -10,13 +10,13 @@ import hashlib
 import itertools
 import json
 import logging
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from ..artifact.files import replace_files
 from ..errors import BadDataset, BadInput, Overlap
 from ..runtime.decode import decode
 from .dataset import Photo
@@ -59,11 +59,10 @@ def _read_cache(cache: Path | None) -> dict[str, Any]:
 
 
 def _write_cache(cache: Path, entries: dict[str, Any]) -> None:
-    draft = cache.with_name(f".{cache.name}.{os.getpid()}")
+    content = json.dumps({"decoder": decoder(), "photos": entries}).encode()
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(json.dumps({"decoder": decoder(), "photos": entries}), encoding="utf-8")
-        draft.replace(cache)
+        replace_files({cache: content})
     except OSError as error:
         _log.warning("pixel hashes are not kept: cannot write %s (%s)", cache, error.strerror)
 

@@ -382,6 +382,13 @@ def test_a_broken_or_older_cache_is_written_anew(tmp_path: Path, broken: str) ->
     assert str(path) in cache.read_text()
 
 
+def test_a_cache_that_cannot_be_written_leaves_nothing_and_is_said(tmp_path: Path, caplog) -> None:
+    path, cache = photo(tmp_path / "a.png", 1), tmp_path / "kept" / "hashes.json"
+    cache.mkdir(parents=True)
+    assert pixel_hashes([Photo(path, 0)], cache) == {path: pixel_hash(path)}
+    assert "not kept" in caplog.text and list(cache.parent.iterdir()) == [cache]
+
+
 def test_an_unreadable_photo_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"no photo")
     for name in ("a.jpg", "absent.jpg"):
