@@ -26,6 +26,8 @@ class Drawn(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         while not self._cancelled:
             self._next = asyncio.run_coroutine_threadsafe(self._draw(), self._loop)
+            if self._cancelled:  # by another thread, which knew only of the one before
+                self._next.cancel()
             try:
                 drawn = self._next.result()
             except CancelledError:

@@ -89,8 +89,8 @@ class Session:
         try:
             return job.result(None if job.deadline is None else job.deadline - time.monotonic())
         except TimeoutError:
-            if job.done():  # the engine's own
-                raise
+            if job.done():  # the engine's own error, or an answer that came in this moment
+                return job.result()
             job.cancel()
             raise late() from None
 

@@ -12,7 +12,8 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,6 +30,7 @@ from tiffin.data.download import SYNTHESIZED
 from tiffin.errors import BadInput, EngineFailed, EngineMissing, TiffinError
 from tiffin.runtime import Classifier, decode, frames, jpeg, load, preprocess, selfcheck
 from tiffin.runtime.backends import _cuda
+from tiffin.runtime.drawn import Drawn
 from tiffin.runtime.frames import LAYOUTS, Frame
 from tiffin.runtime.host_array import to_host
 from tiffin.runtime.items import Item
@@ -624,6 +626,22 @@ def test_an_async_stream_lets_the_loop_run_and_can_be_cancelled(classifier: Clas
 
     assert asyncio.run(run()) == ["first"]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("tiffin prepares")]
+
+
+def test_an_async_source_may_be_cancelled_as_its_next_item_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def camera():
+        yield Item("never", b"")
+
+    def asked(drawing: Coroutine, loop: object) -> Future:
+        drawing.close()
+        drawn.cancel()
+        waiting: Future = Future()
+        waiting.result = lambda: Future.result(waiting, 0.1)  # type: ignore[method-assign]
+        return waiting
+
+    drawn = Drawn(camera(), None)  # type: ignore[arg-type]
+    monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", asked)
+    assert list(drawn) == []
 
 
 def test_an_async_source_that_fails_ends_the_stream(classifier: Classifier) -> None:

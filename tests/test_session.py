@@ -431,6 +431,20 @@ def test_in_time_is_as_without(engine: str, onnx_artifact: Artifact, photos, log
         assert near(session.submit({"photos": photos[:2]}, timeout_s=PATIENCE_S).result()["logits"], logits[:2])
 
 
+def test_an_answer_that_comes_as_the_time_ends_is_an_answer(gated: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Late(concurrent.futures.Future):
+        deadline = 0.0
+
+        def result(self, timeout=None):
+            if not self.done():
+                self.set_result({"logits": np.zeros((1, 4), np.float32)})
+                raise TimeoutError
+            return super().result()
+
+    monkeypatch.setattr(gated._dispatcher, "submit", lambda work, timeout_s: Late())
+    assert gated.run(numbered(1), timeout_s=1.0)["logits"].shape == (1, 4)
+
+
 def test_an_answer_that_was_fetched_is_kept_by_nobody(gated: Session, gates: list[Gate]) -> None:
     import weakref
 
