@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,7 +64,8 @@ def write_kserve(
             notes = write_triton(artifact, draft / STORAGE, called, max_batch).notes
         (draft / _RESOURCE).write_text(resource(called, runtime, storage_uri or f"pvc://models/{called}"))
         put_beside(artifact, draft)
-    return Written(out, f"kubectl apply -f {out / _RESOURCE}", (*notes, *_notes(runtime, storage_uri)))
+    place = shlex.quote(str(out / _RESOURCE))
+    return Written(out, f"kubectl apply -f {place}", (*notes, *_notes(runtime, storage_uri)))
 
 
 def _runtime(artifact: Artifact) -> _Runtime:

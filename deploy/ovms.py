@@ -6,6 +6,7 @@ Sources: its documentation, «Preparing a Model Repository», «Starting the Ser
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,8 @@ def write_ovms(artifact: Artifact, out: Path, name: str | None = None) -> Writte
     kept = [entry for entry in entries if entry["config"].get("name") != called]
     text = json.dumps({"model_config_list": [*kept, {"config": config}]}, indent=1) + "\n"
     _replace(out / _CONFIG, text)
-    start = (f"docker run --rm -u $(id -u) -p 9000:9000 -p 8000:8000 -v {out.resolve()}:/models:ro "
+    mount = shlex.quote(f"{out.resolve()}:/models:ro")
+    start = (f"docker run --rm -u $(id -u) -p 9000:9000 -p 8000:8000 -v {mount} "
              f"openvino/model_server:latest --config_path /models/{_CONFIG} --port 9000 --rest_port 8000")  # fmt: skip
     return Written(out / called, start)
 

@@ -7,6 +7,7 @@ Sources: Triton's user guide, «Model Repository» and «Model Configuration», 
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,10 +65,10 @@ def write_triton(artifact: Artifact, out: Path, name: str | None = None, max_bat
         put_model(artifact, draft / VERSION, backend.files)
         (draft / "config.pbtxt").write_text(_config(artifact, called, backend, batch), encoding="utf-8")
         put_beside(artifact, draft)
-    place = out.resolve()
+    mount = shlex.quote(f"{out.resolve()}:/models")
     image = "nvcr.io/nvidia/tritonserver:YY.MM-py3"
     gpu = "--gpus=all " if backend.kind == "KIND_GPU" else ""
-    start = (f"docker run --rm {gpu}-p 8000:8000 -p 8001:8001 -p 8002:8002 -v {place}:/models {image} "
+    start = (f"docker run --rm {gpu}-p 8000:8000 -p 8001:8001 -p 8002:8002 -v {mount} {image} "
              "tritonserver --model-repository=/models")  # fmt: skip
     return Written(out / called, start, _notes(artifact, backend, batch))
 
@@ -102,8 +103,9 @@ def _batch(artifact: Artifact, asked: int | None) -> int:
     elif manifest.format == "openvino":
         return asked or 0  # the backend would run every request, of one photo too, at the largest batch
     if asked and largest == 0 or asked and manifest.format == "tensorrt" and asked > largest:
-        raise BadInput(f"{artifact.folder}: max batch {asked}", f"at most {largest or manifest.inputs[0].shape[0]}, "
-                       "as the model was built", "leave --max-batch out")  # fmt: skip
+        fixed = f"no --max-batch: the model's batch is fixed at {manifest.inputs[0].shape[0]}"
+        expected = f"at most {largest}, as the engine was built" if largest else fixed
+        raise BadInput(f"{artifact.folder}: max batch {asked}", expected, "leave --max-batch out")
     return asked or largest
 
 

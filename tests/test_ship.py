@@ -516,9 +516,21 @@ def test_a_fixed_batch_is_written_as_it_is(make: Make, tmp_path: Path) -> None:
     fixed = dataclasses.replace(make("a").manifest.inputs[0], shape=(2, 32, 32, 3))
     artifact = make("fixed", inputs=(fixed,))
     assert "max_batch_size: 0" in config_of(artifact, tmp_path) and "[ 2, 32, 32, 3 ]" in config_of(artifact, tmp_path)
-    with pytest.raises(BadInput, match="max batch 4"):
-        config_of(artifact, tmp_path, max_batch=4)
+    for asked in (2, 4):
+        with pytest.raises(BadInput, match=f"max batch {asked}") as caught:
+            config_of(artifact, tmp_path, max_batch=asked)
+        assert caught.value.expected == "no --max-batch: the model's batch is fixed at 2"
     assert write_plain(artifact, tmp_path / "plain") == ()  # its programs feed one photo
+
+
+def test_commands_that_start_servers_quote_their_paths(make: Make, tmp_path: Path) -> None:
+    out, artifact = tmp_path / "my models", make("a")
+    for written, word in (
+        (write_triton(artifact, out / "triton", "food"), f"{out}/triton:/models"),
+        (write_ovms(artifact, out / "ovms", "food"), f"{out}/ovms:/models:ro"),
+        (write_kserve(artifact, out / "kserve", "food"), f"{out}/kserve/inferenceservice.yaml"),
+    ):
+        assert word in shlex.split(written.start)
 
 
 def test_the_model_servers_configuration_lists_each_model_once(
