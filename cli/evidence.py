@@ -51,9 +51,8 @@ def evidence(
     bundle.write(out, found.about, found.members)
     _sign(out, sign)
     written = bundle.read(out)
-    render.show(
-        f"{out}: {written.size_bytes:,} bytes, {len(written.members) + 1} members\nsha256 of its index: {written.identity}"
-    )
+    count = len(written.members) + 1  # the index, too
+    render.show(f"{out}: {written.size_bytes:,} bytes, {count} members\nsha256 of its index: {written.identity}")
     render.next_command(f"tiffin verify {out}")
 
 

@@ -22,7 +22,9 @@ network = nn.Sequential(
 host = Preprocess(64, 64, mean=(123.7, 116.3, 103.5), std=(58.4, 57.1, 57.4))  # as it was trained: inside the artifact
 photos = np.random.default_rng(0).integers(0, 256, (64, 64, 64, 3), dtype=np.uint8)  # yours, prepared to 64×64
 
-fp32, parity = export_module(network, {"photos": photos[:8]}, Path("out/segmentation"), "segmentation", ["scores"], host)
+fp32, parity = export_module(
+    network, {"photos": photos[:8]}, Path("out/segmentation"), "segmentation", ["scores"], host
+)
 print("largest difference from torch:", parity.max_relative)
 int8 = quantize_int8(fp32, PtqOptions(), CalibrationSet(photos[:48], "mine"), Path("out/segmentation-int8"))
 
