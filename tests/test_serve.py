@@ -19,6 +19,7 @@ import threading
 import time
 import venv
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tiffin.artifact import Artifact, RunConfig, TensorSpec
+from tiffin.artifact import Artifact, Preprocess, Producer, RunConfig, TensorSpec
+from tiffin.artifact.manifest import Manifest
+from tiffin.artifact.store import save
 from tiffin.cli import serve as serve_command
-from tiffin.deploy.serve import body, protocol
+from tiffin.deploy.serve import app, body, protocol
 from tiffin.deploy.serve.batching import Batcher
+from tiffin.deploy.serve.metrics import Metrics
+from tiffin.deploy.serve.model import Limits, Model
 from tiffin.errors import BadInput, EngineMissing
 from tiffin.runtime import Classifier, Session
 
@@ -92,6 +97,28 @@ def server(onnx_artifact: Artifact, openvino_artifact: Artifact) -> Iterator[Ser
 def session(onnx_artifact: Artifact) -> Iterator[Session]:
     with Session(onnx_artifact, RunConfig("onnxruntime", threads=1)) as opened:
         yield opened
+
+
+class Here:
+    """A server in this process, without sockets, of one model whose answers are zeros."""
+
+    def __init__(self, folder: Path, **limits: Any) -> None:
+        self.metrics, told = Metrics(), Limits(**limits)
+        specs = (TensorSpec("photos", "uint8", (None, 8, 8, 3)),), (TensorSpec("logits", "float32", (None, 2)),)
+        manifest = Manifest("classification", "null", "fp32", *specs, (), Producer("export"), labels=("dal", "naan"),
+                            preprocess=Preprocess(8, 8))  # fmt: skip
+        self.session = Session(save(folder / "m", manifest, {"model.bin": b"m"}), RunConfig("null"))
+        self.pool = ThreadPoolExecutor(1)
+        models = {"m": Model("m", self.session, told, self.metrics)}
+        self.application = app.Server(models, told, self.metrics, self.pool).application()
+
+    def ask(self, path: str, how: dict[str, Any], times: int = 1) -> list[httpx.Response]:
+        async def asked() -> list[httpx.Response]:
+            through = httpx.ASGITransport(self.application)
+            async with httpx.AsyncClient(transport=through, base_url="http://x") as client:
+                return await asyncio.gather(*(client.post(path, **how) for _ in range(times)))
+
+        return asyncio.run(asked())
 
 
 @pytest.fixture
@@ -320,6 +347,24 @@ def test_a_deadline_ends_the_wait(onnx_artifact: Artifact, rows: np.ndarray) -> 
     with serving(onnx_artifact.folder, "--deadline-s", 0.05, "--max-delay-ms", 2000) as served:
         assert served.client.post("/predict", content=encoded(rows[0])).status_code == 504
         assert served.metric("tiffin_requests_inside") == 0
+
+
+def test_the_deadline_covers_preparing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go_on = [], threading.Event()
+
+    def slow(photo: bytes, host: Preprocess) -> np.ndarray:
+        begun.append(photo)
+        go_on.wait(1)
+        return np.zeros((8, 8, 3), np.uint8)
+
+    monkeypatch.setattr(app, "prepare", slow)
+    here = Here(tmp_path, deadline_s=0.05)
+    try:
+        assert [told.status_code for told in here.ask("/predict", {"content": b"photo"}, times=3)] == [504] * 3
+    finally:
+        go_on.set()
+    here.pool.shutdown()
+    assert len(begun) == 1 and b'tiffin_requests_inside{model="m"} 0.0' in here.metrics.text()
 
 
 def test_a_client_that_goes_away_gives_its_place_back(onnx_artifact: Artifact, rows: np.ndarray) -> None:

@@ -135,7 +135,7 @@ class Server:
             raise BadInput(f"{LENGTH_HEADER} {told!r}", "a number of bytes")
         body = await self._body(request)
         asked = parse_request(body, None if told is None else int(told), model.manifest.inputs, model.manifest.outputs)
-        ran = await _while_heard(request, model.infer(asked.feeds))
+        ran = await self._in_time(request, model.infer(asked.feeds))
         head = {"model_name": model.name, "model_version": model.version} | ({"id": asked.id} if asked.id else {})
         data, size = format_response(head, asked.wanted, ran.outputs, model.classifier.labels)
         if size is None:
@@ -150,7 +150,15 @@ class Server:
         name = request.query_params.get("model")
         models = [by_name(self._models, name)] if name else list(self._models.values())
         photo = await self._photo(request)
-        return JSONResponse({"models": await _while_heard(request, self._labelled(photo, models, int(top)))})
+        return JSONResponse({"models": await self._in_time(request, self._labelled(photo, models, int(top)))})
+
+    async def _in_time(self, request: Request, answer: Coroutine[Any, Any, Found]) -> Found:
+        """The answer, preparation included, unless the deadline passes or the client goes.
+
+        Raises:
+            TimeoutError, ClientDisconnect: so it was; what waits is forgotten, and its place given back.
+        """
+        return await _while_heard(request, asyncio.wait_for(answer, self._limits.deadline_s))
 
     async def _labelled(self, photo: bytes, models: list[Model], top: int) -> list[dict[str, Any]]:
         """A photo is prepared once for all models that take it alike."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -92,28 +91,27 @@ class Model:
         }
 
     async def infer(self, feeds: dict[str, np.ndarray]) -> Ran:
-        """Run tensors.
+        """Run tensors; the deadline is the caller's.
 
         Raises:
             Busy: too many requests are inside.
-            TimeoutError: the deadline passed.
             TiffinError: as the session raises.
         """
         with self.admitted():
             return await self._run(feeds)
 
     async def label(self, prepared: np.ndarray, top: int) -> Labelled:
-        """Label a prepared photo, uint8 `(H, W, 3)`; admission is the caller's.
+        """Label a prepared photo, uint8 `(H, W, 3)`; admission and the deadline are the caller's.
 
         Raises:
-            TimeoutError, TiffinError: as `infer` does.
+            TiffinError: as the session raises.
         """
         ran = await self._run({self.manifest.inputs[0].name: prepared[None]})
         guesses = self.classifier.rank(ran.outputs[self.manifest.outputs[0].name], top)[0]
         return Labelled(guesses, is_known(guesses, self._limits.unknown), ran.queue_s, ran.run_s)
 
     async def _run(self, feeds: dict[str, np.ndarray]) -> Ran:
-        ran = await asyncio.wait_for(self._batcher.run(feeds), self._limits.deadline_s)
+        ran = await self._batcher.run(feeds)
         self._lately_s += 0.1 * (ran.queue_s + ran.run_s - self._lately_s)
         self._metrics.stages.labels(self.name, "queue").observe(ran.queue_s)
         self._metrics.stages.labels(self.name, "run").observe(ran.run_s)
