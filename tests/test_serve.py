@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import importlib.util
 import io
@@ -27,9 +28,11 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import uvicorn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from uvicorn.server import ServerState
 
 from tiffin.artifact import Artifact, Preprocess, Producer, RunConfig, TensorSpec
 from tiffin.artifact.manifest import Manifest
@@ -39,6 +42,7 @@ from tiffin.deploy.serve import app, body, protocol
 from tiffin.deploy.serve.batching import Batcher
 from tiffin.deploy.serve.metrics import Metrics
 from tiffin.deploy.serve.model import Limits, Model
+from tiffin.deploy.serve.server import patient
 from tiffin.errors import BadInput, EngineMissing
 from tiffin.runtime import Classifier, Session
 
@@ -417,6 +421,74 @@ def test_a_body_that_drips_is_not_waited_for(impatient: Served) -> None:
         slow.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nx")
         told = slow.recv(1000)
         assert b" 408 " in told.splitlines()[0]
+
+
+@contextmanager
+def listening(application: Any, head_s: float, body_s: float, idle_s: float) -> Iterator[tuple[str, int]]:
+    """The address of the server's own protocol, in a thread."""
+    loop, config = asyncio.new_event_loop(), uvicorn.Config(application, timeout_keep_alive=idle_s, lifespan="off")
+    config.load()
+    make, state = patient(head_s, body_s), ServerState()
+    opened = loop.run_until_complete(loop.create_server(lambda: make(config, state, {}, loop), "127.0.0.1", 0))
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield opened.sockets[0].getsockname()
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        opened.close()
+        loop.close()
+
+
+def dripped(address: tuple[str, int], start: bytes) -> float:
+    """Seconds until the server closed on a client that then sends a byte every 20 ms."""
+    with socket.create_connection(address, timeout=10) as slow, contextlib.suppress(ConnectionError):
+        slow.sendall(start)
+        begin = time.monotonic()
+        slow.settimeout(0.02)
+        while time.monotonic() < begin + 2:
+            try:
+                if not slow.recv(10_000):
+                    break
+            except TimeoutError:
+                slow.sendall(b"x")
+    return time.monotonic() - begin
+
+
+@pytest.mark.parametrize("start", [b"POST /nowhere", b"GET /v2", b"POST /predict?top=0", b"POST /v2/models/none/infer"])
+def test_a_body_that_no_route_reads_is_not_waited_for(tmp_path: Path, start: bytes) -> None:
+    with listening(Here(tmp_path).application, head_s=10, body_s=0.2, idle_s=10) as address:
+        assert 0.1 < dripped(address, start + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n") < 1
+
+
+@pytest.mark.parametrize(("more", "late"), [(b"Content-Length: 1\r\n", b"x"), (b"", b"\r\n")])
+def test_an_idle_connection_is_closed_whatever_came_late(tmp_path: Path, more: bytes, late: bytes) -> None:
+    served = listening(Here(tmp_path).application, head_s=10, body_s=10, idle_s=0.2)
+    with served as address, socket.create_connection(address, timeout=2) as idle:
+        idle.sendall(b"GET /v2 HTTP/1.1\r\nHost: x\r\n" + more + b"\r\n")
+        assert idle.recv(10_000)
+        idle.sendall(late)
+        while idle.recv(10_000):
+            pass
+
+
+def test_a_body_that_waits_for_the_server_is_waited_for() -> None:
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive())["more_body"]:
+            pass
+        await asyncio.sleep(0.3)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    post = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n"
+    with listening(slow, head_s=10, body_s=0.2, idle_s=10) as address, socket.create_connection(address, 2) as eager:
+        for sent in (post + b"x" + post, b"x"):
+            eager.sendall(sent)
+            told = b""
+            while not told.endswith(b"ok"):
+                assert (part := eager.recv(10_000)), "closed"
+                told += part
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -26,29 +26,43 @@ _IDLE_S = 30  # a connection that is kept alive and says nothing
 _BACKLOG = 256
 
 
-def patient(seconds: float) -> type[HttpToolsProtocol]:
-    """uvicorn's protocol, with a deadline for a request's head: uvicorn itself waits for ever (0.54)."""
+def patient(head_s: float, body_s: float) -> type[HttpToolsProtocol]:
+    """uvicorn's protocol, with a deadline while it is the client's turn: uvicorn itself waits for ever (0.54).
+
+    Args:
+        head_s: for a request's head.
+        body_s: for a body, whether its route reads it or not; who reads it has an earlier deadline, and can say so.
+    """
 
     class Patient(HttpToolsProtocol):
         _deadline: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
-            self._wait()
+            self._wait(head_s)
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self._deadline is None and self.cycle.response_complete:
+                self._wait(self.timeout_keep_alive)  # uvicorn's own ended with the first byte, of whatever it is
 
         def on_message_begin(self) -> None:
-            self._wait()
+            self._wait(head_s)
             super().on_message_begin()
 
         def on_headers_complete(self) -> None:
-            self._heard()
+            self._wait(body_s)
             super().on_headers_complete()
+
+        def on_message_complete(self) -> None:
+            self._heard()
+            super().on_message_complete()
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._heard()
             super().connection_lost(exc)
 
-        def _wait(self) -> None:
+        def _wait(self, seconds: float) -> None:
             self._heard()
             self._deadline = self.loop.call_later(seconds, self._too_slow)
 
@@ -58,7 +72,10 @@ def patient(seconds: float) -> type[HttpToolsProtocol]:
                 self._deadline = None
 
         def _too_slow(self) -> None:
-            self.transport.close()
+            if self.pipeline:  # the server's turn: it answers the request before
+                self._wait(body_s)
+            else:
+                self.transport.close()
 
     return Patient
 
@@ -136,8 +153,8 @@ def serve(
             models[name].classifier.warm_up()
         server = Server(models, limits, metrics, pool)
         config = uvicorn.Config(
-            server.application(), http=patient(limits.header_s), ws="none", lifespan="off", log_level="warning",
-            access_log=False, server_header=False, timeout_keep_alive=_IDLE_S, backlog=_BACKLOG,
-            timeout_graceful_shutdown=round(limits.grace_s),
+            server.application(), http=patient(limits.header_s, limits.header_s + limits.body_s), ws="none",
+            lifespan="off", log_level="warning", access_log=False, server_header=False, timeout_keep_alive=_IDLE_S,
+            backlog=_BACKLOG, timeout_graceful_shutdown=round(limits.grace_s),
         )  # fmt: skip
         _Uvicorn(config, server, started).run([listening])
