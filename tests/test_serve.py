@@ -45,6 +45,7 @@ from tiffin.deploy.serve.model import Limits, Model
 from tiffin.deploy.serve.server import patient
 from tiffin.errors import BadInput, EngineMissing
 from tiffin.runtime import Classifier, Session
+from tiffin.runtime.backends import null
 
 COMMAND = [sys.executable, "-c", "from tiffin.cli.app import main; main()", "serve"]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -247,7 +248,7 @@ WHOLE = {"name": "photos", "shape": [1, 32, 32, 3], "datatype": "UINT8"}
         (json.dumps({"inputs": [{**WHOLE, "datatype": "FP32", "data": []}]}), "FP32"),
         (json.dumps({"inputs": [{**WHOLE, "shape": [0, 32, 32, 3], "data": []}]}), "shape"),
         (json.dumps({"inputs": [{**WHOLE, "shape": [1, 3, 32, 32], "data": []}]}), "shape"),
-        (json.dumps({"inputs": [{**WHOLE, "shape": [10**30, 32, 32, 3], "data": [1]}]}), "3072"),
+        (json.dumps({"inputs": [{**WHOLE, "shape": [10**30, 32, 32, 3], "data": [1]}]}), "shape"),
         (json.dumps({"inputs": [{**WHOLE, "data": [1, 2]}]}), "2 values"),
         (json.dumps({"inputs": [{**WHOLE, "data": ["x"] * 3072}]}), "type"),
         (json.dumps({"inputs": [{**WHOLE, "data": [0.5] * 3072}]}), "float"),
@@ -284,6 +285,52 @@ def test_a_bad_photo_or_body_gets_one_clear_error(
     told = server.client.post(path, **how)
     assert told.status_code == code and words in told.json()["error"]
     assert server.client.get("/v2/health/live").status_code == 200
+
+
+INFER = "/v2/models/m/infer"
+SMALL = {"name": "photos", "shape": [1, 8, 8, 3], "datatype": "UINT8", "data": [0] * 192}
+FLOAT = json.dumps({"inputs": [{**SMALL, "parameters": {"binary_data_size": 192.0}}]}).encode()
+
+
+@pytest.mark.parametrize(
+    ("path", "how", "words"),
+    [
+        ("/predict?top=%C2%B2", {"content": b"x"}, "top '²'"),
+        ("/predict?top=" + "1" * 5000, {"content": b"x"}, "1 to 100"),
+        (INFER, {"content": b"{}", "headers": {protocol.LENGTH_HEADER: "²".encode("latin-1")}}, "a number of bytes"),
+        (INFER, {"content": b"{}", "headers": {protocol.LENGTH_HEADER: "9" * 5000}}, "a number of bytes"),
+        (INFER, {"content": FLOAT + bytes(192), "headers": {protocol.LENGTH_HEADER: str(len(FLOAT))}}, "192.0"),
+        (INFER, {"json": {"inputs": [{**SMALL, "shape": [10**4200, 8, 8, 3]}]}}, "shape"),
+        (INFER, {"content": json.dumps({"id": "\ud800", "inputs": [SMALL]})}, "a string of Unicode"),
+    ],
+    ids=["top", "top of 5000", "header", "header of 5000", "float", "shape", "surrogate"],
+)
+def test_what_looks_like_a_number_or_a_text_is_refused(
+    tmp_path: Path, path: str, how: dict[str, Any], words: str
+) -> None:
+    (told,) = Here(tmp_path).ask(path, how)
+    assert told.status_code == 400 and words in told.json()["error"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize(("path", "how"), [("/predict", {"content": b"x"}), (INFER, {"json": {"inputs": [SMALL]}})])
+def test_answers_that_are_no_numbers_are_the_engines_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float, path: str, how: dict[str, Any]
+) -> None:
+    here = Here(tmp_path)
+    monkeypatch.setattr(app, "prepare", lambda photo, host: np.zeros((8, 8, 3), np.uint8))
+    monkeypatch.setattr(null.NullLane, "run", lambda *_: {"logits": np.full((1, 2), value, np.float32)})
+    (told,) = here.ask(path, how)
+    assert told.status_code == 500 and "logits holds NaN or infinity" in told.json()["error"]
+
+
+def test_an_error_of_the_servers_own_is_logged_and_answered_as_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(app, "prepare", lambda photo, host: {}["a secret"])
+    (told,) = Here(tmp_path).ask("/predict", {"content": b"x"})
+    assert told.status_code == 500 and "log" in told.json()["error"] and "secret" not in told.text
+    assert "POST /predict" in caplog.text and "KeyError: 'a secret'" in caplog.text
 
 
 def test_bad_requests_leave_nothing_behind(server: Served) -> None:

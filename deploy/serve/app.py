@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Executor
@@ -23,7 +24,7 @@ from starlette.routing import Route
 from ... import __version__
 from ...errors import BadInput, Busy, TiffinError, TimedOut
 from ...runtime.preprocess import prepare
-from .body import TooLarge, TooSlow, read
+from .body import TooLarge, TooSlow, read, whole_number
 from .metrics import CONTENT_TYPE, Metrics
 from .model import Limits, Model, by_name
 from .protocol import LENGTH_HEADER, format_response, parse_request
@@ -37,6 +38,7 @@ _POLICY = "default-src 'none'; style-src 'self'; script-src 'self'; img-src blob
 _EXTENSIONS = ["binary_tensor_data", "classification", "predict"]
 _GONE = 499  # nginx's word for a client that went away; nobody reads it but the metrics
 _MOST_TOP = 100
+_log = logging.getLogger(__name__)
 
 Found = TypeVar("Found")
 Answerer = Callable[[Request], Awaitable[Response]]
@@ -101,6 +103,9 @@ class Server:
             return _error(400, error)
         except TiffinError as error:
             return _error(500, error)
+        except Exception:
+            _log.exception("%s %s", request.method, request.url.path)
+            return _error(500, "an error of the server's own; its log says which")
 
     async def _server(self, request: Request) -> Response:
         return JSONResponse({"name": "tiffin", "version": __version__, "extensions": _EXTENSIONS})
@@ -131,26 +136,28 @@ class Server:
     async def _infer(self, request: Request) -> Response:
         model = self._asked_for(request)
         told = request.headers.get(LENGTH_HEADER)
-        if told is not None and not told.isdigit():
+        size = None if told is None else whole_number(told)
+        if told is not None and size is None:
             raise BadInput(f"{LENGTH_HEADER} {told!r}", "a number of bytes")
         body = await self._body(request)
-        asked = parse_request(body, None if told is None else int(told), model.manifest.inputs, model.manifest.outputs)
+        asked = parse_request(body, size, model.manifest.inputs, model.manifest.outputs)
         ran = await self._in_time(request, model.infer(asked.feeds))
         head = {"model_name": model.name, "model_version": model.version} | ({"id": asked.id} if asked.id else {})
-        data, size = format_response(head, asked.wanted, ran.outputs, model.classifier.labels)
-        if size is None:
+        data, json_size = format_response(head, asked.wanted, ran.outputs, model.classifier.labels)
+        if json_size is None:
             return Response(data, media_type="application/json")
-        return Response(data, media_type="application/octet-stream", headers={LENGTH_HEADER: str(size)})
+        return Response(data, media_type="application/octet-stream", headers={LENGTH_HEADER: str(json_size)})
 
     async def _predict(self, request: Request) -> Response:
         """`?model=NAME` or all, `?top=5`; the photo is the body, or a form's file."""
-        top = request.query_params.get("top", "5")
-        if not top.isdigit() or not 1 <= int(top) <= _MOST_TOP:
-            raise BadInput(f"top {top!r}", f"1 to {_MOST_TOP}")
+        told = request.query_params.get("top", "5")
+        top = whole_number(told)
+        if top is None or not 1 <= top <= _MOST_TOP:
+            raise BadInput(f"top {told!r}", f"1 to {_MOST_TOP}")
         name = request.query_params.get("model")
         models = [by_name(self._models, name)] if name else list(self._models.values())
         photo = await self._photo(request)
-        return JSONResponse({"models": await self._in_time(request, self._labelled(photo, models, int(top)))})
+        return JSONResponse({"models": await self._in_time(request, self._labelled(photo, models, top))})
 
     async def _in_time(self, request: Request, answer: Coroutine[Any, Any, Found]) -> Found:
         """The answer, preparation included, unless the deadline passes or the client goes.

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 # zlib's window bits: a gzip header; either a zlib header or none.
 _WINDOWS = {"gzip": (31,), "deflate": (15, -15)}
+_MOST_DIGITS = 18  # of a number of 64 bits
 
 
 class TooLarge(BadInput):
@@ -21,6 +22,11 @@ class TooLarge(BadInput):
 
 class TooSlow(BadInput):
     """A body did not come in its time."""
+
+
+def whole_number(text: str) -> int | None:
+    """What some ASCII digits say; None where it is anything else, or longer than a size can be."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS else None
 
 
 async def read(request: Request, most: int, seconds: float) -> bytes:
@@ -35,9 +41,9 @@ async def read(request: Request, most: int, seconds: float) -> bytes:
         BadInput: another encoding, or damaged.
         starlette.requests.ClientDisconnect: nobody is there any more.
     """
-    told = request.headers.get("content-length", "")
-    if told.isdigit() and int(told) > most:
-        raise _too_large(f"a body of {int(told):,} bytes", most)
+    told = whole_number(request.headers.get("content-length", ""))
+    if told is not None and told > most:
+        raise _too_large(f"a body of {told:,} bytes", most)
     try:
         data = await asyncio.wait_for(_whole(request, most), seconds)
     except (asyncio.TimeoutError, TimeoutError) as error:  # two types on Python 3.10

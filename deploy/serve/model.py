@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import BadInput, Busy
+from ...errors import BadInput, Busy, EngineFailed
 from ...runtime import Classifier, Guess, Session
 from ...runtime.classifier import is_known
 from .batching import Batcher, Ran
@@ -112,6 +112,8 @@ class Model:
 
     async def _run(self, feeds: dict[str, np.ndarray]) -> Ran:
         ran = await self._batcher.run(feeds)
+        if wrong := [name for name, array in ran.outputs.items() if not np.isfinite(array).all()]:
+            raise EngineFailed(f"{self.name}: {', '.join(wrong)} holds NaN or infinity", "finite numbers")
         self._lately_s += 0.1 * (ran.queue_s + ran.run_s - self._lately_s)
         self._metrics.stages.labels(self.name, "queue").observe(ran.queue_s)
         self._metrics.stages.labels(self.name, "run").observe(ran.run_s)

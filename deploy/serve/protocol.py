@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ _WORDS = {
     "float32": "FP32",
     "float64": "FP64",
 }
+_MOST_SIZE = 2**63 - 1  # of an axis: the protocol's are int64
+_SURROGATES = re.compile("[\ud800-\udfff]")  # what JSON may hold and UTF-8 may not
 
 
 @dataclass(frozen=True)
@@ -105,8 +108,8 @@ def _refuse_constant(word: str) -> NoReturn:
 
 def _id(raw: Mapping[str, Any]) -> str | None:
     found = raw.get("id")
-    if found is not None and not isinstance(found, str):
-        raise BadInput(f"id {found!r}", "a string")
+    if found is not None and (not isinstance(found, str) or _SURROGATES.search(found)):
+        raise BadInput(f"id {found!r}", "a string of Unicode")
     return found
 
 
@@ -129,7 +132,7 @@ def _tensor(entry: Mapping[str, Any], spec: TensorSpec, rest: memoryview) -> tup
     word, shape = entry.get("datatype"), entry.get("shape") or []
     if word != _WORDS[spec.dtype]:
         raise BadInput(f"{spec.name}: datatype {word!r}", _WORDS[spec.dtype])
-    whole = isinstance(shape, list) and all(type(size) is int and size > 0 for size in shape)
+    whole = isinstance(shape, list) and all(type(size) is int and 0 < size <= _MOST_SIZE for size in shape)
     if not whole or len(shape) != len(spec.shape) or any(
         wanted not in (None, size) for size, wanted in zip(shape[1:], spec.shape[1:], strict=True)
     ):  # fmt: skip
@@ -138,7 +141,7 @@ def _tensor(entry: Mapping[str, Any], spec: TensorSpec, rest: memoryview) -> tup
     size = _parameters(entry).get("binary_data_size")
     if size is None:
         return _from_list(entry.get("data"), spec, count).reshape(shape), rest
-    if size != count * dtype.itemsize or size > len(rest):
+    if type(size) is not int or size != count * dtype.itemsize or size > len(rest):
         raise BadInput(f"{spec.name}: binary_data_size {size!r}, {len(rest)} bytes at hand",
                        f"{count * dtype.itemsize} bytes for shape {shape}")  # fmt: skip
     return _numbers(np.frombuffer(rest[:size], dtype).reshape(shape), spec), rest[size:]
@@ -190,6 +193,7 @@ def format_response(
 
     Args:
         head: the response's other fields.
+        outputs: finite: JSON has no words for what is not.
         labels: names of the classes, for the classification extension.
 
     Returns:
