@@ -328,9 +328,31 @@ def test_an_error_of_the_servers_own_is_logged_and_answered_as_any(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(app, "prepare", lambda photo, host: {}["a secret"])
-    (told,) = Here(tmp_path).ask("/predict", {"content": b"x"})
+    here = Here(tmp_path)
+    (told,) = here.ask("/predict", {"content": b"x"})
     assert told.status_code == 500 and "log" in told.json()["error"] and "secret" not in told.text
     assert "POST /predict" in caplog.text and "KeyError: 'a secret'" in caplog.text
+    assert b'tiffin_requests_total{code="500",route="/predict"} 1.0' in here.metrics.text()
+
+
+FORM = {"Content-Type": "multipart/form-data"}  # without its boundary
+
+
+@pytest.mark.parametrize(
+    ("path", "how", "route", "code"),
+    [
+        ("/v2/models/none/infer", {"content": b"{}"}, "/v2/models/{name}/infer", 404),
+        ("/predict", {"content": b"x", "headers": FORM}, "/predict", 400),
+        ("/predict?top=0", {"content": b"x"}, "/predict", 400),
+    ],
+)
+def test_every_error_of_a_route_is_counted(
+    tmp_path: Path, path: str, how: dict[str, Any], route: str, code: int
+) -> None:
+    here = Here(tmp_path)
+    (told,) = here.ask(path, how)
+    assert told.status_code == code and told.json()["error"]
+    assert f'tiffin_requests_total{{code="{code}",route="{route}"}} 1.0' in here.metrics.text().decode()
 
 
 def test_bad_requests_leave_nothing_behind(server: Served) -> None:

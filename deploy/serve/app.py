@@ -76,7 +76,7 @@ class Server:
         )
 
     def _counted(self, route: str, answer: Answerer) -> Answerer:
-        """Every answer, and every error as the protocol writes it."""
+        """Every answer of a route, and every error as the protocol writes it."""
 
         async def counted(request: Request) -> Response:
             response = await self._answered(request, answer)
@@ -90,6 +90,8 @@ class Server:
             return await answer(request)
         except ClientDisconnect:
             return Response(status_code=_GONE)
+        except HTTPException as error:  # before starlette sees it, so that it is counted
+            return await _http_error(request, error)
         except Busy as error:
             seconds = max(model.retry_after_s for model in self._models.values())
             return _error(503, error, {"Retry-After": str(seconds)})
