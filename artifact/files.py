@@ -59,15 +59,17 @@ def replaced_folder(target: Path, fix: str, keep: bool = False) -> Iterator[Path
     """A new folder beside `target` that takes its place, synced, only when the block ends well; else it goes.
 
     Args:
+        target: where it is a link, the link stays, and what it names is replaced.
         fix: what the user can do where it cannot be written.
         keep: leave one that is there when the block ends: another process was faster with the same content.
 
     Raises:
-        BadInput: the parent is not writable, or the disk is full.
+        BadInput: the parent is not writable, the disk is full, or the block could not read a file elsewhere.
     """
     import shutil
     import tempfile
 
+    target = Path(os.path.realpath(target))  # `Path.resolve` raises on links that go round
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
@@ -79,9 +81,18 @@ def replaced_folder(target: Path, fix: str, keep: bool = False) -> Iterator[Path
         draft.chmod(0o755)
         _put_in_place(draft, target, keep)
     except OSError as error:
-        raise BadInput(f"cannot write {target} ({error.strerror})", "room and permission to write", fix) from error
+        reason = error.strerror or str(error)
+        if _is_elsewhere(error, draft, target):
+            raise BadInput(f"cannot read {error.filename} ({reason})", "a file that is there and readable") from error
+        raise BadInput(f"cannot write {target} ({reason})", "room and permission to write", fix) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _is_elsewhere(error: OSError, draft: Path, target: Path) -> bool:
+    """True if it names files, none of which is written here; a full disk names the source of a copy as well."""
+    names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    return bool(names) and not any(name == str(target) or name.startswith(str(draft)) for name in names)
 
 
 def _put_in_place(draft: Path, target: Path, keep: bool) -> None:

@@ -27,11 +27,13 @@ def extract(artifact: Artifact, out: Path) -> Artifact:
     """A copy of an artifact's folder: manifest, model files and claims, whole or not at all.
 
     Raises:
-        BadInput: it cannot be written, or `out` is no artifact and not empty.
+        BadInput: it cannot be written, `out` is no artifact and not empty, or a file of the artifact is gone.
     """
     with atomic_folder(out) as draft:
         for name in (MANIFEST, *(file.name for file in artifact.manifest.files)):
             shutil.copyfile(artifact.folder / name, draft / name)
         if (artifact.folder / CLAIMS).is_dir():
-            shutil.copytree(artifact.folder / CLAIMS, draft / CLAIMS)
+            (draft / CLAIMS).mkdir()
+        for claim in (artifact.folder / CLAIMS).glob("[!.]*"):
+            shutil.copyfile(claim, draft / CLAIMS / claim.name)
     return Artifact.load(out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import io
 import json
 import os
@@ -27,6 +28,7 @@ from tiffin.artifact.lineage import reference_of, variants_of
 from tiffin.artifact.manifest import MANIFEST_VERSION, Manifest, parse_manifest
 from tiffin.artifact.scheme import SCHEMES, scheme_named
 from tiffin.artifact.store import atomic_folder, save
+from tiffin.deploy.unpack import extract
 from tiffin.errors import BadArtifact, BadInput
 from tiffin.records import Predictions
 from tiffin.records.certification import Evidence, check_certificate, figures, write_certificate
@@ -364,9 +366,36 @@ def test_an_interrupted_save_leaves_nothing_of_itself(
 
 
 def test_a_source_file_that_is_absent_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(BadInput):
+    with pytest.raises(BadInput, match="cannot read .*absent") as caught:
         save(tmp_path / "a", manifest(), {"one": b"1", "two": tmp_path / "absent"})
-    assert left_in(tmp_path) == []
+    assert left_in(tmp_path) == [] and "--out" not in caught.value.fix
+
+
+@pytest.mark.parametrize("gone", ["model.bin", "claims/score.json"])
+def test_a_copy_of_an_artifact_says_which_file_is_gone(tmp_path: Path, gone: str) -> None:
+    artifact = saved(tmp_path / "a")
+    write_claim(artifact, "score", {"top1": 0.9})
+    (artifact.folder / gone).unlink()
+    (artifact.folder / gone).symlink_to("nowhere")
+    with pytest.raises(BadInput, match=f"cannot read .*{gone}"):
+        extract(artifact, tmp_path / "b")
+    assert left_in(tmp_path) == ["a"]
+
+
+def test_a_disk_that_is_full_is_what_cannot_be_written(tmp_path: Path) -> None:
+    full = errno.ENOSPC, "No space left on device"
+    for names in ((), ("draft",), ("elsewhere", None, "draft")):  # shutil's copies name both
+        with pytest.raises(BadInput, match="cannot write .*/a ") as caught, atomic_folder(tmp_path / "a") as draft:
+            raise OSError(*full, *(str(draft / "model.bin") if name == "draft" else name for name in names))
+        assert "--out" in caught.value.fix and left_in(tmp_path) == []
+
+
+def test_a_link_stays_and_what_it_names_is_replaced(tmp_path: Path) -> None:
+    saved(tmp_path / "real")
+    (tmp_path / "cur").symlink_to("real")
+    new = saved(tmp_path / "cur", temperature=2.0)
+    assert (tmp_path / "cur").is_symlink() and left_in(tmp_path) == ["cur", "real"]
+    assert Artifact.load(tmp_path / "real").digest == new.digest
 
 
 # Claims
