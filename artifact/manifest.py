@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
+import re
+import reprlib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from ..errors import BadArtifact, BadInput
 
@@ -17,15 +22,23 @@ PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
 FITS = ("crop", "squeeze")
 ROUNDINGS = ("nearest", "torchvision", "transformers")
 FORMATS = ("onnx", "openvino", "tensorrt", "tensorrt_rtx", "pt2", "null")
+_WHOLE = tuple(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64))
+DTYPES = ("bool", *_WHOLE, "float16", "bfloat16", "float32", "float64", "float8_e4m3fn", "float8_e5m2",
+          "complex64", "complex128")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One named input or output; shape entries are sizes, or None where dynamic."""
+    """One named input or output; dtype is numpy's word, shape entries are sizes, or None where dynamic."""
 
     name: str
     dtype: str
     shape: tuple[int | None, ...]
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES or any(size is not None and size < 0 for size in self.shape):
+            raise BadInput(f"tensor {self.name!r}: dtype {self.dtype!r}, shape {self.shape}",
+                           f"one of {', '.join(DTYPES)}; sizes, or none where free")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -179,6 +192,11 @@ class ModelFile:
     size_bytes: int
     sha256: str
 
+    def __post_init__(self) -> None:
+        if self.size_bytes < 0 or not re.fullmatch("[0-9a-f]{64}", self.sha256):  # it becomes a path in a box
+            raise BadInput(f"file {self.name!r}: {self.size_bytes} bytes, sha256 {self.sha256!r}",
+                           "0 or more bytes, 64 hexadecimal digits")  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Producer:
@@ -217,6 +235,15 @@ class Manifest:
     calibration: tuple[str, ...] = ()
     version: int = MANIFEST_VERSION
 
+    def __post_init__(self) -> None:
+        if not (self.inputs and self.outputs):
+            raise BadInput(f"{len(self.inputs)} inputs, {len(self.outputs)} outputs", "at least 1 of each")
+        if not 0 < self.temperature <= sys.float_info.max:  # nor NaN
+            raise BadInput(f"temperature {self.temperature}", "a finite number above 0")
+        classes = self.outputs[0].shape[-1:]
+        if self.task == "classification" and self.labels and classes not in ((None,), (len(self.labels),)):
+            raise BadInput(f"{len(self.labels)} labels for outputs of shape {self.outputs[0].shape}", "one a class")
+
     def to_json(self) -> str:
         """Canonical text: sorted keys, so equal manifests have equal bytes."""
         later = {"run": self.run.plain() if self.run else None,
@@ -229,40 +256,52 @@ class Manifest:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
 
-def _tensor(raw: Mapping[str, Any]) -> TensorSpec:
-    return TensorSpec(raw["name"], raw["dtype"], tuple(raw["shape"]))
+def _read(raw: Any, kind: Any, where: str) -> Any:
+    """JSON as the type that an annotation names, strictly: a list is a tuple, an object a mapping or a dataclass.
+
+    Raises:
+        TypeError, ValueError, BadInput: it is not of that type, or its value is refused.
+    """
+    origin, inside = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):  # here, of something and None
+        return None if raw is None else _read(raw, inside[0], where)
+    if origin is tuple and isinstance(raw, list):
+        kinds = inside[:1] * len(raw) if inside[-1] is ... else inside
+        return tuple(_read(each, own, where) for each, own in zip(raw, kinds, strict=True))
+    if origin is Mapping and isinstance(raw, dict):
+        return {name: _read(each, inside[1], where) for name, each in raw.items()}
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(raw, dict):
+        hints = _hints(kind)
+        return kind(**{name: _read(each, hints.get(name, Any), name) for name, each in raw.items()})
+    if kind is Any or type(raw) is kind or (kind is float and type(raw) is int):
+        return raw
+    raise TypeError(f"{where} {reprlib.repr(raw)}")
 
 
-def _preprocess(raw: Mapping[str, Any]) -> Preprocess:
-    return Preprocess(**{**raw, "mean": tuple(raw["mean"]), "std": tuple(raw["std"])})
+_hints = functools.cache(get_type_hints)
+_WRITTEN = {"labels", "calibration", "preprocess", "run"}  # always, though they have defaults
 
 
 def parse_manifest(text: str, where: str) -> Manifest:
     """Read a manifest's text.
 
     Raises:
-        BadArtifact: not JSON, a newer version, or a field missing or unknown.
+        BadArtifact: not JSON, a newer version, or a field missing, unknown, or of a type or value that cannot be.
     """
     try:
         raw = json.loads(text)
+        json.dumps(raw, ensure_ascii=False).encode()  # half a surrogate pair has no digest
         version = int(raw["version"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise BadArtifact(f"{where}: not a manifest ({error})", "a manifest.json written by tiffin") from error
     if version > MANIFEST_VERSION:
         raise BadArtifact(f"{where}: manifest version {version}", f"at most {MANIFEST_VERSION}", "upgrade tiffin")
     try:
-        return Manifest(
-            **{
-                **raw,
-                "inputs": tuple(map(_tensor, raw["inputs"])),
-                "outputs": tuple(map(_tensor, raw["outputs"])),
-                "files": tuple(ModelFile(**file) for file in raw["files"]),
-                "producer": Producer(**raw["producer"]),
-                "labels": tuple(raw["labels"]),
-                "calibration": tuple(raw["calibration"]),
-                "preprocess": _preprocess(raw["preprocess"]) if raw["preprocess"] else None,
-                "run": RunConfig(**raw["run"]) if raw["run"] else None,
-            }
-        )
-    except (TypeError, KeyError, BadInput) as error:
+        if missing := _WRITTEN - raw.keys():
+            raise BadInput(f"no {', '.join(sorted(missing))}", "all fields")
+        if not raw["files"]:
+            raise BadInput("no files", "at least the one that the engine opens")
+        read: Manifest = _read(raw, Manifest, "manifest")
+        return read
+    except (TypeError, ValueError, BadInput) as error:
         raise BadArtifact(f"{where}: manifest field wrong ({error})", "a manifest.json written by tiffin") from error

@@ -78,27 +78,30 @@ class Artifact:
         """Read an artifact; hash its files when first seen or when `verify`, else compare a stamp and sizes.
 
         Raises:
-            BadArtifact: no folder, no manifest, a file missing, of another size or with another hash.
+            BadArtifact: no folder, no manifest, one that cannot be, a file missing, unreadable, of another size or with
+                another hash.
         """
         folder = Path(folder)
         path = folder / MANIFEST
-        if not path.is_file():
-            raise _no_artifact(folder)
-        artifact = cls(folder, parse_manifest(path.read_text(encoding="utf-8", errors="replace"), str(path)))
-        for file in artifact.manifest.files:
-            _check_size(folder, file)
-        if verify or _read_stamp(folder) != artifact._stamp():
-            artifact.verify()
+        with _reading(folder):
+            if not path.is_file():
+                raise _no_artifact(folder)
+            artifact = cls(folder, parse_manifest(path.read_text(encoding="utf-8", errors="replace"), str(path)))
+            for file in artifact.manifest.files:
+                _check_size(folder, file)
+            if verify or _read_stamp(folder) != artifact._stamp():
+                artifact.verify()
         return artifact
 
     def verify(self) -> None:
         """Hash every file against the manifest.
 
         Raises:
-            BadArtifact: a byte changed.
+            BadArtifact: a byte changed, or a file cannot be read.
         """
         for file in self.manifest.files:
-            found = sha256_file(self.folder / file.name)
+            with _reading(self.folder / file.name):
+                found = sha256_file(self.folder / file.name)
             if found != file.sha256:
                 raise BadArtifact(
                     f"{self.folder / file.name}: sha256 {found[:12]}…, its bytes changed",
@@ -111,6 +114,14 @@ class Artifact:
     def _stamp(self) -> list[object]:
         stats = [(self.folder / file.name).stat() for file in self.manifest.files]
         return [self.digest, [[s.st_size, s.st_mtime_ns, s.st_ino] for s in stats]]
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise BadArtifact(f"{error.filename or path}: cannot be read ({error.strerror})", "readable files") from error
 
 
 def _no_artifact(path: Path) -> BadArtifact:

@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import io
 import json
+import math
 import os
 import platform
 import threading
@@ -19,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tiffin import machine
-from tiffin.artifact import Artifact, Preprocess, Producer, RunConfig, TensorSpec
+from tiffin.artifact import Artifact, ModelFile, Preprocess, Producer, RunConfig, TensorSpec
 from tiffin.artifact.bundle import BOX_VERSION, Variant, open_box, pack
 from tiffin.artifact.certificate import Certificate, read_certificates
 from tiffin.artifact.claims import read_claim, write_claim
@@ -96,8 +97,10 @@ PREPROCESSES = st.builds(
 )
 MANIFESTS = st.builds(
     manifest,
-    inputs=st.lists(TENSORS, max_size=3).map(tuple),
-    outputs=st.lists(TENSORS, max_size=3).map(tuple),
+    task=st.just("other"),  # a classifier has as many labels as classes
+    inputs=st.lists(TENSORS, min_size=1, max_size=3).map(tuple),
+    outputs=st.lists(TENSORS, min_size=1, max_size=3).map(tuple),
+    files=st.just((ModelFile("model.bin", 4, "0" * 64),)),
     labels=st.lists(WORDS, max_size=4).map(tuple),
     preprocess=st.none() | PREPROCESSES,
     run=st.none() | RUNS,
@@ -237,6 +240,8 @@ def test_a_cut_or_missing_file_is_named(tmp_path: Path, content: bytes | None, s
         (b"{}", "version"),
         (b'{"version": "new"}', "not a manifest"),
         (b'{"version": null}', "not a manifest"),
+        (b'{"version": Infinity}', "not a manifest"),
+        pytest.param(b"[" * 100_000, "not a manifest", id="deep"),
         (b'{"version": 1}', "field"),
     ],
 )
@@ -255,6 +260,13 @@ def test_a_newer_manifest_says_to_upgrade(tmp_path: Path) -> None:
     assert "upgrade" in caught.value.fix
 
 
+TENSOR = {"name": "x", "dtype": "float32", "shape": [None, 2]}
+BAD_TENSORS = [("name", 3), ("dtype", "float33"), ("dtype", None), ("shape", "ab"), ("shape", [-1]), ("shape", [1.5])]
+FILE = {"name": "model.bin", "size_bytes": len(MODEL), "sha256": "0" * 64}
+BAD_FILES = [("name", 3), ("name", None), ("size_bytes", "2048"), ("size_bytes", -1), ("sha256", 7), ("sha256", "0")]
+PREPROCESS = Preprocess(8, 8).plain()
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -265,13 +277,44 @@ def test_a_newer_manifest_says_to_upgrade(tmp_path: Path) -> None:
         {"run": {"backend": "null", "gears": 4}},
         {"preprocess": {"height": 8}},
         {"producer": None},
+        {"files": []},
+        *({"files": [{**FILE, name: wrong}]} for name, wrong in BAD_FILES),
+        {"format": ["onnx"]},
+        *({end: [{**TENSOR, name: wrong}]} for end in ("inputs", "outputs") for name, wrong in BAD_TENSORS),
+        *({end: []} for end in ("inputs", "outputs")),
+        *({"labels": wrong} for wrong in (["dal"], "ab", [1, 2], ["\ud800", "dal"])),
+        *({"temperature": wrong} for wrong in ("x", -1, 0, float("nan"), float("inf"), True, 10**400)),
+        {"preprocess": {**PREPROCESS, "height": 1.5}},
+        {"preprocess": {**PREPROCESS, "mean": [0, 0]}},
+        {"run": {"backend": "null", "lanes": 1.5}},
+        {"calibration": [7]},
+        {"parent": 7},
+        {"built_for": []},
     ],
 )
 def test_a_wrong_field_is_refused(tmp_path: Path, fields: dict[str, object]) -> None:
     artifact = saved(tmp_path / "a")
     edit(artifact, **fields)
-    with pytest.raises(BadArtifact, match=r"manifest\.json.*field wrong"):
+    with pytest.raises(BadArtifact, match=r"manifest\.json.*(field wrong|not a manifest .*surrogates)"):
         Artifact.load(artifact.folder)
+
+
+@pytest.mark.parametrize("temperature", [-1.0, 0.0, math.nan, math.inf])
+def test_no_artifact_is_made_with_a_temperature_that_cannot_be(temperature: float) -> None:
+    with pytest.raises(BadInput, match="temperature"):
+        manifest(temperature=temperature)
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="no file here that root cannot read")
+@pytest.mark.parametrize("name", ["manifest.json", "model.bin"])
+def test_what_cannot_be_read_is_named_and_passed_over_by_its_neighbours(tmp_path: Path, name: str) -> None:
+    first, *_, last = family(tmp_path)
+    folder = save(tmp_path / "a locked one", manifest(), {"model.bin": b""}).folder
+    (folder / name).unlink()
+    (folder / name).symlink_to("/proc/self/mem")  # of 0 bytes, and an error to whoever reads it
+    with pytest.raises(BadArtifact, match="a locked one.* cannot be read"):
+        Artifact.load(folder)
+    assert reference_of(last).digest == first.digest
 
 
 def test_a_folder_without_manifest_says_how_to_make_one(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ class Side:
         manifest = self.artifact.manifest
         added = {point.tap: TensorSpec(point.tap, "float32", (None, *(point.shape or ()))) for point in points}
         kept = {spec.name: spec for spec in manifest.outputs}
-        manifest = replace(manifest, outputs=tuple((added | kept).values()), run=None)
+        manifest = replace(manifest, outputs=tuple((added | kept).values()), labels=(), run=None)
         folder = self.work / f"tapped-{next(self._count)}"
         if isinstance(self._own, Graph):
             model = self._own.tapped(points)
