@@ -43,7 +43,7 @@ def sentence(answer: Answer) -> str:
             f"ship {answer.shipped}, because {choice.because}; not confirmed: its answers were judged on the photos "
             "that it was chosen by"
         )
-    if answer.shipped == choice.winner:
+    if found.passed:
         return (
             f"ship {answer.shipped}, because {choice.because}, and its answers are confirmed on photos that the search "
             f"never saw: {found.verdict.reason}, {found.flips.count} flips"
@@ -53,9 +53,11 @@ def sentence(answer: Answer) -> str:
         if found.verdict.decision is not Decision.PASS
         else next(verdict for verdict in found.places.values() if verdict.decision is not Decision.PASS)
     )
+    better = "smaller" if answer.search.options.get("objective") == "size" else "faster"
+    refused = choice.row(answer.shipped).refused
     return (
-        f"ship {answer.shipped}: the faster {choice.winner} was not confirmed "
-        f"({failed.decision.value}: {failed.reason})"
+        f"ship {answer.shipped}: the {better} {choice.winner} was not confirmed "
+        f"({failed.decision.value}: {failed.reason})" + (f"; beyond the budget: {refused}" if refused else "")
     )
 
 

@@ -31,7 +31,7 @@ class Row:
         cost: seconds a call (a photo, under throughput), median over launches; None where it was not timed.
         speed: against the reference, which has none itself.
         drop: loss of top-1 on the photos of the search, with its interval; None without accuracy.
-        departure: 0 the reference's answers in float, 1 another float, 2 quantized.
+        departure: 0 the given model with the reference's answers in float, 1 another float, 2 quantized.
         refused: why it may not be shipped; empty where it may.
         front: no other acceptable row is at least as fast, as faithful and as small, and better in one of them.
     """
@@ -55,7 +55,8 @@ class Choice:
     Args:
         reference: the given model in fp32, which the others are compared with.
         winner: None where nothing meets the budget; then `because` names the nearest.
-        fallback: the best row that answers as the reference does: what is shipped if the winner is not confirmed.
+        fallback: what is shipped if the winner is not confirmed: the best row that does not depart from the given
+            model, or the reference where the winner is such a row itself.
     """
 
     rows: tuple[Row, ...]
@@ -82,7 +83,7 @@ def choose(record: Record, budget: Budget, reference: str) -> Choice:
         return Choice(tuple(rows), reference, None, _nearest(rows, budget))
     winner, because = _winner(allowed, record, budget)
     equal = [row for row in allowed if row.departure == 0]
-    fallback = _best(equal, record, budget).name if equal else None
+    fallback = _best(equal, record, budget).name if winner.departure and equal else reference
     return Choice(tuple(rows), reference, winner.name, because, fallback)
 
 
@@ -94,7 +95,8 @@ def _row(record: Record, subject: Subject, budget: Budget, reference: str) -> Ro
     name, base = subject.name, record.predictions.get(reference)
     found, rounds = record.predictions.get(name), record.rounds.get(name)
     latency = summarize(rounds) if rounds else None
-    row = Row(name, subject.size_bytes, latency.p50_s if latency else None, departure=_departure(subject, found, base))
+    departure = _departure(record, subject, reference)
+    row = Row(name, subject.size_bytes, latency.p50_s if latency else None, departure=departure)
     if found is not None and base is not None and found.photos == base.photos:
         kept = found.logits is not None and base.logits is not None
         row = replace(
@@ -108,12 +110,23 @@ def _row(record: Record, subject: Subject, budget: Budget, reference: str) -> Ro
     return replace(row, refused=_refusal(record, subject, row, budget, base))
 
 
-def _departure(subject: Subject, found: Predictions | None, base: Predictions | None) -> int:
+def _departure(record: Record, subject: Subject, reference: str) -> int:
     if subject.precision == "int8":
         return 2
+    if not _is_given(record, subject, reference):
+        return 1
+    found, base = record.predictions.get(subject.name), record.predictions.get(reference)
     same = found is not None and base is not None and found.photos == base.photos and same_answers(found, base)
     half = str(subject.requested.get("execution_precision", "fp32")) != "fp32" or subject.precision != "fp32"
     return 0 if same and not half else 1
+
+
+def _is_given(record: Record, subject: Subject, reference: str) -> bool:
+    """Made from the given model: a search says so; of a device's records the checkpoint does."""
+    named = record.options.get("given")
+    if named is not None:
+        return subject.name in named
+    return subject.checkpoint == record.subject(reference).checkpoint
 
 
 def _refusal(record: Record, subject: Subject, row: Row, budget: Budget, base: Predictions | None) -> str:

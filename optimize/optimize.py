@@ -103,16 +103,15 @@ def optimize(
     choice = choose(record, budget, search.reference)
     if choice.winner is None:
         return Answer(record, choice)
-    confirmation, looks, seen = None, 0, None
-    shipped = choice.winner
-    if choice.winner != choice.reference:
-        pair = [search.candidates[choice.reference], search.candidates[choice.winner]]
-        confirmation, looks, seen = _confirm(pair, photos, budget, options.out, progress)
-        shipped = choice.winner if confirmation.passed else choice.fallback or choice.reference
-    artifact = _ship(
-        search.candidates[shipped], options.out / "winner", budget, confirmation if shipped == choice.winner else None
-    )
-    if seen is not None and shipped == choice.winner:
+    if choice.winner == choice.reference:
+        artifact = _ship(search.candidates[choice.winner], options.out / "winner")
+        return Answer(record, choice, None, choice.winner, artifact)
+    pair = [search.candidates[choice.reference], search.candidates[choice.winner]]
+    confirmation, looks, seen = _confirm(pair, photos, budget, options.out, progress)
+    shipped = choice.winner if confirmation.passed else choice.fallback or choice.reference
+    artifact = _ship(search.candidates[shipped], options.out / "winner")
+    if confirmation.passed:
+        _claim(artifact, confirmation, budget)
         certify_from(seen, artifact, shipped, choice.reference, budget.max_drop)
     return Answer(record, choice, confirmation, shipped, artifact, looks)
 
@@ -183,18 +182,20 @@ def _confirm(
     return found, sum(look["photos"] == prepared.digest() for look in looks), record
 
 
-def _ship(candidate: Candidate, out: Path, budget: Budget, confirmation: Confirmation | None) -> Artifact:
-    """The artifact with the RunConfig that won as its default, and what was confirmed as a claim beside it."""
+def _ship(candidate: Candidate, out: Path) -> Artifact:
+    """The artifact with the RunConfig that won as its default."""
     artifact = candidate.artifact
     assert artifact is not None
     files: Mapping[str, Path] = {file.name: artifact.folder / file.name for file in artifact.manifest.files}
-    shipped = save(out, replace(artifact.manifest, run=candidate.run), dict(files))
-    if confirmation is not None:
-        verdicts = {"native": confirmation.verdict, **confirmation.places}
-        write_claim(shipped, "confirmed", {
-            "max_drop": budget.max_drop,
-            "verdicts": {place: [found.decision.value, found.reason] for place, found in verdicts.items()},
-            "flips": [confirmation.flips.count, confirmation.flips.n],
-            "machine": machine.environment(),
-        })  # fmt: skip
-    return shipped
+    return save(out, replace(artifact.manifest, run=candidate.run), dict(files))
+
+
+def _claim(shipped: Artifact, passed: Confirmation, budget: Budget) -> None:
+    """What was confirmed, beside the artifact."""
+    verdicts = {"native": passed.verdict, **passed.places}
+    write_claim(shipped, "confirmed", {
+        "max_drop": budget.max_drop,
+        "verdicts": {place: [found.decision.value, found.reason] for place, found in verdicts.items()},
+        "flips": [passed.flips.count, passed.flips.n],
+        "machine": machine.environment(),
+    })  # fmt: skip

@@ -250,6 +250,7 @@ class Search:
         whole = {name: found for name, found in self._answers.items() if len(found) == count}
         return Record("optimize", finals.environment, tuple(subjects),
                       {**asdict(self._options.rounds), **asdict(self._budget), "reference": self.reference,
+                       "given": [name for name, model in self._owner.items() if model == self._models[0].name],
                        "time_budget_s": self._options.time_budget_s,
                        "elapsed_s": round(time.monotonic() - self._began, 1)},
                       {**self._about, "role": "select", "count": count}, rounds=finals.rounds, predictions=whole,

@@ -7,6 +7,7 @@ import importlib.metadata
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from tiffin import machine
 from tiffin.artifact import Artifact, RunConfig
 from tiffin.artifact.certificate import read_certificates
+from tiffin.artifact.claims import read_claim
 from tiffin.artifact.store import save
 from tiffin.benchmarks.candidate import Candidate
 from tiffin.benchmarks.options import RoundOptions
@@ -467,6 +469,26 @@ def test_a_candidate_that_crashed_is_named_and_does_not_end_the_search() -> None
     assert found.winner == "fp32" and found.row("int8").refused == "the worker died"
 
 
+@pytest.mark.parametrize(
+    ("about", "options", "departure"),
+    [
+        ({}, {}, 0),
+        ({"checkpoint": "another"}, {}, 1),
+        ({}, {"given": ["fp32", "int8"]}, 1),  # the same weights with another input
+        ({"precision": "fp16"}, {}, 1),
+    ],
+)
+def test_the_same_answers_of_another_model_depart_from_the_given_one(
+    about: dict[str, str], options: dict[str, object], departure: int
+) -> None:
+    first, second, third = trial({"fp32": (10, 0), "fp32 b": (8, 0), "int8": (4, 0)}).subjects
+    made = trial({"fp32": (10, 0), "fp32 b": (8, 0), "int8": (4, 0)}, options=options,
+                 subjects=(first, replace(second, **about), third))  # fmt: skip
+    found = choose(made, Budget(), "fp32")
+    assert found.row("fp32 b").departure == departure
+    assert (found.winner, found.fallback) == ("int8", "fp32" if departure else "fp32 b")
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.floats(1, 20), st.integers(0, 12)), min_size=1, max_size=6))
 def test_no_winner_is_slower_than_fp32_nor_disproven(rows: list[tuple[float, int]]) -> None:
@@ -494,6 +516,52 @@ def test_the_winner_is_confirmed_only_where_non_inferiority_is_proven_in_every_p
     assert confirmed(2).verdict.decision is Decision.INCONCLUSIVE and not confirmed(2).passed
     assert not confirmed(0, 40).passed and confirmed(0, 40).places["without VNNI"].decision is Decision.FAIL
     assert not confirmed(40).passed
+
+
+@pytest.mark.parametrize(("lost", "shipped"), [(0, "fp32 b"), (2, "fp32"), (40, "fp32")])
+def test_a_winner_in_fp32_that_is_not_confirmed_is_not_shipped_nor_called_confirmed(
+    onnx_artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: int, shipped: str
+) -> None:
+    class Searched:
+        """A search that is over."""
+
+        reference = "fp32"
+        candidates = {
+            name: Candidate(name, onnx_artifact, RunConfig("onnxruntime", threads=threads))
+            for threads, name in enumerate(("fp32", "fp32 b"), 1)
+        }
+
+        def __init__(self, *given: object) -> None: ...
+
+        def run(self) -> Record:
+            return trial({"fp32": (10, 0), "fp32 b": (8, 0)})
+
+    def look(*given: object) -> tuple[Confirmation, int, Record]:
+        seen = trial({"fp32": (0, 0), "fp32 b": (0, lost)})
+        return confirm(seen, "fp32 b", "fp32", Budget()), 1, seen
+
+    certified: list[str] = []
+
+    def certify(record: Record, artifact: Artifact, winner: str, *more: object) -> None:
+        certified.append(winner)
+
+    fakes = {"load_models": lambda *given: [], "Search": Searched, "_confirm": look, "certify_from": certify}
+    for name, fake in fakes.items():
+        monkeypatch.setattr(f"tiffin.optimize.optimize.{name}", fake)
+    found = optimize([], SimpleNamespace(about=dict), Budget(), SearchOptions(tmp_path), None)
+    assert (found.choice.winner, found.shipped) == ("fp32 b", shipped)
+    assert found.artifact.manifest.run.threads == (1 if lost else 2)
+    passed = shipped == "fp32 b"
+    assert (read_claim(found.artifact, "confirmed") is not None, certified == ["fp32 b"]) == (passed, passed)
+    assert ("are confirmed on photos" in sentence(found), "fp32 b was not confirmed" in sentence(found)) == (
+        passed, not passed)  # fmt: skip
+
+
+def test_a_fallback_that_is_beyond_the_budget_says_so() -> None:
+    made = trial({"int8": (4, 0), "fp32": (10, 0)})
+    choice = choose(made, Budget(max_size_bytes=1_000_000), "fp32")
+    said = sentence(Answer(made, choice, confirmed(40), choice.fallback))
+    assert said.startswith("ship fp32: ") and said.endswith("; beyond the budget: 2.0 MB is more than 1")
 
 
 def test_what_was_confirmed_is_certified_beside_what_ships(
