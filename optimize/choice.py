@@ -139,13 +139,20 @@ def _refusal(record: Record, subject: Subject, row: Row, budget: Budget, base: P
         return "not scored on the reference's photos"
     if why := accuracy_refusal(record.predictions[row.name], base, budget.max_drop):
         return why
-    if budget.max_size_bytes is not None and row.size_bytes > budget.max_size_bytes:
-        return f"{row.size_bytes / 1e6:.1f} MB is more than {budget.max_size_bytes / 1e6:g}"
+    if why := size_refusal(row.size_bytes, budget):
+        return why
     if row.cost is None:
         return "not timed"
     if budget.max_latency_s is not None and row.cost.high > budget.max_latency_s:
         return f"{milliseconds(row.cost)} is not proven to be within {budget.max_latency_s * 1e3:g} ms"
     return ""
+
+
+def size_refusal(size_bytes: int, budget: Budget) -> str:
+    """Why an artifact is too large; empty where it is not."""
+    if budget.max_size_bytes is None or size_bytes <= budget.max_size_bytes:
+        return ""
+    return f"{size_bytes / 1e6:.1f} MB is more than {budget.max_size_bytes / 1e6:g}"
 
 
 def _unportable(record: Record, subject: Subject, budget: Budget, base: Predictions | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -51,14 +52,25 @@ def measured(
     return record
 
 
-def finalists(times_s: Mapping[str, float], floats: Collection[str], reference: str) -> set[str]:
+def finalists(
+    times_s: Mapping[str, float],
+    floats: Collection[str],
+    reference: str,
+    sizes: Mapping[str, int] | None = None,
+    bound_s: float | None = None,
+) -> set[str]:
     """Who goes on: the fastest and what is near them, the reference, and the best float, which int8 must beat.
 
     Args:
         times_s: seconds by candidate, from a few launches.
+        sizes: bytes by candidate, where the smallest go on instead of the fastest.
+        bound_s: of time: of what is clearly beyond it none goes on for its size.
     """
     order = sorted(times_s, key=lambda name: (times_s[name], name))
-    near = [name for name in order if times_s[name] <= _OUT_OF_REACH * times_s[order[0]]]
+    within_s = (bound_s or math.inf) if sizes else min(times_s.values(), default=0.0)
+    near = [name for name in order if times_s[name] <= _OUT_OF_REACH * within_s]
+    if sizes:
+        near.sort(key=lambda name: sizes[name])
     best_float = [name for name in order if name in floats][:1]
     return {*near[:FINALISTS], *best_float, reference}
 

@@ -25,7 +25,7 @@ from ..records import Predictions, Record
 from ..records.divergence import divergence, same_photos
 from .budget import Budget, SearchOptions
 from .candidates import without_vnni
-from .choice import accuracy_refusal, disproof
+from .choice import accuracy_refusal, disproof, size_refusal
 from .demo import Progress
 from .evidence import FEWEST_PHOTOS, FINALISTS, finalists, measured, thinned
 from .variants import TENSORRT_BACKENDS, Model, Variant, Workshop, usable_backends
@@ -82,6 +82,7 @@ class Search:
         self._halve_by_answers()
         if not any(self._is_int8(name) for name in self._open()):
             self._mix(workshop)
+        self._halve_by_size()
         self._halve_by_structure()
         self._heats()
         return self._finals()
@@ -183,6 +184,17 @@ class Search:
         }
         return min(apart, key=lambda name: apart[name], default=None)
 
+    def _size(self, name: str) -> int:
+        artifact = self.candidates[name].artifact
+        assert artifact is not None
+        return artifact.size_bytes
+
+    def _halve_by_size(self) -> None:
+        """What is too large is not timed; the reference is, for the others."""
+        for name in self._open():
+            if name != self.reference and (why := size_refusal(self._size(name), self._budget)):
+                self._leave(name, why)
+
     def _halve_by_structure(self) -> None:
         """Of graphs that take the same time, the most faithful stays."""
         base = self._answers[self.reference]
@@ -208,15 +220,21 @@ class Search:
         options = replace(self._options.rounds, launches=_HEAT_LAUNCHES, blocks=_HEAT_BLOCKS, target=None,
                           time_limit_s=self._options.time_budget_s)  # fmt: skip
         record = self._measured("heats", names, options)
-        times = {name: found.cost_s() for name, found in record.rounds.items()}
         for subject in record.subjects:
             if subject.reason:
                 self._leave(subject.name, subject.reason)
-        open_times = {name: times[name] for name in self._open() if name in times}
-        first = min(open_times.values())
-        kept = finalists(open_times, {name for name in open_times if not self._is_int8(name)}, self.reference)
-        for name in open_times.keys() - kept:
-            self._leave(name, f"{times[name] / first:.2f} × the least time in the heats")
+        times = {
+            name: record.rounds[name].cost_s()
+            for name in self._open()
+            if name in record.rounds and not size_refusal(self._size(name), self._budget)
+        }
+        floats = {name for name in times if not self._is_int8(name)}
+        sizes = {name: self._size(name) for name in times} if self._budget.objective == "size" else None
+        kept = finalists(times, floats, self.reference, sizes, self._budget.max_latency_s)
+        first = min(times.values(), default=0.0)
+        for name in times.keys() - kept:
+            slower = f"{times[name] / first:.2f} × the least time in the heats"
+            self._leave(name, f"not among the smallest within the bounds; {slower}" if sizes else slower)
 
     def _finals(self) -> Record:
         """As many launches as the precision asks for, within what is left of the time budget."""

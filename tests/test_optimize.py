@@ -39,6 +39,7 @@ from tiffin.optimize.evidence import finalists, measured
 from tiffin.optimize.optimize import optimize, roles
 from tiffin.optimize.pipeline import Built, Recipe, build, gather
 from tiffin.optimize.proof import best_float, not_faster, reference_of, vnni_notes
+from tiffin.optimize.search import Search
 from tiffin.optimize.selftest import run_selftest
 from tiffin.optimize.stages import Stages
 from tiffin.optimize.variants import structure_of
@@ -768,6 +769,39 @@ def test_the_heats_keep_the_fastest_the_reference_and_the_best_float() -> None:
     times |= {"fp32": 10.0, "fp32 b": 9.0, "int8 slow": 4.7}
     kept = finalists(times, {"fp32", "fp32 b"}, "fp32")
     assert kept == {*(f"int8 {number}" for number in range(5)), "fp32", "fp32 b"}
+
+
+def test_by_size_the_heats_keep_the_smallest_that_are_fast_enough() -> None:
+    times = {"fp32": 4.0, **{f"int8 {number}": 16.0 - number for number in range(8)}}
+    sizes = {"fp32": 90, **{f"int8 {number}": 10 + number for number in range(8)}}
+    assert finalists(times, {"fp32"}, "fp32", sizes) == {"fp32", *(f"int8 {number}" for number in range(5))}
+    within = finalists(times, {"fp32"}, "fp32", sizes, 13.0)  # 15 % above it may be noise
+    assert within == {"fp32", *(f"int8 {number}" for number in range(2, 7))}
+
+
+@pytest.mark.parametrize("budget", [Budget(max_size_bytes=5_000_000), Budget(objective="size")])
+def test_small_candidates_are_timed_to_the_end_however_slow(monkeypatch: pytest.MonkeyPatch, budget: Budget) -> None:
+    """Those too large are not timed, and the reference's time, which cannot win, drops none."""
+    rows = {"fp32": 10.0, "fp32 b": 8.0, **{f"int8 {number}": 15.0 + number / 10 for number in range(7)}}
+    found = Search.__new__(Search)
+    found.candidates = {
+        name: SimpleNamespace(artifact=SimpleNamespace(
+            size_bytes=4_000_000 if "int8" in name else 13_000_000,
+            manifest=SimpleNamespace(precision=name.split()[0])))
+        for name in rows
+    }  # fmt: skip
+    found._budget, found._options, found._progress, found._reasons = budget, SearchOptions(Path()), Silent(), {}
+    timed: list[str] = []
+
+    def measured(name: str, names: list[str], options: RoundOptions) -> Record:
+        timed.extend(names)
+        return trial({name: (rows[name], 0) for name in names})
+
+    monkeypatch.setattr(found, "_measured", measured)
+    found._halve_by_size()
+    found._heats()
+    assert ("fp32 b" in timed) == (budget.max_size_bytes is None)
+    assert {f"int8 {number}" for number in range(5)} < set(found._open()) and "fp32" in found._open()
 
 
 # Records of a device
