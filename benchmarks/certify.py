@@ -26,6 +26,7 @@ from ..data.prepared import PreparedPhotos, part_of
 from ..errors import BadArtifact, BadInput, Overlap, TiffinError
 from ..records import Predictions
 from ..records.certification import Evidence, figures, same_bits, write_certificate
+from ..records.estimate import Decision
 from ..records.predictions import joined
 from .accuracy import score
 from .candidate import Candidate
@@ -212,11 +213,18 @@ class Certifier:
         return WHOLE, Evidence.of(answers, self.reference), applied
 
     def _stronger(self, made: Certificate) -> Certificate | None:
-        """A certificate of the same run that is over more photos: a small sample must not undo it."""
+        """A certificate of the same run that is over more photos: a small sample must not undo it.
+
+        A FAIL is always written, and undone by more photos alone; any other speaks of its own photos.
+        """
         same = ("kind", "engine_version", "place", "margin", "reference")
+        if made.verdict == Decision.FAIL.value:
+            return None
         with contextlib.suppress(BadArtifact):  # what cannot be read is replaced
             for held in read_certificates(self._artifact):
-                if held.n > made.n and all(getattr(held, name) == getattr(made, name) for name in same):
+                alike = all(getattr(held, name) == getattr(made, name) for name in same)
+                about = held.verdict == Decision.FAIL.value or held.data == made.data
+                if alike and about and held.n > made.n:
                     return held
         return None
 

@@ -16,7 +16,7 @@ import time
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -959,6 +959,30 @@ def test_a_sample_does_not_undo_a_certificate_over_all_photos(certifier, onnx_ar
     fewer = certifier("openvino", onnx_artifact.folder, identity_photos=8, sample_photos=20)
     assert fewer.certify(other).certificate.n < whole.n and "is kept" in caplog.text
     assert read_certificates(made.candidate.artifact) == [whole]
+
+
+@pytest.mark.parametrize(
+    ("held", "n", "made", "more", "kept"),
+    [
+        ("PASS", 2485, "PASS", "grocery", True),
+        ("PASS", 2485, "INCONCLUSIVE", "kitchen", False),
+        ("PASS", 2485, "FAIL", "kitchen", False),
+        ("PASS", 2485, "FAIL", "grocery", False),
+        ("FAIL", 2485, "PASS", "kitchen", True),
+        ("FAIL", 60, "PASS", "kitchen", False),
+    ],
+)
+def test_a_certificate_on_other_photos_and_a_proven_fail_are_written(
+    monkeypatch: pytest.MonkeyPatch, held: str, n: int, made: str, more: str, kept: bool
+) -> None:
+    run = {"kind": "certificate-avx2-onnxruntime", "engine_version": "1", "place": "native", "margin": 0.01,
+           "reference": "r"}  # fmt: skip
+    found = SimpleNamespace(**run, n=n, verdict=held, data={"name": "grocery"})
+    monkeypatch.setattr("tiffin.benchmarks.certify.read_certificates", lambda artifact: [found])
+    certifier = Certifier.__new__(Certifier)
+    certifier.candidate = SimpleNamespace(artifact=object())
+    new = SimpleNamespace(**run, n=300, verdict=made, data={"name": more})
+    assert certifier._stronger(new) is (found if kept else None)
 
 
 def test_an_empty_answer_of_an_engine_is_a_reason(certifier, onnx_artifact: Artifact, photos, tmp_path: Path) -> None:
