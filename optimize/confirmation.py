@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..artifact import Artifact
+from ..artifact import Artifact, RunConfig
 from ..artifact.certificate import WHOLE
 from ..artifact.cpu_class import class_here, class_named
 from ..artifact.files import replace_files
@@ -80,18 +80,20 @@ def judge(found: Predictions, base: Predictions, margin: float) -> Verdict:
     return Verdict(Decision.PASS if held else Decision.FAIL, said)
 
 
-def log_look(path: Path, artifact: str, photos: str, margin: float, found: Confirmation) -> list[dict[str, object]]:
+def log_look(
+    path: Path, artifact: str, run: RunConfig, photos: str, margin: float, found: Confirmation
+) -> list[dict[str, object]]:
     """Add a look at the confirm role to a list that is only ever added to; all looks so far.
 
-    A second look of the same artifact at the same photos, by the same margin, is no new look.
+    A second look of the same artifact, run alike, at the same photos, by the same margin, is no new look.
 
     Args:
-        artifact: digest of the winner; photos: of what it was confirmed on.
+        artifact: digest of the winner, which in fp32 and in bf16 may be the same; photos: of what it was confirmed on.
 
     Raises:
         BadInput: the list is damaged or cannot be written; it is never begun anew.
     """
-    seen = {"artifact": artifact, "photos": photos, "margin": margin}
+    seen = {"artifact": artifact, "run": run.plain(), "photos": photos, "margin": margin}
     return add_look(path, seen, {"decision": found.verdict.decision.value})
 
 

@@ -176,8 +176,8 @@ def _confirm(
     record = Record("score", machine.environment(), tuple(subjects), {"max_drop": budget.max_drop}, about,
                     predictions=answers, created=machine.utc_now())  # fmt: skip
     found = confirm(record, winner.name, reference.name, budget)
-    assert winner.artifact is not None
-    looks = log_look(out / "looks.json", winner.artifact.digest, prepared.digest(), budget.max_drop, found)
+    assert winner.artifact is not None and winner.run is not None
+    looks = log_look(out / "looks.json", winner.artifact.digest, winner.run, prepared.digest(), budget.max_drop, found)
     replace(record, options={**record.options, "looks": looks}).save(out / "confirm.json")
     return found, sum(look["photos"] == prepared.digest() for look in looks), record
 

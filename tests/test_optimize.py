@@ -593,12 +593,14 @@ def test_synthesized_images_are_judged_by_agreement_and_say_so() -> None:
 
 def test_each_new_look_is_written_down_and_the_same_look_only_once(tmp_path: Path) -> None:
     path = tmp_path / "looks.json"
-    for artifact, number in (("a", 1), ("a", 1), ("b", 2)):
-        assert len(log_look(path, artifact, "photos", 0.01, confirmed(0))) == number
-    assert [look["artifact"] for look in read_looks(path)] == ["a", "b"]
+    fp32, bf16 = (RunConfig("openvino", execution_precision=word) for word in ("fp32", "bf16"))
+    path.write_text('[{"artifact": "a", "photos": "photos", "margin": 0.01}]')  # as it was before it named runs
+    for artifact, run, number in (("a", bf16, 2), ("a", bf16, 2), ("a", fp32, 3), ("b", fp32, 4)):
+        assert len(log_look(path, artifact, run, "photos", 0.01, confirmed(0))) == number
+    assert [look["artifact"] for look in read_looks(path)] == ["a", "a", "a", "b"]
     path.write_text("{")
     with pytest.raises(BadInput, match="looks.json"):
-        log_look(path, "c", "photos", 0.01, confirmed(0))
+        log_look(path, "c", fp32, "photos", 0.01, confirmed(0))
     assert path.read_text() == "{"
 
 
