@@ -14,12 +14,14 @@ from ..artifact.scheme import SCHEMES
 from ..records import Estimate, Predictions, Record, Subject
 from ..records.divergence import divergence
 from ..records.estimate import Decision
-from ..records.latency import summarize
+from ..records.latency import launch_medians_s, summarize
 from ..records.paired import Flips, difference, flips, non_inferior, paired_counts, same_answers
+from ..records.ratios import ratio_over_launches
 from ..records.rounds import Rounds
 from ..records.speed import Comparison, Speed, compare_speeds
 from .budget import Budget
 
+_FEWEST_LAUNCHES = 3  # that a bound of time is proven by, as in the gate
 _TIED = 0.01  # artifacts of equal speed: the most faithful of them wins
 
 
@@ -143,9 +145,7 @@ def _refusal(record: Record, subject: Subject, row: Row, budget: Budget, base: P
         return why
     if row.cost is None:
         return "not timed"
-    if budget.max_latency_s is not None and row.cost.high > budget.max_latency_s:
-        return f"{milliseconds(row.cost)} is not proven to be within {budget.max_latency_s * 1e3:g} ms"
-    return ""
+    return latency_refusal(record.rounds[row.name], budget.max_latency_s)
 
 
 def size_refusal(size_bytes: int, budget: Budget) -> str:
@@ -153,6 +153,18 @@ def size_refusal(size_bytes: int, budget: Budget) -> str:
     if budget.max_size_bytes is None or size_bytes <= budget.max_size_bytes:
         return ""
     return f"{size_bytes / 1e6:.1f} MB is more than {budget.max_size_bytes / 1e6:g}"
+
+
+def latency_refusal(rounds: Rounds, bound_s: float | None) -> str:
+    """Why a median call is not proven to be within a bound, one-sided 95 % over launches; empty where it is."""
+    if bound_s is None:
+        return ""
+    launches = launch_medians_s(rounds)
+    if len(launches) < _FEWEST_LAUNCHES:
+        return f"{len(launches)} launches prove no bound of time: {_FEWEST_LAUNCHES} at least are needed"
+    found = ratio_over_launches(launches, confidence=0.9)
+    within = found.high <= bound_s
+    return "" if within else f"{milliseconds(found)} is not proven to be within {bound_s * 1e3:g} ms"
 
 
 def _unportable(record: Record, subject: Subject, budget: Budget, base: Predictions | None) -> str:

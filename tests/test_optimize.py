@@ -447,6 +447,23 @@ def test_bounds_of_time_and_size_are_kept_and_what_comes_nearest_is_named() -> N
     assert found.winner is None and "0.5 ms" in found.because and "nearest is int8 at 4 ms" in found.because
 
 
+@pytest.mark.parametrize(
+    ("ms", "refused"),
+    [
+        ([4.9], "1 launches"),
+        ([4.9, 4.9], "2 launches"),
+        ([4.5, 4.6, 4.9], "4.66 ms (4.33–5.02)"),  # all within, which three launches in a row may be by chance
+        ([4.5, 4.5, 4.51], ""),
+        ([4.5, 4.5, 4.5, 4.5, 4.5, 4.5, 4.5, 5.5], ""),  # one disturbed launch
+    ],
+)
+def test_a_bound_of_time_is_proven_over_launches(ms: list[float], refused: str) -> None:
+    made = trial({"fp32": (10, 0), "int8": (4, 0)})
+    rounds = Rounds(tuple(np.full(5, int(each * 1e6)) for each in ms), tuple(range(len(ms))))
+    found = choose(replace(made, rounds={**made.rounds, "int8": rounds}), Budget(max_latency_s=0.005), "fp32")
+    assert (found.winner == "int8") == (not refused) and found.row("int8").refused.startswith(refused)
+
+
 def test_by_size_the_smallest_wins_even_if_slower() -> None:
     made = trial({"int8": (12, 0), "fp32": (10, 0)})
     assert choose(made, Budget(objective="size"), "fp32").winner == "int8"
