@@ -41,7 +41,7 @@ def measured(
         path: of the record that is kept.
     """
     key = _key(candidates, options)
-    if (found := _finished(path, key)) is not None:
+    if (found := _finished(path, key, options.time_limit_s)) is not None:
         say(f"{path.stem}: unchanged, reused")
         return found
     run = Measurement(candidates, options, timing)
@@ -76,7 +76,7 @@ def finalists(
 
 
 def _key(candidates: Sequence[Candidate], options: RoundOptions) -> str:
-    """What a finished measurement depends on beside the machine: not the time limit, which earlier work shortens."""
+    """What a finished measurement depends on beside the machine and the time limit, which earlier work shortens."""
     rows = [
         [row.name, row.artifact.digest if row.artifact else row.reason, row.run.plain() if row.run else None]
         for row in candidates
@@ -86,11 +86,15 @@ def _key(candidates: Sequence[Candidate], options: RoundOptions) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _finished(path: Path, key: str) -> Record | None:
+def _finished(path: Path, key: str, limit_s: float) -> Record | None:
+    """What is there, unless a shorter limit cut it."""
     try:
         record = load_record(path)
     except BadInput:
         return None
     if not record.complete or record.options.get("key") != key:
+        return None
+    cut = any(rounds.ended == "time limit" for rounds in record.rounds.values())
+    if cut and limit_s > record.options["time_limit_s"]:
         return None
     return None if differing(record.environment, machine.environment(), MACHINE) else record

@@ -707,10 +707,10 @@ def test_an_interrupted_search_goes_on_where_it_was(
     assert again.looks == answer.looks
 
 
-def test_a_measurement_is_reused_on_the_same_machine_alone(
+def test_a_measurement_is_reused_on_the_same_machine_alone_unless_time_cut_it(
     onnx_artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ran = []
+    ran, ended = [], ["converged"]
 
     class Timed:
         def __init__(self, *given: object) -> None:
@@ -719,20 +719,23 @@ def test_a_measurement_is_reused_on_the_same_machine_alone(
         def run(self) -> None: ...
 
         def subjects(self) -> tuple[Subject, ...]:
-            return ()
+            return (Subject("fp32"),)
 
         def rounds(self) -> dict[str, Rounds]:
-            return {}
+            return {"fp32": Rounds((np.full(5, 9),), (0,), (0,), ended=ended[0])}
 
-    def measure_it() -> int:
+    def measure_it(limit_s: float = 300.0) -> int:
         row = Candidate("fp32", onnx_artifact, RunConfig("onnxruntime"))
-        measured(tmp_path / "bench.json", [row], RoundOptions(), lambda line: None, lambda status: None)
+        options = RoundOptions(time_limit_s=limit_s)
+        measured(tmp_path / "bench.json", [row], options, lambda line: None, lambda status: None)
         return len(ran)
 
     monkeypatch.setattr("tiffin.optimize.evidence.Measurement", Timed)
-    assert (measure_it(), measure_it()) == (1, 1)
+    assert (measure_it(), measure_it(), measure_it(400.0)) == (1, 1, 1)
     monkeypatch.setattr("tiffin.machine.usable_cores", lambda: 99)  # another cpuset: as many threads by default
-    assert measure_it() == 2
+    ended[0] = "time limit"
+    assert (measure_it(), measure_it(), measure_it(200.0)) == (2, 2, 2)
+    assert (measure_it(400.0), measure_it()) == (3, 3)  # more time for what time had cut
 
 
 def test_a_budget_that_nothing_meets_ships_nothing(checkpoint_file: Path, searched: Dataset, answer: Answer) -> None:
