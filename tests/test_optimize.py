@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import re
+import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -93,6 +95,12 @@ def built(recipe: Recipe, dataset: Dataset) -> Built:
     return run(recipe, dataset)[0]
 
 
+def copied(recipe: Recipe, folder: Path, *leave_out: str) -> Recipe:
+    """The same recipe in a folder with what was built by it."""
+    shutil.copytree(recipe.out, folder, ignore=shutil.ignore_patterns(*leave_out), dirs_exist_ok=True)
+    return dataclasses.replace(recipe, out=folder)
+
+
 def digests(built: Built) -> dict[str, str]:
     return {name: artifact.digest for name, artifact in built.artifacts.items()}
 
@@ -122,13 +130,14 @@ def test_a_second_run_reuses_everything(built: Built, recipe: Recipe, dataset: D
     assert digests(again) == digests(built) and times(again) == before
 
 
-def test_other_calibration_photos_rebuild_int8_alone(built: Built, recipe: Recipe, dataset: Dataset) -> None:
-    again, said = run(dataclasses.replace(recipe, per_class=3), dataset)
+def test_other_calibration_photos_rebuild_int8_alone(
+    built: Built, recipe: Recipe, dataset: Dataset, tmp_path: Path
+) -> None:
+    again, said = run(dataclasses.replace(copied(recipe, tmp_path), per_class=3), dataset)
     assert rebuilt(said) - set(built.reasons) == INT8 - set(built.reasons)
     same = {name for name, digest in digests(again).items() if digest == built.artifacts[name].digest}
     assert same == set(built.artifacts) - INT8
     assert len(again.artifacts["int8-cpu-nncf"].manifest.calibration) == 12
-    run(recipe, dataset)  # as it was, for the other tests
 
 
 def test_the_full_recipe_adds_the_full_range_scheme(built: Built, recipe: Recipe, dataset: Dataset) -> None:
@@ -173,13 +182,13 @@ def test_another_tiffin_builds_anew(onnx_artifact: Artifact, tmp_path: Path, mon
 
 
 def test_a_stage_that_fails_is_a_reason_for_those_after_it(
-    recipe: Recipe, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    built: Built, recipe: Recipe, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
         raise BadInput("no quantizer today")
 
     monkeypatch.setattr("tiffin.quantize.quantize.quantize_int8", refuse)
-    found, _ = run(dataclasses.replace(recipe, out=tmp_path), dataset)
+    found, _ = run(copied(recipe, tmp_path, "*int8*"), dataset)
     assert found.reasons["int8-cpu-nncf"] == "no quantizer today"
     assert "int8-cpu-nncf could not be built: no quantizer today" in found.reasons["openvino-int8-cpu-nncf"]
     assert {"fp32", "fp16", "openvino-fp32"} <= set(found.artifacts)
@@ -633,11 +642,27 @@ def searched(photo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Da
     return replace(found, roles={**found.roles, **some})
 
 
+PER_CLASS = 4
 QUICK = RoundOptions(launches=2, max_launches=2, blocks=2, block_s=0.01, warmup_s=0.01, target=None)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def short_heats() -> Iterator[None]:
+    """One launch each, of a dozen candidates."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tiffin.optimize.search._HEAT_LAUNCHES", 1)
+        yield
+
+
+def begun(answer: Answer, folder: Path) -> Path:
+    """A folder with what one search has built and answered, for another to go on from."""
+    for name in ("artifacts", "cache"):
+        shutil.copytree(answer.artifact.folder.parent / name, folder / name)
+    return folder
+
+
 def searching(checkpoint_file: Path, searched: Dataset, out: Path, budget: Budget, **options: object) -> Answer:
-    photos = roles(searched, 4, 0, out / "cache")
+    photos = roles(searched, PER_CLASS, 0, out / "cache")
     chosen = SearchOptions(out, **{"time_budget_s": 600.0, "rounds": QUICK, **options})
     return optimize([open_source(str(checkpoint_file))], photos, budget, chosen, Silent())
 
@@ -648,9 +673,11 @@ def answer(checkpoint_file: Path, searched: Dataset, tmp_path_factory: pytest.Te
 
 
 def test_a_study_confirms_every_int8_of_a_search(
-    checkpoint_file: Path, searched: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoint_file: Path, searched: Dataset, answer: Answer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not what it ships alone; what is shipped is marked."""
+    begun(answer, tmp_path / "work" / "tinynet")
+    monkeypatch.setattr(drops, "PER_CLASS", PER_CLASS)
     monkeypatch.setitem(drops.CASES, "tinynet", drops.Case(Lesson("features"), 0.25))
     monkeypatch.setattr(drops, "find_dataset", lambda folder: searched)
     monkeypatch.setattr(drops, "trained", lambda *about: checkpoint_file)
@@ -758,13 +785,14 @@ def test_the_search_refuses_what_it_cannot_judge(
 
 
 def test_where_no_recipe_keeps_the_accuracy_the_most_sensitive_layers_stay_in_float(
-    checkpoint_file: Path, searched: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoint_file: Path, searched: Dataset, answer: Answer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(found: Predictions, base: Predictions, max_drop: float) -> str:
         return "" if np.allclose(found.logits, base.logits, atol=1e-3) else "not the same to a hair"
 
     monkeypatch.setattr("tiffin.optimize.search.accuracy_refusal", refuse)
-    found = searching(checkpoint_file, searched, tmp_path, Budget(max_drop=0.2), backends=("onnxruntime",))
+    out = begun(answer, tmp_path / "search")
+    found = searching(checkpoint_file, searched, out, Budget(max_drop=0.2), backends=("onnxruntime",))
     mixed = [row for row in found.search.subjects if "-float@" in row.name]
     assert mixed and all(row.artifact or row.reason for row in mixed)
     nodes = [row.producer["options"]["float_nodes"] for row in mixed if row.artifact]
