@@ -61,7 +61,10 @@ def export(
     *,
     told: sources.Options,
 ) -> None:
-    """A trained classifier to ONNX, kept only if its logits are those of its source; or to .pt2, without that proof."""
+    """A trained classifier to ONNX, its logits proven.
+
+    It is kept only if they are those of its source; with --format pt2 there is no such proof.
+    """
     need_build()
     if form not in ("onnx", "pt2"):
         raise BadInput(f"unknown format {form!r}", "onnx or pt2")
@@ -174,7 +177,7 @@ def synthesize(
     *,
     told: sources.Options,
 ) -> None:
-    """Photos made from the checkpoint alone, for calibration and agreement without data."""
+    """Photos made from the checkpoint alone. They calibrate, and tell agreement, where there is no data."""
     need_build()
     import logging
     from dataclasses import asdict

@@ -50,7 +50,10 @@ def certify(
     out: Annotated[Path, typer.Option(help="Record to write.")] = Path("out/certify.json"),
     as_json: options.Json = False,
 ) -> None:
-    """Is it as accurate on other classes of CPU? Default: the class of this one. See docs/cpus.md."""
+    """Is it as accurate on other classes of CPU?
+
+    Default: the class of this one. See docs/cpus.md.
+    """
     from .. import machine
     from ..benchmarks.accuracy import score
     from ..benchmarks.certify import BATCH, Certifier, CertifyOptions, Context
@@ -143,7 +146,7 @@ def certificates(
     artifact: Annotated[Path, typer.Argument(help="An artifact's folder, or a .tiffin file.", show_default=False)],
     as_json: options.Json = False,
 ) -> None:
-    """What is certified of an artifact, each certificate checked against the predictions beside it."""
+    """What is certified of an artifact. Each certificate is checked against the predictions beside it."""
     from ..artifact import Artifact
     from ..artifact.bundle import open_box
     from ..artifact.certificate import read_certificates

@@ -63,7 +63,9 @@ def check(
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """PASS, FAIL or INCONCLUSIVE: records against a policy and a baseline.
+    """PASS, FAIL or INCONCLUSIVE by a policy.
+
+    Records against it and a baseline.
 
     Exit codes: 0 pass, 1 regression, 2 wrong input, 3 inconclusive where the policy says that this fails. On GitHub the
     step summary and annotations are written too.

@@ -17,7 +17,9 @@ if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
 
 _PLAIN, _PRECISIONS = "plain", ("fp32", "fp16", "bf16")
 _PHOTOS = "16"
-_Word = Annotated[str, typer.Argument(help="FOLDER, FOLDER@BACKEND or FOLDER@BACKEND:plain (nothing fused), :bf16.")]
+_Word = Annotated[
+    str, typer.Argument(help="FOLDER or FOLDER@BACKEND, then :plain (nothing fused), :fp32, :fp16 or :bf16.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -49,7 +51,7 @@ def debug(
     out: Annotated[Path, typer.Option(help="Record to write.")] = Path("out/debug.json"),
     as_json: options.Json = False,
 ) -> None:
-    """The first layer at which two artifacts part, and the likeliest cause. ONE is trusted. See docs/debug.md."""
+    """The first layer where two artifacts part, and why. ONE is trusted. See docs/debug.md."""
     from .build import need_build
 
     need_build(("onnx", "onnxruntime"))

@@ -62,7 +62,7 @@ def compare(
     ] = False,
     as_json: options.Json = False,
 ) -> None:
-    """What changed from one record to another: latency, answers, accuracy; ~ where nothing is proven."""
+    """What changed from one record to another. Latency, answers, accuracy; ~ where nothing is proven."""
     from ..records.comparison import compare_records
     from ..records.environment import require_same_machine
     from ..records.record import load_record

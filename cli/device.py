@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
 
 
 def backends(as_json: options.Json = False) -> None:
-    """What this machine can run: engines, versions, devices, CPU features, precisions worth using."""
+    """What this machine can run. Engines, versions, devices, CPU features, precisions worth using."""
     from .. import machine
     from ..artifact.cpu_class import class_here
     from ..runtime import backends as registry

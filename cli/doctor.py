@@ -59,8 +59,10 @@ def doctor(
     out: Annotated[Path | None, typer.Option(help="With --fix: folder to write to. Default: beside it.")] = None,
     json: options.Json = False,
 ) -> None:
-    """What TensorRT would refuse, read wrongly or run slowly in an ONNX artifact, node by node; with --for int8, which
-    layers quantization will hurt, how much, and what helps.
+    """What TensorRT refuses, or int8 will hurt, by node.
+
+    What TensorRT would refuse, read wrongly or run slowly in an ONNX artifact; with --for int8, which layers rounding
+    will hurt, how much, and what helps.
     """
     if for_ is not None:
         _foretell(for_, {"--capability": capability, "--fix": fix, "--out": out},

@@ -35,7 +35,7 @@ def evidence(
     sign: Annotated[Path | None, typer.Option(help="Secret key of minisign: write OUT.minisig beside.")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Bundle to write.")] = Path("out/evidence.zip"),
 ) -> None:
-    """Put all that a claim stands on into one file that `tiffin verify` checks offline."""
+    """All that a claim stands on, in one file. `tiffin verify` checks it offline."""
     from ..artifact import Artifact
     from ..gate.evidence import bundle, signature
     from ..gate.evidence.collect import Verdict, collect
@@ -74,7 +74,7 @@ def verify(
     public_key: Annotated[str | None, typer.Option(help="minisign's public key, as text or file.")] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Work out again all that a bundle says; exit 1 names what does not hold, 2 is no bundle."""
+    """Work out again all that a bundle says. Exit 1 names what does not hold, 2 is no bundle."""
     from ..gate.evidence.bundle import read
     from ..gate.evidence.check import State
     from ..gate.evidence.replay import bytes_check

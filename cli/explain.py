@@ -45,7 +45,10 @@ def explain(
     out: Annotated[Path, typer.Option(help="Record to write.")] = Path("out/explain.json"),
     as_json: options.Json = False,
 ) -> None:
-    """Where were answers lost, stage by stage from the checkpoint on, and why? See docs/explain.md."""
+    """Where were answers lost, and why?
+
+    Stage by stage from the checkpoint on. See docs/explain.md.
+    """
     from ..benchmarks.explain.measure import Asked
     from ..benchmarks.explain.measure import explain as find
     from ..data import sample

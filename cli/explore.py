@@ -117,7 +117,7 @@ def roofline(
     out: Annotated[Path, typer.Option(help="Record to write.")] = Path("out/roofline.json"),
     as_json: options.Json = False,
 ) -> None:
-    """Each layer's time by the engine's own profile, against the least that this CPU allows."""
+    """Each layer's time beside the least this CPU allows. The time is by the engine's own profile."""
     from dataclasses import asdict
 
     need_build(("onnx",))  # in which the matrix products are written

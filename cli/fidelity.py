@@ -45,7 +45,7 @@ def fidelity(
     out: Annotated[Path, typer.Option(help="Record to write.")] = Path("out/fidelity.json"),
     as_json: options.Json = False,
 ) -> None:
-    """Pictures by PSNR, maps of classes by IoU: how near artifacts stay to the first, or to --truth."""
+    """PSNR, IoU of networks that are no classifiers. How near artifacts stay to the first, or to --truth."""
     from dataclasses import replace
 
     from ..benchmarks.fidelity import compare_outputs

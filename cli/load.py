@@ -43,7 +43,7 @@ def loadgen(
     ),
     as_json: options.Json = False,
 ) -> None:
-    """Latency or throughput under the load of MLPerf's own generator."""
+    """Latency or throughput under MLPerf's own load."""
     from ..benchmarks.loadgen import check_options, run_loadgen
     from ..benchmarks.workers.loadgen import LoadOptions, need_loadgen
 

@@ -37,7 +37,9 @@ def bench(
     target: Annotated[
         float, typer.Option(help="Stop at this half-width of the ratio's 95 % interval; 0.01 is one per cent.")
     ] = 0.01,
-    time_limit_s: Annotated[float, typer.Option(min=1, help="Stop then; rows not there yet say TIME.")] = 300.0,
+    time_limit_s: Annotated[
+        float, typer.Option(min=1, help="Seconds, all in all; rows that have not reached --target by then say TIME.")
+    ] = 300.0,
     launches: Annotated[int, typer.Option(min=1, help="Times each worker is started anew, at least.")] = 6,
     blocks: Annotated[int, typer.Option(min=1, help="Timed blocks a launch.")] = 8,
     block_s: Annotated[float, typer.Option(min=0.01, help="Seconds a block.")] = 0.08,
@@ -49,7 +51,7 @@ def bench(
     out: Annotated[Path, typer.Option(help="Record to write.")] = Path("out/bench.json"),
     as_json: options.Json = False,
 ) -> None:
-    """Latency of artifacts side by side, each in processes of its own, until the ratio to the first is known."""
+    """Latency of artifacts side by side. Each in processes of its own, until the ratio to the first is known."""
     from .. import machine
     from ..benchmarks.options import RoundOptions
     from ..benchmarks.rounds import Measurement
@@ -113,7 +115,7 @@ def score(
     out: Annotated[Path, typer.Option(help="Record to write.")] = Path("out/score.json"),
     as_json: options.Json = False,
 ) -> None:
-    """Top-1, top-5, agreement and flips of artifacts on the same photos."""
+    """Top-1, top-5, agreement, flips on the same photos."""
     from .. import machine
     from ..benchmarks.accuracy import score as answer
     from ..benchmarks.accuracy import temperatures
@@ -160,7 +162,7 @@ def demo(
     *,
     told: sources.Options,
 ) -> None:
-    """A trained classifier to a table of backends and precisions, measured on this machine."""
+    """The whole way: a classifier to a table of backends. Each in its precisions, measured on this machine."""
     from .build import COMPARED, dataset_of, drawn_paths, need_build, require_same_preprocessing
 
     need_build()

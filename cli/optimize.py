@@ -60,7 +60,7 @@ def optimize(
     *,
     told: sources.Options,
 ) -> None:
-    """The fastest artifact for this device that is proven as accurate, with the evidence."""
+    """The fastest artifact that is proven as accurate. For this device, with the evidence."""
     from ..optimize.budget import Budget, SearchOptions
 
     budget = Budget(

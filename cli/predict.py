@@ -62,7 +62,7 @@ def predict(
         bool, typer.Option("--allow-uncertified", help="Run what is known to answer worse on this class of CPU.")
     ] = False,
 ) -> None:
-    """The likeliest labels of photos, videos or cameras, written as they come."""
+    """Labels of photos, videos or cameras. The likeliest are written as they come."""
     from ..runtime import Classifier, Session, resolve
     from ..runtime.sources import Options, open_words
     from .sinks import Form, Sink

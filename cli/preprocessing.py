@@ -42,9 +42,10 @@ def preprocessing(
     out: Annotated[Path, typer.Option(help="Picture of both side by side, written where they differ.")] = _PICTURE,
     as_json: options.Json = False,
 ) -> None:
-    """Does the transform that the model was trained with prepare photos as its artifact does?
+    """Are photos prepared as they were in training?
 
-    A difference beyond one level of 255 exits with 1, names the likeliest cause and writes a picture.
+    The artifact's way beside the transform that the model was trained with. A difference beyond one level of 255 exits
+    with 1, names the likeliest cause and writes a picture.
     """
     from ..artifact import Artifact
 

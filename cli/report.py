@@ -48,7 +48,9 @@ def report(
     weights_licence: Annotated[str | None, typer.Option(help="For the model card.")] = None,
     data_licence: Annotated[str | None, typer.Option(help="For the model card.")] = None,
 ) -> None:
-    """What the records say, for people: the answer first, then charts, changed photos and where each figure is from.
+    """What the records say, for people.
+
+    The answer first, then charts, changed photos and where each figure is from.
 
     A page with --data holds small pictures of your photos: do not publish it where these may not go.
     """

@@ -38,7 +38,7 @@ def robustness(
     out: Annotated[Path, typer.Option(help="Record to write.")] = Path("out/robustness.json"),
     as_json: options.Json = False,
 ) -> None:
-    """Top-1 under blur, noise, exposure, JPEG, rotation, occlusion: does an artifact fall faster than its parent?"""
+    """Top-1 under blur, noise and other corruptions. Does an artifact fall faster than its parent?"""
     from ..benchmarks.robustness import Spoiling, measure
     from ..data import sample
     from .build import dataset_of

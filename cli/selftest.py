@@ -44,7 +44,9 @@ def selftest(
     seed: Annotated[int | None, typer.Option(help="With --gpu: seed of every draw. Default: 0.")] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Does this machine make of photos what every other does, and do its engines agree?
+    """Does this machine answer as every other?
+
+    Does it make of photos what every other does, and do its engines agree?
 
     With --gpu: build every precision, compare with fp32 on photos, run the GPU tests, time: one record.
     """

@@ -51,7 +51,7 @@ def serve(
         bool, typer.Option("--allow-uncertified", help="Run what is known to answer worse on this class of CPU.")
     ] = False,
 ) -> None:
-    """Answer over HTTP: Open Inference Protocol v2, POST /predict, a page at /."""
+    """Answer over HTTP. Open Inference Protocol v2, POST /predict, a page at /."""
     need_build(_PACKAGES, "serve")
     from ..deploy.serve.model import Limits
     from ..deploy.serve.server import listen

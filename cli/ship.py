@@ -41,7 +41,7 @@ def pack(
     ] = None,
     out: Annotated[Path, typer.Option(help="File to write.")] = Path("out/model.tiffin"),
 ) -> None:
-    """Several variants in one file; a device loads the fastest that is certified for its class of CPU."""
+    """Several variants in one file for a device. It loads the fastest that is certified for its class of CPU."""
     from ..artifact.bundle import SUFFIX, Variant
     from ..artifact.bundle import pack as write_box
 
@@ -132,7 +132,7 @@ def unpack(
         bool, typer.Option("--plain", help="Plain files instead of artifacts: model, labels, preprocessing, C++.")
     ] = False,
 ) -> None:
-    """What a box holds; its artifacts as folders again, or as plain files for people without Tiffin."""
+    """What a box holds, or its artifacts as folders again. With --plain as files for people without Tiffin."""
     from ..deploy.unpack import opened
 
     if plain and out is None:
@@ -181,7 +181,7 @@ def export_repository(
     max_batch: Annotated[int | None, typer.Option(min=1, help="Triton: photos joined at most in one run.")] = None,
     storage_uri: Annotated[str | None, typer.Option(help="KServe: where storage/ will be uploaded to.")] = None,
 ) -> None:
-    """A model repository for NVIDIA Triton, OpenVINO Model Server or KServe."""
+    """A repository for Triton, OpenVINO Model Server, KServe."""
     from ..artifact import Artifact
     from ..deploy.kserve import write_kserve
     from ..deploy.ovms import write_ovms

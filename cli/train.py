@@ -81,7 +81,7 @@ def train(
     score_test: Annotated[bool, typer.Option(help="Score the test split too; the look is written down.")] = False,
     seed: options.Seed = 0,
 ) -> None:
-    """A classifier trained on labelled photos; what is not given is the recipe's, which made the shipped one."""
+    """A classifier trained on labelled photos. What is not given is the recipe's, which made the shipped one."""
     from .build import dataset_of, need_build
 
     need_build()
@@ -123,7 +123,10 @@ def average(
     score_test: Annotated[bool, typer.Option(help="Score the test split too; the look is written down.")] = False,
     out: Annotated[Path, typer.Option(help="Weights to write.")] = Path("out/train/average.safetensors"),
 ) -> None:
-    """The mean of the weights of several trainings, a model soup: as fast as one, often better than each."""
+    """One classifier of several trainings.
+
+    The mean of their weights, a model soup: as fast as one of them, often better than each.
+    """
     from .build import dataset_of, need_build
 
     need_build()
@@ -202,7 +205,7 @@ def distill(
         Path | None, typer.Option(help="Weights to write. Default: out/CHECKPOINT-SIZE.safetensors.")
     ] = None,
 ) -> None:
-    """A student with a smaller input, taught by its teacher: what `tiffin optimize` takes by its option also."""
+    """A student with a smaller input, taught by its teacher. Offer it to the search: `tiffin optimize --also FILE`."""
     from .build import dataset_of, need_build
 
     need_build()
