@@ -34,8 +34,8 @@ def update(
     from fnmatch import fnmatchcase
 
     from .. import machine
-    from ..gate.baseline import SMALL_BYTES, Baseline, load_baseline, require_comparable, to_json, updated
-    from ..gate.measured import rows_of
+    from ..gate.baseline import SMALL_BYTES, Baseline, load_baseline, lost, require_comparable, to_json, updated
+    from ..gate.measured import rows_of, same_machine
     from ..records.record import load_record
 
     rows, _ = rows_of({str(path): load_record(path) for path in records})
@@ -46,9 +46,14 @@ def update(
     named = {row.name: row for row in kept}
     known = old.rows(named)
     require_comparable(named, known, other_checkpoint=False)
-    text = to_json(updated(old, kept, machine.utc_now(), machine.git_commit() or ""))
+    made = updated(old, kept, machine.utc_now(), machine.git_commit() or "")
+    text = to_json(made)
     output.save_text(text, out)
-    render.show(changes(known, {row.name: row for row in kept if not row.reason}))
+    now = {name: row for name, row in made.rows(named).items() if name in named and not named[name].reason}
+    render.show(changes(known, now))
+    for name, row in now.items():
+        if name in known and same_machine(row, known[name]) == "" and (gone := lost(row, known[name])):
+            render.say(f"{name}: {', '.join(gone)} gone: of other versions or another artifact")
     size = len(text.encode())
     large = f", above {SMALL_BYTES // 1000} kB: keep fewer rows with --only" if size > SMALL_BYTES else ""
     render.say(f"wrote {out} ({size / 1000:.0f} kB{large})")

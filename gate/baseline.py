@@ -20,11 +20,13 @@ import numpy as np
 from ..errors import BadInput
 from ..records import Predictions
 from ..records.environment import MACHINE, SOFTWARE, differing
+from ..records.slow_calls import SlowCalls
 from .measured import Measured, Timing, cpu_class
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1 holds no slow calls
 SMALL_BYTES = 200_000
 TOP = 3
+_SLOW = 0.1  # of the calls are kept, the slowest: p99 and its bounds need no more
 _KEPT = (*MACHINE, *SOFTWARE)
 
 
@@ -67,13 +69,32 @@ def key(row: Measured) -> tuple[str, str, str]:
 def updated(old: Baseline, rows: Sequence[Measured], created: str, commit: str) -> Baseline:
     """With these rows in place of the entries of their names and machines; other machines' entries stay.
 
-    Entries of another checkpoint go: a baseline is of one model.
+    What a row does not tell stays as the entry had it, where that is of the same thing and the same versions: a record
+    of latencies leaves the answers alone. Entries of another checkpoint go: a baseline is of one model.
     """
-    new = {key(row): slim(row) for row in rows if not row.reason}
+    new = {key(row): _filled(slim(row), old.entries) for row in rows if not row.reason}
     checkpoints = {row.checkpoint for row in new.values()}
     of_model = (entry for entry in old.entries if entry.checkpoint in checkpoints or not entry.checkpoint)
     kept = {key(entry): entry for entry in of_model if not any(_replaces(row, entry) for row in rows)}
     return Baseline(tuple(dict(sorted({**kept, **new}.items())).values()), created, commit)
+
+
+_FILLED = ("answers", "timing", "memory_bytes", "cold_start_s")
+
+
+def _filled(row: Measured, entries: Sequence[Measured]) -> Measured:
+    """With what the entry that it replaces has besides."""
+    entry = next((one for one in entries if _replaces(row, one)), None)
+    if entry is None or entry.identity != row.identity or differing(entry.environment, row.environment, ("versions",)):
+        return row
+    more = {name: getattr(entry, name) for name in lost(row, entry)}
+    names = {"labels": entry.labels, "coarse": entry.coarse} if not row.labels else {}
+    return replace(row, **more, **names)
+
+
+def lost(row: Measured, entry: Measured) -> list[str]:
+    """What an entry has and a row in its place has not."""
+    return [name for name in _FILLED if getattr(entry, name) and not getattr(row, name)]
 
 
 def _replaces(row: Measured, entry: Measured) -> bool:
@@ -90,8 +111,10 @@ def slim(row: Measured) -> Measured:
             answers, top=answers.top[:, :TOP], scores=np.zeros((len(answers), 0), np.float32), logits=None
         )
     environment = {name: row.environment[name] for name in _KEPT if name in row.environment}
-    return replace(row, answers=answers, timing=replace(timing, rounds=None) if timing else None,
-                   environment=environment, corrupted=())  # fmt: skip
+    if timing is not None:
+        slow = timing.slow.slowest(_SLOW) if timing.slow is not None else None
+        timing = replace(timing, rounds=None, slow=slow)
+    return replace(row, answers=answers, timing=timing, environment=environment, corrupted=())
 
 
 def to_json(baseline: Baseline) -> str:
@@ -135,10 +158,9 @@ def _entry(row: Measured, environments: list[Mapping[str, Any]]) -> dict[str, An
     if row.timing is not None:
         timing = {
             "pace": dict(row.timing.pace),
-            "calls": row.timing.calls,
             "launches": list(row.timing.p50_s),
             "p50_s": [round(value, 9) for value in row.timing.p50_s.values()],
-            "p99_s": [round(value, 9) for value in row.timing.p99_s.values()],
+            "slow": _packed_calls(row.timing.slow) if row.timing.slow is not None else None,
         }
     return {
         "name": row.name,
@@ -155,6 +177,19 @@ def _entry(row: Measured, environments: list[Mapping[str, Any]]) -> dict[str, An
         "memory_bytes": row.memory_bytes,
         "cold_start_s": [round(value, 4) for value in row.cold_start_s],
     }
+
+
+def _packed_calls(slow: SlowCalls) -> dict[str, Any]:
+    return {"calls": slow.counts.tolist(), "ns": _packed(slow.ns.astype("<i8").tobytes()),
+            "of_launch": _packed(slow.launches.astype("<i4").tobytes()),
+            "medians_ns": slow.medians_ns.tolist(), "within": slow.within}  # fmt: skip
+
+
+def _calls(told: Mapping[str, Any]) -> SlowCalls:
+    ns, launches = (np.frombuffer(_unpacked(told[name]), kind) for name, kind in (("ns", "<i8"), ("of_launch", "<i4")))
+    if len(ns) != len(launches):
+        raise ValueError(f"{len(ns)} slow calls of {len(launches)} launches")
+    return SlowCalls(ns, launches, np.array(told["calls"], np.int64), np.array(told["medians_ns"]), told["within"])
 
 
 def _narrow(labels: np.ndarray) -> bytes:
@@ -233,8 +268,8 @@ def _row(
         top = _wide(_unpacked(entry["top"])).reshape(len(photos), -1)
         answers = Predictions(photos, truth, top, np.zeros((len(photos), 0), np.float32), raw["kind"])
     if (told := entry["timing"]) is not None:
-        by_launch = [dict(zip(told["launches"], told[name], strict=True)) for name in ("p50_s", "p99_s")]
-        timing = Timing(by_launch[0], by_launch[1], told["calls"], told["pace"])
+        medians = dict(zip(told["launches"], told["p50_s"], strict=True))
+        timing = Timing(medians, _calls(told["slow"]) if told.get("slow") else None, told["pace"])
     return Measured(
         entry["name"], entry["artifact"], entry["checkpoint"], entry["place"], entry["run"], where, where, "",
         answers, tuple(raw["labels"]), tuple(raw["coarse"]), timing, entry["size_bytes"], entry["memory_bytes"],

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
 from ..errors import BadInput
 from ..records.findings import Finding, GateResult, Outcome
 from ..records.multiple import holm
-from .checks import CHECKS
+from ..records.record import CONFIRM
+from .checks import CHECKS, OF_ANSWERS
 from .checks.check import Answer, NothingToCompare, Question
 from .measured import Measured
 from .policy import BASELINE, Policy, Rule
@@ -103,9 +104,13 @@ def _answer(key: str, question: Question) -> Answer:
     if question.now.reason:
         return Answer(f"did not run: {question.now.reason}")
     try:
-        return CHECKS[key].run(question)
+        answer = CHECKS[key].run(question)
     except NothingToCompare as nothing:
         return Answer(str(nothing))
+    if answer.within and key in OF_ANSWERS and (role := question.now.role) not in ("", CONFIRM):
+        told = f"{answer.reason}, on {role} photos, which choices are made by: score the {CONFIRM} photos"
+        return replace(answer, within=None, reason=told)
+    return answer
 
 
 def _found(asked: Sequence[_Asked], policy: Policy) -> tuple[Finding, ...]:
@@ -127,8 +132,6 @@ def _finding(one: _Asked, p: float | None, policy: Policy) -> Finding:
 
 def _expected(policy: Policy, findings: Sequence[Finding], today: datetime.date) -> tuple[Finding, ...]:
     """Failures that the policy knows of; past their date they are failures again."""
-    from dataclasses import replace
-
     found = []
     for finding in findings:
         known = next((one for one in policy.expected if one.matches(finding.artifact, finding.check)), None)

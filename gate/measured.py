@@ -14,7 +14,10 @@ from ..records import Predictions, Record, Rounds, Subject
 from ..records.corruption import Corruption, blocks
 from ..records.environment import MACHINE, describe, differing
 from ..records.latency import launch_medians_s
+from ..records.ratios import pace, unlike
+from ..records.record import CONFIRM, Identity
 from ..records.side_by_side import split
+from ..records.slow_calls import SlowCalls
 
 PHOTO = 16  # hex digits of a photo's pixel hash that are compared: 64 bits
 
@@ -24,27 +27,24 @@ class Timing:
     """Latencies by launch.
 
     Args:
-        p50_s, p99_s: one value a launch, float64 seconds, by the launch's number.
-        calls: timed in all.
-        pace: regime, batch, lanes, threads: two that differ are never compared.
+        p50_s: one value a launch, float64 seconds, by the launch's number.
+        slow: the slowest calls; all of them, from a baseline a tenth, and None from one of schema 1.
+        pace: regime, batch, lanes, what the regime is made of, threads (`records.ratios.unlike`).
         rounds: every call; None from a baseline.
     """
 
     p50_s: Mapping[int, float]
-    p99_s: Mapping[int, float]
-    calls: int
+    slow: SlowCalls | None
     pace: Mapping[str, Any]
     rounds: Rounds | None = None
 
     @classmethod
-    def of(cls, rounds: Rounds, subject: Subject) -> Timing:
-        """From raw latencies."""
+    def of(cls, rounds: Rounds, subject: Subject, options: Mapping[str, Any]) -> Timing:
+        """From raw latencies, and the options of their record."""
         calls = _calls(rounds)
-        tails = {launch: float(np.quantile(ns, 0.99)) / 1e9 for launch, ns in calls.items()}
         medians = dict(zip(calls, launch_medians_s(rounds).tolist(), strict=True))
-        pace = {"regime": rounds.regime, "batch": rounds.batch, "lanes": rounds.lanes,
-                "threads": subject.applied.get("threads")}  # fmt: skip
-        return cls(medians, tails, sum(map(len, rounds.blocks)), pace, rounds)
+        told = {**pace(rounds, options), "threads": subject.applied.get("threads")}
+        return cls(medians, SlowCalls.of(calls), told, rounds)
 
 
 def _calls(rounds: Rounds) -> dict[int, np.ndarray]:
@@ -67,6 +67,7 @@ class Measured:
         answers: photos by the first 16 digits of their hash; top 3 at least.
         labels, coarse: names by label index; empty where nothing tells.
         memory_bytes: peak of the worker.
+        role: of the photos that were answered; empty where nothing tells.
         corrupted: answers under each corruption, the clean photos first.
         environment: of the machine.
     """
@@ -88,6 +89,12 @@ class Measured:
     cold_start_s: tuple[float, ...] = ()
     corrupted: tuple[tuple[Corruption, Predictions], ...] = ()
     environment: Mapping[str, Any] = field(default_factory=dict)
+    role: str = ""
+
+    @property
+    def identity(self) -> Identity:
+        """What it is, its name aside."""
+        return Identity.of(self.artifact, self.run, self.place)
 
     def label(self, index: int) -> str:
         """A class's name; its number where nothing names it."""
@@ -118,6 +125,17 @@ def same_machine(now: Measured, before: Measured) -> str:
     return f"latencies of two machines ({describe(found)}): compare old and new here with --against"
 
 
+def unlike_pace(now: Timing, before: Timing, single_calls: bool = False) -> str:
+    """Why two latencies are not compared: they were measured at two paces; "" where they were not.
+
+    Args:
+        single_calls: judged are calls, which batches and lanes make slower under throughput as well.
+    """
+    differ = now.pace != before.pace if single_calls else unlike(now.pace, before.pace)
+    one, other = (", ".join(f"{name} {value}" for name, value in timing.pace.items()) for timing in (before, now))
+    return f"measured at {one}, now at {other}" if differ else ""
+
+
 def rows_of(records: Mapping[str, Record]) -> tuple[dict[str, Measured], dict[str, Measured]]:
     """Rows of several records by name, merged: now, and earlier where a record holds both side by side.
 
@@ -141,21 +159,24 @@ def rows_of(records: Mapping[str, Record]) -> tuple[dict[str, Measured], dict[st
 def _rows(record: Record, source: str) -> list[Measured]:
     labels, coarse = (tuple(record.data.get(key) or ()) for key in ("labels", "coarse"))
     parts = list(blocks(record)) if record.kind == "robustness" else []
-    return [
-        Measured(
-            row.name, row.artifact, row.checkpoint, row.place, row.requested, source, source, row.reason,
-            _short(record.predictions.get(row.name)) if not parts else None, labels, coarse,
-            _timing(record, row), row.size_bytes, row.peak_bytes, row.cold_start_s,
-            tuple((corruption, found[row.name]) for corruption, found in parts if row.name in found),
-            record.environment,
-        )
-        for row in record.subjects
-    ]  # fmt: skip
+    rows = []
+    for row in record.subjects:
+        answers = _short(record.predictions.get(row.name)) if not parts else None
+        corrupted = tuple((corruption, found[row.name]) for corruption, found in parts if row.name in found)
+        role = str(record.data.get("role") or "") if answers is not None or corrupted else ""
+        rows.append(
+            Measured(
+                row.name, row.artifact, row.checkpoint, row.place, row.requested, source, source, row.reason, answers,
+                labels, coarse, _timing(record, row), row.size_bytes, row.peak_bytes, row.cold_start_s, corrupted,
+                record.environment, role,
+            )
+        )  # fmt: skip
+    return rows
 
 
 def _timing(record: Record, row: Subject) -> Timing | None:
     rounds = record.rounds.get(row.name)
-    return Timing.of(rounds, row) if rounds is not None and rounds.blocks else None
+    return Timing.of(rounds, row, record.options) if rounds is not None and rounds.blocks else None
 
 
 def _short(found: Predictions | None) -> Predictions | None:
@@ -164,12 +185,11 @@ def _short(found: Predictions | None) -> Predictions | None:
 
 def _merged(one: Measured, other: Measured) -> Measured:
     """What two records tell of one row; nothing is told twice."""
-    for what in ("artifact", "place"):
-        if getattr(one, what) != getattr(other, what):
+    for what, mine, theirs in zip(Identity._fields, one.identity, other.identity, strict=True):
+        if mine != theirs:
             raise BadInput(
-                f"{one.name} is of {what} {getattr(one, what)[:12]} in {one.source} and of "
-                f"{getattr(other, what)[:12]} in {other.source}",
-                "records of one artifact by that name",
+                f"{one.name} is of {what} {mine[:12]} in {one.source} and of {theirs[:12]} in {other.source}",
+                "records of one artifact, run in one way, by that name",
             )
     classes = [cpu_class(row.environment) or "unknown" for row in (one, other)]
     if classes[0] != classes[1] and (one.answers or other.answers):
@@ -189,6 +209,7 @@ def _merged(one: Measured, other: Measured) -> Measured:
         reason="" if not (one.reason and other.reason) else one.reason,
         answers=one.answers or other.answers,
         corrupted=one.corrupted or other.corrupted,
+        role=next((row.role for row in (one, other) if row.role not in ("", CONFIRM)), one.role or other.role),
         labels=one.labels or other.labels,
         coarse=one.coarse or other.coarse,
         cold_start_s=timed.cold_start_s or rest.cold_start_s,

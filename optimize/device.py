@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..errors import BadInput
-from ..records import Record, Subject
+from ..records import Record
 from ..records.environment import require_same_machine
 
 
@@ -40,15 +40,8 @@ def _joined(timed: Record, scored: Record) -> Record:
     """The timed record's subjects, each with the answers of the same artifact on the same engine."""
     if timed is scored:
         return timed
-    answers = {
-        _identity(row): scored.predictions[row.name] for row in scored.subjects if row.name in scored.predictions
-    }
-    known = {_identity(row) for row in timed.subjects}
-    limited = [row for row in scored.subjects if row.place != "native" and _identity(row) not in known]
-    found = {row.name: answers[_identity(row)] for row in (*timed.subjects, *limited) if _identity(row) in answers}
+    answers = {row.identity: scored.predictions[row.name] for row in scored.subjects if row.name in scored.predictions}
+    known = {row.identity for row in timed.subjects}
+    limited = [row for row in scored.subjects if row.place != "native" and row.identity not in known]
+    found = {row.name: answers[row.identity] for row in (*timed.subjects, *limited) if row.identity in answers}
     return replace(timed, subjects=(*timed.subjects, *limited), predictions=found, data=scored.data)
-
-
-def _identity(subject: Subject) -> tuple[str, str, str, str]:
-    asked = subject.requested
-    return subject.artifact, str(asked.get("backend")), str(asked.get("execution_precision")), subject.place

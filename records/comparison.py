@@ -87,10 +87,9 @@ def compare_records(
         for name, (one, other) in pairs.items()
         if one in before.rounds and other in after.rounds and name != anchor
     }
-    _require_same_pace(before, after)
     for one, other in pairs.values():
         if one in before.rounds and other in after.rounds:
-            require_alike(before.rounds[one], after.rounds[other])
+            require_alike(before.rounds[one], after.rounds[other], (before.options, after.options))
     speeds = _speeds(logs, threshold, alpha)
     answers = _answers(before, after, pairs, margin)
     rows = tuple(
@@ -102,15 +101,6 @@ def compare_records(
     mine, theirs = ({subject.name for subject in record.subjects} for record in (before, after))
     matched = {name for pair in pairs.values() for name in pair}
     return RecordChange(rows, tuple(sorted(mine - matched)), tuple(sorted(theirs - matched)), anchor)
-
-
-def _require_same_pace(before: Record, after: Record) -> None:
-    """What a regime is made of belongs to the regime."""
-    regimes = {rounds.regime for record in (before, after) for rounds in record.rounds.values()}
-    for regime, name in (("paced", "fps"), ("contended", "burners")):
-        one, other = before.options.get(name), after.options.get(name)
-        if regime in regimes and one != other:
-            raise BadInput(f"{regime} at {name} {one} and {name} {other}", f"the same {name}", "measure both alike")
 
 
 def _matched(before: Record, after: Record) -> dict[str, tuple[str, str]]:

@@ -113,5 +113,10 @@ def load_result(path: Path) -> GateResult:
 
 
 def _finding(raw: dict[str, Any]) -> Finding:
-    value = Estimate(**raw["value"]) if raw["value"] else None
+    value = Estimate(**_bounded(raw["value"])) if raw["value"] else None
     return Finding(**{**raw, "outcome": Outcome(raw["outcome"]), "value": value})
+
+
+def _bounded(raw: dict[str, Any]) -> dict[str, Any]:
+    """JSON has null for the infinite end of an interval."""
+    return {**raw, "high": float("inf") if raw["high"] is None else raw["high"]}

@@ -8,7 +8,9 @@ are taken between neighbouring blocks, where drift cancels.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -39,19 +41,36 @@ def _neighbours(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndar
     return one[:count], other[:count]
 
 
-def require_alike(one: Rounds, other: Rounds) -> None:
+def require_alike(one: Rounds, other: Rounds, options: tuple[Mapping[str, Any], Mapping[str, Any]] = ({}, {})) -> None:
     """Regimes that differ are never compared, nor batches and lanes, save for throughput, which is by photo.
+
+    Args:
+        options: of their records, where these are two: they say how fast "paced" and how busy "contended" is.
 
     Raises:
         BadInput: they differ.
     """
-    for what in ("regime",) if one.regime == other.regime == "throughput" else ("regime", "batch", "lanes"):
-        if getattr(one, what) != getattr(other, what):
-            raise BadInput(
-                f"latencies of {what} {getattr(one, what)} and {getattr(other, what)}",
-                f"the same {what}: two that differ are never compared",
-                "measure both alike",
-            )
+    before, after = (pace(rounds, told) for rounds, told in zip((one, other), options, strict=True))
+    if what := unlike(before, after):
+        raise BadInput(
+            f"latencies of {what} {before.get(what)} and {after.get(what)}",
+            f"the same {what}: two that differ are never compared",
+            "measure both alike",
+        )
+
+
+def pace(rounds: Rounds, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Regime, batch and lanes, and of the record's options what the regime is made of."""
+    made_of = {"paced": "fps", "contended": "burners"}.get(rounds.regime)
+    rest = {made_of: options.get(made_of)} if made_of else {}
+    return {"regime": rounds.regime, "batch": rounds.batch, "lanes": rounds.lanes, **rest}
+
+
+def unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """What forbids to compare two paces; "" where nothing does. Throughput is by photo: batches and lanes compare."""
+    by_photo = one["regime"] == other["regime"] == "throughput"
+    names = [name for name in {**one, **other} if not (by_photo and name in ("batch", "lanes"))]
+    return next((name for name in names if one.get(name) != other.get(name)), "")
 
 
 def ratio_over_launches(ratios: np.ndarray, confidence: float = 0.95) -> Estimate:

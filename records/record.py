@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,11 +20,26 @@ from .predictions import Predictions
 from .rounds import Rounds, Stages
 
 SCHEMA_VERSION = 3
+CONFIRM = "confirm"  # the role of photos that no choice was made by
 
 
 def schema_path() -> Path:
     """JSON Schema (draft 2020-12) of a record's JSON file as this version writes it."""
     return Path(__file__).with_name("record.schema.json")
+
+
+class Identity(NamedTuple):
+    """What the subjects of two records must agree in for both to tell of one thing, whatever their names."""
+
+    artifact: str
+    backend: str
+    execution_precision: str
+    place: str
+
+    @classmethod
+    def of(cls, artifact: str, requested: Mapping[str, Any], place: str) -> Identity:
+        """Args as a subject has them."""
+        return cls(artifact, str(requested.get("backend")), str(requested.get("execution_precision")), place)
 
 
 @dataclass(frozen=True)
@@ -63,6 +78,11 @@ class Subject:
     rss_bytes: int | None = None
     device_bytes: int | None = None
     checkpoint: str = ""
+
+    @property
+    def identity(self) -> Identity:
+        """What it is, its name aside."""
+        return Identity.of(self.artifact, self.requested, self.place)
 
 
 @dataclass(frozen=True)

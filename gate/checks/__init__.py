@@ -6,5 +6,6 @@ from . import answers, corruption, footprint, latency
 from .check import Check
 
 CHECKS: dict[str, Check] = {**answers.CHECKS, **corruption.CHECKS, **latency.CHECKS, **footprint.CHECKS}
+OF_ANSWERS = frozenset({*answers.CHECKS, *corruption.CHECKS})
 
-__all__ = ["CHECKS", "Check"]
+__all__ = ["CHECKS", "OF_ANSWERS", "Check"]

@@ -1,4 +1,7 @@
-"""Checks of time: ratios to the other's launches, and absolute limits. Each launch counts once (records/ratios)."""
+"""Checks of time: ratios to the other's launches, and absolute limits.
+
+Of medians each launch counts once (records/ratios); p99 is of all calls, bounded over launches (records/slow_calls).
+"""
 
 from __future__ import annotations
 
@@ -13,20 +16,21 @@ from ...records.distributions import student_cdf
 from ...records.estimate import Estimate
 from ...records.latency import calls_needed
 from ...records.ratios import Trimmed, launch_ratios, ratio_over_launches, spread, trimmed
+from ...records.slow_calls import SlowCalls, launches_to_bound, p99_ratio, p_ratio_above, p_ratio_below
 from ...records.speed import launches_needed
-from ..measured import Measured, Timing, same_machine
+from ..measured import Measured, Timing, same_machine, unlike_pace
 from .check import Answer, Check, NothingToCompare, Question, number, require_before
 
 _FEWEST = 3  # launches; a test of two says next to nothing
 
 
-def _timings(question: Question) -> tuple[Timing, Timing, bool]:
+def _timings(question: Question, single_calls: bool = False) -> tuple[Timing, Timing, bool]:
     """Now, before, and whether they were measured side by side."""
     now, before = question.now, require_before(question)
     if now.timing is None or before.timing is None:
         raise NothingToCompare(f"{(now if now.timing is None else before).source} holds no latency of it: bench it")
-    if now.timing.pace != before.timing.pace:
-        raise NothingToCompare(f"measured at {_words(before.timing.pace)}, now at {_words(now.timing.pace)}")
+    if reason := unlike_pace(now.timing, before.timing, single_calls):
+        raise NothingToCompare(reason)
     together = _together(now, before)
     if not together and (reason := same_machine(now, before)):
         raise NothingToCompare(reason)
@@ -36,10 +40,6 @@ def _timings(question: Question) -> tuple[Timing, Timing, bool]:
 def _together(now: Measured, before: Measured) -> bool:
     both = now.timing is not None and before.timing is not None
     return both and now.session == before.session and bool(now.timing.rounds and before.timing.rounds)  # type: ignore[union-attr]
-
-
-def _words(pace: Mapping[str, object]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in pace.items())
 
 
 def median(question: Question) -> Answer:
@@ -52,14 +52,14 @@ def median(question: Question) -> Answer:
 
 
 def high(question: Question) -> Answer:
-    """p99 now over p99 before, one value a launch; refused below the calls that a 99th percentile needs."""
-    now, before, together = _timings(question)
-    _require_calls(min(now.calls, before.calls))
-    if together:
-        shared = [launch for launch in now.p99_s if launch in before.p99_s]
-        logs = np.array([math.log(now.p99_s[launch] / before.p99_s[launch]) for launch in shared])
-        return _paired(logs, question, "p99")
-    return _two_samples(_logs(now.p99_s), _logs(before.p99_s), question, "p99")
+    """p99 of all calls now over p99 before, both bounded over launches."""
+    mine, other, together = _timings(question, single_calls=True)
+    now, before, limit = _slow(mine), _slow(other), float(question.limit)
+    value = p99_ratio(now, before, question.two_sided)
+    words = f"p99 {value.value:.3f} × ({_interval(value, '.3f')}), {value.n} launches, " \
+            f"{'side by side' if together else 'two runs'}"  # fmt: skip
+    within, exceeded = p_ratio_below(now, before, limit) <= question.alpha, p_ratio_above(now, before, limit)
+    return Answer(words, within, exceeded, value, limit, _bounded_by(value.n, question.alpha / 2))
 
 
 def start(question: Question) -> Answer:
@@ -106,9 +106,27 @@ def _logs(seconds: Mapping[int, float]) -> np.ndarray:
     return np.log(list(seconds.values()))
 
 
-def _require_calls(count: int) -> None:
-    if count < (needed := calls_needed(0.99)):
-        raise NothingToCompare(f"p99 of {count} calls: {needed} at least are needed, bench longer")
+def _slow(timing: Timing) -> SlowCalls:
+    """The calls that a p99 is taken from."""
+    if timing.slow is None:
+        raise NothingToCompare("the baseline is of an older version and holds no slow calls: update it")
+    if timing.slow.n < (needed := calls_needed(0.99)):
+        raise NothingToCompare(f"p99 of {timing.slow.n} calls: {needed} at least are needed, bench longer")
+    _require_launches(len(timing.slow.counts))
+    return timing.slow
+
+
+def _interval(value: Estimate, form: str) -> str:
+    """Its bounds in words."""
+    if math.isinf(value.high):
+        return f"at least {value.low:{form}}" if value.low else "not bounded"
+    return f"{value.low:{form}} to {value.high:{form}}"
+
+
+def _bounded_by(launches: int, alpha: float) -> str:
+    """What so few launches cannot tell of a p99; "" where they can."""
+    needed = launches_to_bound(alpha)
+    return f"{needed} launches at least bound a p99" if launches < needed else ""
 
 
 def _require_launches(count: int) -> None:
@@ -123,10 +141,12 @@ def most_median(question: Question) -> Answer:
 
 
 def most_high(question: Question) -> Answer:
-    """p99 in ms against an absolute limit, one value a launch: calls of one launch are slow together."""
-    timing = _own(question)
-    _require_calls(timing.calls)
-    return _absolute(_logs(timing.p99_s), question, "p99", 1e3, "ms")
+    """p99 of all calls in ms against an absolute limit: calls of one launch are slow together."""
+    slow, limit = _slow(_own(question)), float(question.limit)
+    value = _scaled(slow.p99(question.two_sided), 1e-6)
+    words = f"p99 {value.value:.3g} ms ({_interval(value, '.3g')}), {value.n} launches"
+    within, exceeded = slow.p_below(limit * 1e6) <= question.alpha, slow.p_above(limit * 1e6)
+    return Answer(words, within, exceeded, value, limit, _bounded_by(value.n, question.alpha))
 
 
 def most_start(question: Question) -> Answer:
@@ -145,9 +165,13 @@ def _own(question: Question) -> Timing:
 def _absolute(logs: np.ndarray, question: Question, what: str, scale: float, unit: str) -> Answer:
     _require_launches(len(logs))
     limit, found = float(question.limit), ratio_over_launches(np.exp(logs), question.two_sided)
-    value = replace(found, value=found.value * scale, low=found.low * scale, high=found.high * scale)
+    value = _scaled(found, scale)
     reason = f"{what} {value.value:.3g} {unit} ({value.low:.3g} to {value.high:.3g}), {value.n} launches"
     return Answer(reason, value.high <= limit, _p_above_zero(trimmed(logs - math.log(limit / scale))), value, limit)
+
+
+def _scaled(found: Estimate, by: float) -> Estimate:
+    return replace(found, value=found.value * by, low=found.low * by, high=found.high * by)
 
 
 _RATIO = number(0.1, 100)
