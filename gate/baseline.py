@@ -87,9 +87,9 @@ def _filled(row: Measured, entries: Sequence[Measured]) -> Measured:
     entry = next((one for one in entries if _replaces(row, one)), None)
     if entry is None or entry.identity != row.identity or differing(entry.environment, row.environment, ("versions",)):
         return row
+    names = row if row.labels else entry
     more = {name: getattr(entry, name) for name in lost(row, entry)}
-    names = {"labels": entry.labels, "coarse": entry.coarse} if not row.labels else {}
-    return replace(row, **more, **names)
+    return replace(row, labels=names.labels, coarse=names.coarse, **more)
 
 
 def lost(row: Measured, entry: Measured) -> list[str]:

@@ -6,11 +6,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..records.environment import MACHINE, differing
 from ..records.estimate import Decision
 from ..records.findings import Finding, GateResult, Outcome
+from ..records.ratios import pace, unlike
+from ..records.record import CONFIRM
 from ..records.speed import Speed, compare_speeds
 from .cell import counted, ms, points
-from .rows import Row
+from .rows import Row, Timed
 
 SHIP, NOTHING, OPEN = "ship", "nothing", "inconclusive"
 
@@ -35,7 +38,7 @@ class Answer:
 def by_records(rows: Sequence[Row], reference: str, margin: float) -> Answer:
     """By the records' own rules: not worse by more than the margin, and proven faster than the reference."""
     candidates = [row for row in rows if row.name != reference and not row.is_elsewhere and not row.subject.reason]
-    good = [row for row in candidates if _is(row, Decision.PASS)]
+    good = [row for row in candidates if _is(row, Decision.PASS) and not (row.answered and row.answered.chosen_by)]
     proven = [row for row in good if row.speed and row.speed.speed is Speed.FASTER]
     if not proven:
         return _none(candidates, good, reference, margin)
@@ -70,7 +73,8 @@ def _as_accurate(row: Row, margin: float) -> str:
         return ""
     seen = f"{points(row.change.value)} points, 95 % interval {points(row.change.low)} to {points(row.change.high)}"
     most = f"{100 * margin:g} point{'s' * (margin != 0.01)}"
-    found = f"top-1 {_percent(row.top_1.value)}; {seen}; {row.top_1.n:,} photos"
+    role = f"{row.answered.role} " if row.answered and row.answered.role else ""
+    found = f"top-1 {_percent(row.top_1.value)}; {seen}; {row.top_1.n:,} {role}photos"
     return f"not less accurate by {most} or more ({found})"
 
 
@@ -124,9 +128,12 @@ def _none(candidates: Sequence[Row], good: Sequence[Row], reference: str, margin
             ("`tiffin score ARTIFACTS` records answers.",),
         )
     failed = [row for row in judged if _is(row, Decision.FAIL)]
+    chosen = [row for row in judged if _is(row, Decision.PASS) and row not in good]
+    roles = " and ".join(sorted({row.answered.role for row in chosen if row.answered}))
     parts = [
         (len(failed), f"proven to lose more than {100 * margin:g} point of top-1"),
-        (len(judged) - len(failed) - len(good), "INCONCLUSIVE in accuracy"),
+        (len(chosen), f"as accurate on {roles} photos only, which choices are made by"),
+        (len(judged) - len(failed) - len(chosen) - len(good), "INCONCLUSIVE in accuracy"),
         (len(good), f"as accurate but not proven faster than {reference}"),
     ]
     told = ", ".join(f"{count} {'is' if count == 1 else 'are'} {words}" for count, words in parts if count)
@@ -137,7 +144,9 @@ def _none(candidates: Sequence[Row], good: Sequence[Row], reference: str, margin
     if len(failed) + len(no_gain) == len(judged):
         return Answer(NOTHING, "", f"Nothing passes, because {because}.")
     more = (
-        "More photos or launches can decide it."
+        f"`tiffin score ARTIFACTS` answers the {CONFIRM} photos."
+        if chosen and not good
+        else "More photos or launches can decide it."
         if any(row.timed for row in judged)
         else "`tiffin bench` records latencies."
     )
@@ -145,23 +154,39 @@ def _none(candidates: Sequence[Row], good: Sequence[Row], reference: str, margin
 
 
 def by_gate(result: GateResult, rows: Sequence[Row]) -> Answer:
-    """By the gate's findings: the fastest artifact whose every check passes."""
+    """By the gate's findings: the fastest artifact whose every check passes, of those whose latencies compare."""
     held: dict[str, list[Finding]] = {}
     for finding in result.findings:
         held.setdefault(finding.artifact, []).append(finding)
     passing = {name for name, found in held.items() if all(one.outcome is Outcome.PASS for one in found)}
     if not passing:
         return _none_of_gate(result, held)
-    ranked = sorted((row for row in rows if row.name in passing), key=_p50)
+    ranked, apart = _ranked([row for row in rows if row.name in passing])
     best = ranked[0].name if ranked else sorted(passing)[0]
     checks = held[best]
     told = ", ".join(f"{one.check} {_value(one)}" for one in checks[:4] if one.value)
     passed = f"{'all ' if len(checks) > 1 else ''}{counted(len(checks), 'check')}"
     line = f"Ship {best}, because it passes {passed} of the policy"
     line += f" ({told})" if told else ""
-    if ranked and ranked[0].timed and len(passing) > 1:
-        line += f" and has the least median latency of the {len(passing)} artifacts that do: {ms(_p50(ranked[0]))} ms"
-    return Answer(SHIP, best, f"{line}.", (*_rest(held, passing), *(limits(ranked[0], rows) if ranked else ())))
+    if ranked and ranked[0].timed and len(ranked) > 1:
+        line += f" and has the least median latency of the {len(ranked)} artifacts that do: {ms(_p50(ranked[0]))} ms"
+    others = (f"Not ranked with it: {_list(apart)}, timed on another machine or at another pace.",) if apart else ()
+    return Answer(
+        SHIP, best, f"{line}.", (*others, *_rest(held, passing), *(limits(ranked[0], rows) if ranked else ()))
+    )
+
+
+def _ranked(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
+    """By median latency, those that compare with the first that was timed; and the names of the others."""
+    first = next((row.timed for row in rows if row.timed), None)
+    kept = [row for row in rows if row.timed is None or first is None or _compare(row.timed, first)]
+    return sorted(kept, key=_p50), [row.name for row in rows if row not in kept]
+
+
+def _compare(one: Timed, other: Timed) -> bool:
+    records = one.source.record, other.source.record
+    alike = not unlike(*(pace(timed.rounds, timed.source.record.options) for timed in (one, other)))
+    return alike and not differing(records[0].environment, records[1].environment, MACHINE)
 
 
 def _p50(row: Row) -> float:

@@ -11,6 +11,8 @@ from ..records.classification import top_k
 from ..records.environment import MACHINE, differing
 from ..records.latency import Latency, summarize
 from ..records.paired import Flips, difference, flips, non_inferior
+from ..records.ratios import pace, unlike
+from ..records.record import CONFIRM
 from ..records.speed import Comparison, compare_speeds
 from .sources import Source
 
@@ -24,6 +26,16 @@ class Answered:
     source: Source
     found: Predictions
     base: Predictions | None = None
+
+    @property
+    def role(self) -> str:
+        """Of the photos; empty where the record does not tell."""
+        return str(self.source.record.data.get("role") or "")
+
+    @property
+    def chosen_by(self) -> bool:
+        """True if choices are made by these photos: what was chosen on them looks better there than it is."""
+        return self.role not in ("", CONFIRM)
 
 
 @dataclass(frozen=True)
@@ -81,14 +93,14 @@ def rows_of(sources: Sequence[Source], reference: str | None, margin: float = MA
             f"no row {reference!r}", f"one of {', '.join(row.name for row in rows)}", "name it by --reference"
         )
     base = reference if reference is not None else _reference(rows)
-    key = next((row.key for row in rows if row.name == base), "")
-    judged = [_judged(row, row.name == base, key, margin) for row in rows]
-    speeds = _speeds(judged, key, base)
+    first = next((row for row in rows if row.name == base), None)
+    judged = [_judged(row, first, margin) for row in rows]
+    speeds = _speeds(judged, first)
     return tuple(replace(row, speed=speeds.get(row.name)) for row in judged), base
 
 
 def _gathered(sources: Sequence[Source]) -> list[Row]:
-    """Subjects of one name, artifact and machine are one row."""
+    """Subjects of one name, identity and machine are one row."""
     held: dict[str, list[tuple[Subject, Source]]] = {}
     for source in sources:
         if source.has_rows:
@@ -107,7 +119,7 @@ def _alike(found: list[tuple[Subject, Source]]) -> list[list[tuple[Subject, Sour
     groups: list[list[tuple[Subject, Source]]] = []
     for subject, source in found:
         for group in groups:
-            same = group[0][0].artifact == subject.artifact and group[0][0].place == subject.place
+            same = group[0][0].identity == subject.identity
             if same and not differing(group[0][1].record.environment, source.record.environment, MACHINE):
                 group.append((subject, source))
                 break
@@ -123,14 +135,14 @@ def _reference(rows: list[Row]) -> str:
     return next((row.name for row in (*floats, *ran, *rows)), "")
 
 
-def _judged(row: Row, is_base: bool, base: str, margin: float) -> Row:
+def _judged(row: Row, base: Row | None, margin: float) -> Row:
     answered, timed = _answered(row, base), _timed(row)
     row = replace(row, answered=answered, timed=timed)
     if answered is None:
         return row
     on_photos = answered.found.kind == "photos"
     row = replace(row, top_1=top_k(answered.found) if on_photos else None)
-    if answered.base is None or is_base:
+    if answered.base is None or base is None or row.name == base.name:
         return row
     row = replace(row, flips=flips(answered.found, answered.base))
     if not on_photos:
@@ -139,15 +151,26 @@ def _judged(row: Row, is_base: bool, base: str, margin: float) -> Row:
     return replace(row, change=difference(*pair), accuracy=non_inferior(*pair, margin))
 
 
-def _answered(row: Row, base: str) -> Answered | None:
-    """Of its records those where the reference answered the same photos, of these the one with most photos."""
+def _is_in(source: Source, base: Row | None) -> bool:
+    """True if what a record calls as the reference is called is the reference, wherever it ran."""
+    found = {subject.name: subject for subject in source.record.subjects}
+    other = found.get(base.key) if base is not None else None
+    return base is not None and other is not None and (
+        other.identity._replace(place="") == base.subject.identity._replace(place="")
+    )  # fmt: skip
+
+
+def _answered(row: Row, base: Row | None) -> Answered | None:
+    """Of its records those where the reference answered the same photos, of these those whose photos no choice was made
+    by, of these the one with most photos."""
     found = []
     for source in row.sources:
-        mine, other = (source.record.predictions.get(name) for name in (row.key, base))
+        mine = source.record.predictions.get(row.key)
+        other = source.record.predictions.get(base.key) if base is not None and _is_in(source, base) else None
         if mine is not None and len(mine):
             usable = other if other is not None and other.photos == mine.photos else None
             found.append(Answered(source, mine, usable))
-    return max(found, key=lambda one: (one.base is not None, len(one.found)), default=None)
+    return max(found, key=lambda one: (one.base is not None, not one.chosen_by, len(one.found)), default=None)
 
 
 def _timed(row: Row) -> Timed | None:
@@ -158,17 +181,13 @@ def _timed(row: Row) -> Timed | None:
     return None
 
 
-def _speeds(rows: list[Row], key: str, base: str) -> dict[str, Comparison]:
+def _speeds(rows: list[Row], base: Row | None) -> dict[str, Comparison]:
     """Each row against the reference of its own record, corrected together."""
     pairs = {}
     for row in rows:
-        if row.timed is None or row.name == base:
+        if row.timed is None or base is None or row.name == base.name or not _is_in(row.timed.source, base):
             continue
-        other = row.timed.source.record.rounds.get(key)
-        if other is not None and _alike_paced(row.timed.rounds, other):
+        other = row.timed.source.record.rounds.get(base.key)
+        if other is not None and not unlike(pace(row.timed.rounds, {}), pace(other, {})):
             pairs[row.name] = row.timed.rounds, other
     return compare_speeds(pairs)
-
-
-def _alike_paced(one: Rounds, other: Rounds) -> bool:
-    return (one.regime, one.batch, one.lanes) == (other.regime, other.batch, other.lanes)

@@ -69,14 +69,24 @@ def tell(
     """Derive everything.
 
     Raises:
-        BadInput: the reference is no row, or a margin that is not above 0.
+        BadInput: the reference is no row, a margin that is not above 0, or a gate that judged other records.
     """
     if margin <= 0:
         raise BadInput(f"margin {margin}", "above 0")
+    _require_judged(gate, sources)
     rows, base = rows_of(sources, reference, margin)
     found = answer.by_gate(gate, rows) if gate else answer.by_records(rows, base, margin)
     earlier, skipped = _history(history) if history else ((), ())
     return Story(sources, rows, base, _focus(rows, base, found), found, margin, gate, earlier, skipped)
+
+
+def _require_judged(gate: GateResult | None, sources: Sequence[Source]) -> None:
+    """The gate's records are among these, by their hash."""
+    given = {source.sha256 for source in sources}
+    other = [one["file"] for one in (gate.records if gate else ()) if one["sha256"] not in given]
+    if other:
+        raise BadInput(f"gate.json is about {', '.join(other)}: not among these records, or changed since",
+                       "the records that the gate judged", "judge these: `tiffin check RECORDS --out DIR`")  # fmt: skip
 
 
 def _focus(rows: Sequence[Row], base: str, found: Answer) -> str:

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from tiffin.artifact.files import sha256_file
 from tiffin.cli.app import app
 from tiffin.data.overlap import pixel_hash
 from tiffin.errors import BadInput
@@ -29,7 +30,7 @@ from tiffin.report.model_card import licences, model_card
 from tiffin.report.page import page
 from tiffin.report.sources import load_sources
 from tiffin.report.story import tell
-from tiffin.report.tables import as_csv, as_json, as_latex
+from tiffin.report.tables import KEYS, as_csv, as_json, as_latex, table
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -113,6 +114,78 @@ def test_with_a_gate_the_answer_is_the_gates(outcome: Outcome, tmp_path: Path) -
         assert "inconclusive" in (line + " ".join(story.answer.more)).lower() or "decid" in line
     text = page(story, *charts(story), gallery(story, 5))
     assert "[[rule]] # mine" in text and "19 % of answers differ" in text
+
+
+@pytest.mark.parametrize("role", ["confirm", "select"])
+def test_the_photos_role_is_named_and_those_of_choices_ship_nothing(role: str, tmp_path: Path) -> None:
+    made = record(lost=1)
+    answer = told(tmp_path, replace(made, data={**made.data, "role": role})).answer
+    assert f"{role} photos" in answer.line and answer.line.startswith("Ship int8") is (role == "confirm")
+
+
+def test_the_gate_answers_for_its_own_records_only(tmp_path: Path) -> None:
+    path, found = record().save(tmp_path / "r.json"), Finding("int8", "flips", Outcome.PASS, "few", "fp32")
+    for digest, good in ((sha256_file(path), True), ("0" * 64, False)):
+        gate = GateResult(Outcome.PASS, 0, (found,), records=({"file": "good.json", "sha256": digest},))
+        if good:
+            assert tell(load_sources([path]), gate).answer.line.startswith("Ship int8")
+        else:
+            with pytest.raises(BadInput, match="about good.json"):
+                tell(load_sources([path]), gate)
+
+
+def test_the_gate_ranks_rows_of_one_machine(tmp_path: Path) -> None:
+    here, there = record(ms=5.0), record(names=("other", "quick"), ms=2.0)
+    there = replace(there, environment={**there.environment, "cpu": "y"})
+    paths = [made.save(tmp_path / f"{name}.json") for name, made in (("a", here), ("b", there))]
+    passing = tuple(Finding(name, "size", Outcome.PASS, "small") for name in ("int8", "fp32", "quick"))
+    answer = tell(load_sources(paths), GateResult(Outcome.PASS, 0, passing)).answer
+    assert (
+        answer.row == "int8" and "of the 2 artifacts" in answer.line and "Not ranked with it: quick" in answer.more[0]
+    )
+
+
+def test_another_model_by_the_references_name_is_no_reference(tmp_path: Path) -> None:
+    first, second = record(), record(lost=5)
+    first = replace(first, subjects=first.subjects[:1], rounds={"fp32": first.rounds["fp32"]},
+                    predictions={"fp32": first.predictions["fp32"]})  # fmt: skip
+    other = replace(second.subjects[0], artifact="f" * 64)
+    for fp32, known in ((second.subjects[0], True), (other, False)):
+        made = replace(second, subjects=(fp32, second.subjects[1]))
+        paths = [one.save(tmp_path / f"{name}.json") for name, one in (("a", first), ("b", made))]
+        row = tell(load_sources(paths)).row("int8")
+        assert row is not None and row.answered is not None
+        assert [row.change is not None, row.speed is not None] == [known, known]
+
+
+def test_memory_and_cold_start_are_of_the_record_that_tells_them(tmp_path: Path) -> None:
+    timed = replace(record(), predictions={}, data={})
+    bare = tuple(replace(subject, cold_start_s=(), peak_bytes=None) for subject in timed.subjects)
+    scored = replace(record(), kind="score", rounds={}, subjects=bare)
+    paths = [made.save(tmp_path / f"{made.kind}.json") for made in (scored, timed)]
+    for order in (paths, paths[::-1]):
+        story = tell(load_sources(order))
+        cells = {key: cell for key, cell in zip(KEYS, table(story)[1], strict=True)}
+        assert [cells[key].record for key in ("memory", "cold_start")] == ["bench.json"] * 2
+
+
+def test_answers_and_latencies_of_two_precisions_are_two_rows(tmp_path: Path) -> None:
+    made = record()
+    asked = tuple(replace(subject, requested={"execution_precision": "bf16"}) for subject in made.subjects)
+    paths = [replace(made, kind="score", rounds={}).save(tmp_path / "a.json"),
+             replace(made, predictions={}, subjects=asked).save(tmp_path / "b.json")]  # fmt: skip
+    assert [row.name for row in tell(load_sources(paths)).rows] == ["fp32", "fp32 (b.json)", "int8", "int8 (b.json)"]
+
+
+def test_lanes_compare_under_throughput(tmp_path: Path) -> None:
+    made = record()
+    timed = {
+        name: replace(found, regime="throughput", lanes=lanes,
+                      sensors={"wall_s": np.array([block.sum() / 1e9 for block in found.blocks])})
+        for (name, found), lanes in zip(made.rounds.items(), (1, 4), strict=True)
+    }  # fmt: skip
+    row = told(tmp_path, replace(made, rounds=timed)).row("int8")
+    assert row is not None and row.speed is not None
 
 
 # Figures and their sources

@@ -10,6 +10,7 @@ import numpy as np
 from ...records import Subject
 from ..cell import Cell, mb
 from ..rows import Row
+from ..sources import Source
 from ..story import Story
 from .bars import bars, inner
 from .chart import MOST_ROWS, NARROW, Chart, Missing, both, short, spoken, tone
@@ -44,18 +45,27 @@ MEASURES = (
 )
 
 
+def told(row: Row, measure: Measure) -> tuple[float, Source] | None:
+    """The value of the first of its records that tells it, and that record."""
+    for source in row.sources:
+        if (value := measure.value(source.record.subject(row.key))) is not None:
+            return value, source
+    return None
+
+
 def cell(row: Row, measure: Measure) -> Cell:
     """One figure of a row."""
-    value = measure.value(row.subject)
-    if value is None:
+    found = told(row, measure)
+    if found is None:
         return Cell("–")
+    value, source = found
     unit = measure.title.rpartition(", ")[2]
-    return Cell(measure.form(value), row.sources[0].name, row.key, measure.how, value, unit=unit)
+    return Cell(measure.form(value), source.name, row.key, measure.how, value, unit=unit)
 
 
 def chart(story: Story) -> Chart | Missing:
     """Bars, one panel a measure."""
-    rows = [row for row in story.rows if not row.is_elsewhere and any(one.value(row.subject) for one in MEASURES[1:])]
+    rows = [row for row in story.rows if not row.is_elsewhere and any(told(row, one) for one in MEASURES[1:])]
     if not rows:
         return Missing("Size, memory and cold start", "no row was run by itself", "tiffin bench ARTIFACTS")
     rows, elsewhere = one_machine(story, rows)
@@ -91,12 +101,12 @@ def _draw(story: Story, rows: list[Row], width: int) -> Any:
         values = [
             {
                 "row": f"{row.number} {short(row.name, 38)}",
-                "x": value,
-                "text": measure.form(value),
+                "x": found[0],
+                "text": measure.form(found[0]),
                 "colour": tone(row.name, story.focus, story.reference),
             }
             for row in rows
-            if (value := measure.value(row.subject)) is not None
+            if (found := told(row, measure)) is not None
         ]
         panel = bars(values, width, measure.title, across).properties(
             title=alt.TitleParams(measure.title, frame="group")
