@@ -189,6 +189,8 @@ evidence: $(VENV)/installed  ## regenerate the records of docs/gate.md, docs/rob
 	$(BIN)/python $(STUDIES)/bounds.py $(RESULTS)/gate-bounds.json
 	$(BIN)/python $(STUDIES)/gate.py --table docs/gate.md $(RESULTS)/gate-simulation.json
 	$(BIN)/python $(STUDIES)/bounds.py --table docs/gate.md $(RESULTS)/gate-bounds.json
+	$(BIN)/python $(STUDIES)/tails.py $(RESULTS)/gate-tails.json
+	$(BIN)/python $(STUDIES)/tails.py --table docs/gate.md $(RESULTS)/gate-tails.json
 	$(BIN)/python $(STUDIES)/sabotage.py $(TIFFIN_DATA) $(RESULTS)/sabotage.json
 	$(BIN)/python $(STUDIES)/sabotage.py --table docs/explain.md $(RESULTS)/sabotage.json
 
