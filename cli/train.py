@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import BadInput
 from . import options, output, render, training
 
 if TYPE_CHECKING:  # torch, which `tiffin --help` does without
@@ -86,6 +85,7 @@ def train(
 
     need_build()
     from ..train import load_checkpoint
+    from ..train.checkpoint import require_name
     from ..train.initial import start as start_from
     from ..train.memory import keep_memory
     from ..train.recipes import applied, changed
@@ -103,7 +103,7 @@ def train(
     begun = start_from(arch, dataset.labels, init, size, seed)
     chosen = applied(chosen, begun.host)
     out = out or Path("out/train") / f"{begun.architecture.name}.safetensors"
-    _require_name(out)
+    require_name(out)
     output.make_parent(out)
     _echo(begun.architecture.name, begun.source, chosen, out)
     watch = Watch(show_epochs, render.TerminalProgress().counted)
@@ -132,12 +132,13 @@ def average(
     need_build()
     from ..train import load_checkpoint
     from ..train.average import average as mean
+    from ..train.checkpoint import require_name
     from ..train.memory import keep_memory
     from ..train.train import score_lines
     from .sources import matched
 
     keep_memory()
-    _require_name(out)
+    require_name(out)
     parts = [load_checkpoint(path) for path in checkpoints]
     dataset = matched(dataset_of(data), parts[0].labels, checkpoints[0].name)
     output.make_parent(out)
@@ -175,12 +176,6 @@ def _say_photos(dataset: Dataset) -> None:
         render.say(f"photos of {dataset.name}: {counts} ({dataset.note})")
 
 
-def _require_name(out: Path) -> None:
-    """The JSON, the state and the pictures lie beside the weights, under the same name with other endings."""
-    if out.suffix != ".safetensors":
-        raise BadInput(f"cannot write {out}", "a file that ends in .safetensors", "choose another --out")
-
-
 def _echo(architecture: str, source: str, chosen: TrainOptions, out: Path) -> None:
     """The options as applied."""
     from dataclasses import asdict
@@ -199,6 +194,7 @@ def distill(
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the train photos.")] = 5,
     learning_rate: Annotated[float, typer.Option(help="Peak of AdamW's learning rate.")] = 5e-4,
     margin_weight: Annotated[float, typer.Option(help="Extra weight of photos that the teacher doubts.")] = 0.0,
+    half: Annotated[bool, typer.Option("--half/--no-half", help="Weights saved as float16.")] = True,
     data: options.Data = None,
     seed: options.Seed = 0,
     out: Annotated[
@@ -212,6 +208,7 @@ def distill(
     from dataclasses import asdict
 
     from ..train import DEFAULT_CHECKPOINT, load_checkpoint
+    from ..train.checkpoint import require_name
     from ..train.distill import distill as teach
     from ..train.distill import training_photos
     from ..train.fit import FitOptions
@@ -220,12 +217,14 @@ def distill(
     keep_memory()
     teacher = load_checkpoint(checkpoint or DEFAULT_CHECKPOINT)
     out = out or Path("out") / f"{(checkpoint or DEFAULT_CHECKPOINT).stem}-{size}.safetensors"
+    require_name(out)
     output.make_parent(out)
     dataset = dataset_of(data)
     chosen = FitOptions(epochs=epochs, learning_rate=learning_rate, margin_weight=margin_weight, seed=seed)
     photos = training_photos(dataset.role("train"), teacher.preprocess, out.parent / "cache", dataset.kind)
-    render.echo_options(teacher=teacher.sha256[:12], size=size, photos=len(photos), **asdict(chosen), out=out)
-    teach(teacher, size, photos, chosen, out, show_epochs)
+    render.echo_options(teacher=teacher.sha256[:12], size=size, photos=len(photos), **asdict(chosen), half=half,
+                        out=out)  # fmt: skip
+    teach(teacher, size, photos, chosen, out, show_epochs, half)
     render.show(f"wrote {out}")
     render.next_command(f"tiffin export {shlex.quote(str(out))}")
 

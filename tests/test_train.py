@@ -53,7 +53,7 @@ from tiffin.train import DEFAULT_CHECKPOINT, Checkpoint, load_checkpoint
 from tiffin.train import run as training_run
 from tiffin.train.augment import Augmentation, Batch, batches, drawn_order
 from tiffin.train.average import mean_of
-from tiffin.train.checkpoint import save_checkpoint
+from tiffin.train.checkpoint import rounded, save_checkpoint
 from tiffin.train.colour import change_colour
 from tiffin.train.distill import distill, training_photos
 from tiffin.train.fit import Epoch, FitOptions, FitStatus, Student, fit, kept_epoch
@@ -64,7 +64,7 @@ from tiffin.train.network import ARCHITECTURES, build_network
 from tiffin.train.recipes import DEFAULT, FEATURES, applied, changed
 from tiffin.train.schedule import groups, rate, stages_of
 from tiffin.train.score import logits_of
-from tiffin.train.train import Trained, rounded, split_train, train
+from tiffin.train.train import Trained, split_train, train
 from tiffin.train.views import draw_chances
 
 
@@ -578,6 +578,29 @@ def test_a_distilled_checkpoint_says_how_it_was_made(
         distill(checkpoint, 32, training, QUICK, tmp_path / "large.safetensors")
 
 
+@pytest.mark.parametrize("name", ["small.state", "small.json", "small"])
+def test_a_students_name_does_not_take_that_of_what_lies_beside_it(
+    checkpoint: Checkpoint, training: PreparedPhotos, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(BadInput, match="ends in .safetensors"):
+        distill(checkpoint, 24, training, QUICK, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_student_beyond_float16_is_saved_as_float32_alone(
+    checkpoint: Checkpoint, training: PreparedPhotos, tmp_path: Path
+) -> None:
+    teacher = dataclasses.replace(checkpoint, module=deepcopy(checkpoint.module))
+    norm = next(layer for layer in teacher.module.modules() if isinstance(layer, torch.nn.BatchNorm2d))
+    norm.running_var.fill_(1e6)
+    options, out = dataclasses.replace(QUICK, epochs=1, train_batch_norm=False), tmp_path / "small.safetensors"
+    with pytest.raises(BadInput, match="too large for float16"):
+        distill(teacher, 24, training, options, out)
+    assert not out.exists()
+    distill(teacher, 24, training, options, out, lambda status: pytest.fail("fitted again"), half=False)
+    assert load_checkpoint(out).preprocess.height == 24
+
+
 # Augmentation, loss, schedule
 
 LIKE_THE_CHECKPOINT = Path(tiffin.__file__).parents[1] / "shared" / "checkpoint" / "record.json"
@@ -668,6 +691,12 @@ def test_the_loss_is_torchs_own() -> None:
     torch.testing.assert_close(loss_of(logits, None, batch, smoothed), wanted)
 
 
+def test_labels_that_count_for_nothing_may_be_of_classes_that_the_model_lacks() -> None:
+    logits, wanted = torch.randn(2, 4, 5, generator=torch.Generator().manual_seed(0))
+    found = loss_of(logits, wanted, plain_batch(torch.tensor([0, 4, 5, 58])), FitOptions(label_weight=0.0))
+    assert found == imitation(logits, wanted, 1.0, 0.0)
+
+
 def test_weights_of_classes_even_their_photos_out() -> None:
     truth = np.array([0] * 30 + [2] * 6)
     weights = inverse_frequency(truth)
@@ -701,6 +730,25 @@ def test_every_weight_is_in_one_stage_and_slower_the_deeper_it_lies(checkpoint: 
     assert sorted(set(peaks), reverse=True) == [QUICK.learning_rate * 0.5**depth for depth in range(3)]
     with pytest.raises(BadInput, match="no submodules neck"):
         stages_of(module, ("neck", "head"))
+
+
+@pytest.mark.parametrize(
+    ("staged", "fitted"), [({}, True), ({"rate_decay": 0.5}, True), ({"unfreeze_every": 1.0}, False)], ids=str
+)
+def test_dropout_between_stages_is_on_whichever_are_fitted(
+    checkpoint: Checkpoint, training: PreparedPhotos, staged: dict, fitted: bool
+) -> None:
+    body = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, 4), torch.nn.BatchNorm2d(4))
+    drop, head = torch.nn.Dropout(0.2), torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(4))
+    module = torch.nn.Sequential()
+    for name, part in (("body", body), ("drop", drop), ("head", head)):
+        module.add_module(name, part)
+    module(torch.zeros(2, 3, 32, 32))
+    student = Student(module, checkpoint.preprocess, ("body", "head") if staged else ())
+    options = FitOptions(epochs=1, batch=16, label_weight=1.0, **staged)
+    seen = set()
+    fit(student, training, options, progress=lambda status: seen.add((drop.training, body[1].training, head.training)))
+    assert seen == {(True, fitted, True)} and not drop.training
 
 
 # Training a classifier

@@ -18,10 +18,10 @@ from ..data import Dataset
 from ..data.prepared import PreparedPhotos, prepare_photos
 from ..errors import BadInput
 from ..machine import environment
-from .checkpoint import Checkpoint, save_checkpoint
+from .checkpoint import Checkpoint, require_name, rounded, save_checkpoint
 from .record import trained_with
 from .score import score
-from .train import Split, Trained, rounded, scored_roles
+from .train import Split, Trained, scored_roles
 
 
 def average(
@@ -41,6 +41,7 @@ def average(
         BadInput: fewer than two, one twice, other networks, labels or preprocessing, or no room to write.
         Overlap: a photo of the train role would be scored.
     """
+    require_name(out)
     _require_alike(parts)
     host, cache = parts[0].preprocess, out.parent / "cache"
     roles = scored_roles(dataset, Split(dataset.roles.get("train", ()), ()), score_test, cache)

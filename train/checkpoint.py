@@ -100,6 +100,36 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, training: Mapping[str, A
     return path
 
 
+def require_name(out: Path) -> None:
+    """The JSON, the state and the pictures lie beside the weights, under the same name with other endings.
+
+    Raises:
+        BadInput: the weights' own name ends otherwise.
+    """
+    if out.suffix != ".safetensors":
+        raise BadInput(f"cannot write {out}", "a file that ends in .safetensors", "choose another --out")
+
+
+def rounded(module: nn.Module, half: bool) -> nn.Module:
+    """The module as it will be loaded: float32, its weights rounded to float16 where these are kept.
+
+    Raises:
+        BadInput: a weight is too large for float16.
+    """
+    if not half:
+        return module.float()
+    module = module.half().float()
+    large = [name for name, value in module.state_dict().items() if not _is_finite(value)]
+    if large:
+        raise BadInput(f"weights too large for float16: {', '.join(large[:5])}", "at most 65504",
+                       "run it again with --no-half: it goes on from the last epoch")  # fmt: skip
+    return module
+
+
+def _is_finite(value: torch.Tensor) -> bool:
+    return bool(torch.isfinite(value).all())
+
+
 def _read_meta(path: Path) -> dict[str, Any]:
     try:
         meta = json.loads(path.read_text())

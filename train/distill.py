@@ -13,7 +13,7 @@ from ..data.dataset import Photo
 from ..data.prepared import PreparedPhotos, prepare_photos
 from ..errors import BadInput
 from ..runtime.preprocess import with_golden
-from .checkpoint import Checkpoint, save_checkpoint
+from .checkpoint import Checkpoint, require_name, rounded, save_checkpoint
 from .fit import FitOptions, Progress, Student, fit
 from .record import training_record
 
@@ -39,6 +39,7 @@ def distill(
     options: FitOptions,
     out: Path,
     progress: Progress = lambda status: None,
+    half: bool = True,
 ) -> Path:
     """Fit a copy of the teacher that takes `size`×`size` photos, and save it as a checkpoint.
 
@@ -46,10 +47,13 @@ def distill(
         size: side of the student's input in pixels; the part of the photo that is seen stays the same.
         photos: `training_photos` of the train role.
         out: the .safetensors file to write; an interrupted run goes on from `out` with the ending .state.
+        half: weights are saved as float16.
 
     Raises:
-        BadInput: as `fit`, or the student's input is no smaller than the teacher's.
+        BadInput: as `fit`, `out` has another ending, the student's input is no smaller than the teacher's, or weights
+            beyond float16.
     """
+    require_name(out)
     host = teacher.preprocess
     if size >= host.height:
         raise BadInput(f"a student of {size} pixels", f"fewer than its teacher's {host.height}")
@@ -57,7 +61,8 @@ def distill(
     student = Student(copy.deepcopy(teacher.module), smaller)
     state = out.with_suffix(".state")
     history = fit(student, photos, options, Student(teacher.module, host), progress, state)
-    made = dataclasses.replace(teacher, module=student.module.half(), preprocess=smaller)
+    module = rounded(student.module, half)
+    made = dataclasses.replace(teacher, module=module.half() if half else module, preprocess=smaller)
     save_checkpoint(out, made, training_record("distillation", len(photos), photos.digest(), asdict(options), history,
                                                teacher=teacher.sha256))  # fmt: skip
     state.unlink(missing_ok=True)

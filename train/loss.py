@@ -22,11 +22,15 @@ def loss_of(
     Args:
         logits: `(N, classes)`; wanted: the teacher's, or None where labels alone count.
         weights: of a photo of each class, float `(classes,)`; None weighs all alike.
+
+    Labels that count for nothing are not looked at: a teacher can be imitated on photos of classes that it lacks.
     """
-    labelled = _cross_entropy(logits, batch, options.label_smoothing, weights)
     if wanted is None:
-        return labelled
+        return _cross_entropy(logits, batch, options.label_smoothing, weights)
     imitated = imitation(logits, wanted, options.temperature, options.margin_weight)
+    if not options.label_weight:
+        return imitated
+    labelled = _cross_entropy(logits, batch, options.label_smoothing, weights)
     return options.label_weight * labelled + (1 - options.label_weight) * imitated
 
 

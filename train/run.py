@@ -108,12 +108,14 @@ class Run:
             self._best = {name: value.clone() for name, value in self._kept().state_dict().items()}
 
     def _open(self, step: int, first: bool) -> None:
-        """Train as many stages as the step has; the first step of an epoch sets all of them."""
+        """Train as many stages as the step has, and what is in none, such as dropout before the head; the first step of
+        an epoch sets all of them.
+        """
         count = len(self._stages)
         now = open_stages(step, self.steps, count, self._options)
         if not first and now == open_stages(step - 1, self.steps, count, self._options):
             return
-        self._student.module.eval()
+        self._student.module.train()
         for depth, stage in enumerate(self._stages):
             stage.train(depth < now)
         if not self._options.train_batch_norm:

@@ -9,14 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
 from ..data import Dataset, Photo, pixel_hashes, prove_disjoint
 from ..data.prepared import PreparedPhotos, prepare_photos
 from ..data.splits import hold_out_runs
 from ..errors import BadDataset, BadInput
-from .checkpoint import Checkpoint, save_checkpoint
+from .checkpoint import Checkpoint, require_name, rounded, save_checkpoint
 from .fit import kept_epoch
 from .initial import Start
 from .modes import Fitted, Task, Watch, finetune, fit_head
@@ -69,6 +66,7 @@ def train(
         BadInput: as `fit`, a teacher of other labels or in features mode, a size of input that the network does not
             take, weights beyond float16, or no room to write.
     """
+    require_name(out)
     cache, options = out.parent / "cache", applied(options, start.host)
     _check_teacher(teacher, dataset.labels, options)
     split = split_train(dataset, options.held_out, options.fit.seed, cache)
@@ -140,26 +138,6 @@ def scored_roles(dataset: Dataset, split: Split, score_test: bool, cache: Path) 
             trained = (*split.fitted, *split.held_out)
             prove_disjoint(trained, photos, ("train", role), cache / "pixel-hashes.json")
     return scored
-
-
-def rounded(module: nn.Module, half: bool) -> nn.Module:
-    """The module as it will be loaded: float32, its weights rounded to float16 where these are kept.
-
-    Raises:
-        BadInput: a weight is too large for float16.
-    """
-    if not half:
-        return module.float()
-    module = module.half().float()
-    large = [name for name, value in module.state_dict().items() if not _is_finite(value)]
-    if large:
-        raise BadInput(f"weights too large for float16: {', '.join(large[:5])}", "at most 65504",
-                       "run it again with --no-half: it goes on from the last epoch")  # fmt: skip
-    return module
-
-
-def _is_finite(value: torch.Tensor) -> bool:
-    return bool(torch.isfinite(value).all())
 
 
 def _record(
