@@ -70,9 +70,9 @@ def from_file(rows: Sequence[Candidate], path: Path) -> tuple[Fed, dict[str, Any
     Raises:
         BadInput: the file cannot be read, or lacks an input.
     """
-    from ..quantize.named_feeds import CalibrationFeeds
+    from ..quantize.named_feeds import read_arrays
 
-    held = CalibrationFeeds.read(path).arrays
+    held = read_arrays(path)
     fed = []
     for row in rows:
         assert row.artifact is not None

@@ -49,7 +49,7 @@ def fidelity(
     from dataclasses import replace
 
     from ..benchmarks.fidelity import compare_outputs
-    from ..quantize.named_feeds import CalibrationFeeds
+    from ..quantize.named_feeds import read_arrays
 
     if (feeds is None) == (photos is None):
         raise BadInput(f"{'both' if feeds else 'neither'} of --feeds and --photos", "one of them")
@@ -57,7 +57,7 @@ def fidelity(
         raise BadInput(f"--peak {peak}", "more than 0")
     rows = options.candidates(artifacts, backend, threads, precision, only_scored=True)
     given, about = fed.from_file(rows, feeds) if feeds else fed.from_photos(rows, str(photos), data, role, seed)
-    wanted = CalibrationFeeds.read(truth).arrays if truth else None
+    wanted = read_arrays(truth) if truth else None
     output.make_parent(out)
     render.echo_options(data=about["name"], count=about["count"], against=truth or rows[0].name, peak=peak, out=out)
     found = compare_outputs(rows, given, wanted, render.TerminalProgress().bar("rows", about["count"]))

@@ -114,13 +114,14 @@ class CalibrationSet:
         return dataclasses.replace(self, photos=self.photos[kept], hashes=hashes, truth=truth, taken=0)
 
     def usable(self, manifest: Manifest) -> CalibrationSet:
-        """Without blank and repeated photos; that, and what is thin about the set, is told in lines of the log.
+        """Without photos of one colour and repeated ones, none taken yet; what is left out, and what is thin about the
+        set, is told in lines of the log.
 
         Raises:
             BadInput: photos of another size or type than the model takes, or fewer than `FEWEST` left.
         """
         self._check_size(manifest)
-        blank = [row for row, photo in enumerate(self.photos) if photo.std() < _FLAT]
+        blank = [row for row, photo in enumerate(self.photos) if photo.std(axis=(0, 1)).max() < _FLAT]
         first: dict[bytes, int] = {}
         for row, photo in enumerate(self.photos):
             first.setdefault(hashlib.sha256(np.ascontiguousarray(photo).tobytes()).digest(), row)
@@ -134,7 +135,7 @@ class CalibrationSet:
                 f"some hundred, at least {FEWEST}, that differ and are not of one colour",
                 "give --data with more photos, or a larger --per-class",
             )
-        found = self if len(kept) == len(self) else self.rows(kept)
+        found = dataclasses.replace(self, taken=0) if len(kept) == len(self) else self.rows(kept)
         found._say_what_is_thin(len(manifest.labels))
         return found
 

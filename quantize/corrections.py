@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from ..export.graph.quantizers import free_name, names_of
 from .walk import Walk
 
 _LAYERS = ("Conv", "Gemm")
@@ -107,7 +108,7 @@ class _Editor:
     """Rewrites the constants of a QDQ graph in place."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        self._graph = model.graph
+        self._graph, self._names = model.graph, names_of(model.graph)
         self._held = {tensor.name: tensor for tensor in model.graph.initializer}
         self._made_by = {name: node for node in model.graph.node for name in node.output}
         self._node = {node.name: node for node in model.graph.node}
@@ -158,7 +159,7 @@ class _Editor:
 
     def _add_bias(self, node: onnx.NodeProto, value: np.ndarray) -> None:
         """A bias of the layer's own, where it had none or shared one."""
-        name = f"{node.name}_bias"
+        name = free_name(self._names, f"{node.name}_bias")
         self._graph.initializer.append(numpy_helper.from_array(value, name))
         inputs = [*node.input[:2], name]
         del self._node[node.name].input[:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 import zipfile
@@ -16,6 +17,30 @@ from ..errors import BadInput
 from .calibration import FEW, FEWEST, fits, spread_rows
 
 log = logging.getLogger(__name__)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Of a file that `np.savez` wrote, an array an input or output, `(N, …)`, with one N for all.
+
+    Raises:
+        BadInput: no such file, one of objects, or first axes that differ.
+    """
+    try:
+        with np.load(path) as file:
+            found = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+        expected = "an .npz of plain arrays, one an input, by its name"
+        raise BadInput(f"{path}: cannot be read as feeds ({error})", expected, "write it: np.savez(path, **feeds)"
+                       ) from error  # fmt: skip
+    _require_rows(found, path.name)
+    return found
+
+
+def _require_rows(arrays: Mapping[str, np.ndarray], source: str) -> None:
+    rows = {len(array) if array.ndim else 0 for array in arrays.values()}
+    if len(rows) != 1 or not max(rows):
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items()) or "none"
+        raise BadInput(f"{source}: arrays {shapes}", "some, with one number of rows in their first axis")
 
 
 @dataclass
@@ -35,25 +60,12 @@ class CalibrationFeeds:
     taken: int = field(default=0)
 
     def __post_init__(self) -> None:
-        rows = {len(array) if array.ndim else 0 for array in self.arrays.values()}
-        if len(rows) != 1 or not max(rows):
-            shapes = ", ".join(f"{name} {array.shape}" for name, array in self.arrays.items()) or "none"
-            raise BadInput(f"{self.source}: arrays {shapes}", "some, with one number of rows in their first axis")
+        _require_rows(self.arrays, self.source)
 
     @classmethod
     def read(cls, path: Path) -> CalibrationFeeds:
-        """From a file that `np.savez` wrote, an array an input.
-
-        Raises:
-            BadInput: no such file, or one of objects.
-        """
-        try:
-            with np.load(path) as file:
-                return cls({name: file[name] for name in file.files}, path.name)
-        except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-            expected = "an .npz of plain arrays, one an input, by its name"
-            raise BadInput(f"{path}: cannot be read as feeds ({error})", expected, "write it: np.savez(path, **feeds)"
-                           ) from error  # fmt: skip
+        """As `read_arrays` does, called by the file's name."""
+        return cls(read_arrays(path), path.name)
 
     def __len__(self) -> int:
         return len(next(iter(self.arrays.values())))
@@ -77,7 +89,7 @@ class CalibrationFeeds:
         return {name: np.ascontiguousarray(array[rows]) for name, array in self.arrays.items()}
 
     def usable(self, manifest: Manifest) -> CalibrationFeeds:
-        """The set itself, checked; one that is thin is told in a line of the log.
+        """All rows, checked, none taken yet; few of them are told in a line of the log.
 
         Raises:
             BadInput: names, types or shapes are not the manifest's, a value is not finite, or fewer than `FEWEST` rows.
@@ -92,7 +104,7 @@ class CalibrationFeeds:
             raise BadInput(f"{self.source}: {len(self)} rows", f"some hundred, at least {FEWEST}, of what it will meet")
         if len(self) < FEW:
             log.warning("calibration: %d rows are few, ranges follow them; some hundred are usual", len(self))
-        return self
+        return dataclasses.replace(self, taken=0)
 
 
 def _words(rows: Mapping[str, np.ndarray] | Mapping[str, TensorSpec]) -> str:

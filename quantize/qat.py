@@ -21,13 +21,13 @@ import torch
 from ..artifact import Artifact, Producer, RunConfig
 from ..artifact.claims import write_claim
 from ..artifact.manifest import Manifest
-from ..artifact.store import save
 from ..data.prepared import PreparedPhotos
 from ..errors import BadInput
-from ..export.confidence import HeldOut, fitted
+from ..export.confidence import HeldOut
 from ..export.graph.to_torch import TorchGraph
 from ..export.logits import engine_logits
 from ..export.parity import TOLERANCE, Parity, compared, require_parity
+from ..export.to_onnx import save_proven
 from ..machine import versions
 from ..train.augment import Augmentation
 from ..train.fit import FitOptions, Progress, Student, fit
@@ -80,15 +80,14 @@ def quantize_qat(
         require_parity(_parity(student, first, shown, ROUNDING_TOLERANCE))
         state = out.with_name(f"{out.name}-{first.manifest.files[0].sha256[:8]}.state")
         history = fit(student, photos, options, teacher, progress, state)
-        manifest = _manifest(first, photos, options)
-        assert isinstance(student.module, TorchGraph)
-        made = student.module.write(model).SerializeToString(deterministic=True)
-        files: dict[str, bytes | Path] = {"model.onnx": made}
-        draft = save(Path(scratch) / "draft", manifest, files)
-        parity = require_parity(_parity(student, draft, shown, ROUNDING_TOLERANCE))
-        manifest = fitted(draft, held_out)
-    artifact = save(out, manifest, files)
-    write_claim(artifact, "parity", parity.to_json())
+    assert isinstance(student.module, TorchGraph)
+    artifact, _ = save_proven(
+        out,
+        _manifest(first, photos, options),
+        student.module.write(model),
+        lambda draft: _parity(student, draft, shown, ROUNDING_TOLERANCE),
+        held_out,
+    )
     write_claim(artifact, "training", {"history": [asdict(epoch) for epoch in history]})
     state.unlink(missing_ok=True)
     return artifact

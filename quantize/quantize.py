@@ -67,7 +67,7 @@ def quantize_int8(
     scheme, source = scheme_named(options.scheme), _source(artifact)
     _check_nodes(source, options.float_nodes)
     calibration = _usable(calibration, artifact)
-    model = _quantized(source, scheme, calibration, options)
+    model = _corrected(source, _quantized(source, scheme, calibration, options), calibration, options)
     if options.floats != FLOATS[0]:
         model = to_half(model, options.floats)
     _check_dialect(model, scheme, str(options.quantizer))
@@ -100,7 +100,7 @@ def quantize_fp8(
     source = _source(artifact)
     _check_nodes(source, options.float_nodes)
     calibration = _usable(calibration, artifact)
-    int8 = QUANTIZERS[str(options.quantizer)](copy.deepcopy(source), scheme_named(options.scheme), calibration, options)
+    int8 = _quantized(source, scheme_named(options.scheme), calibration, options)
     model = _corrected(source, to_fp8(source, int8), calibration, options)
     check_for_tensorrt(model, "what was written")
     about = {"format": "e4m3fn", "ranges_of": options.scheme, **options.plain(), **_about(calibration)}
@@ -139,10 +139,8 @@ def _about(calibration: Calibration) -> dict[str, Any]:
 def _quantized(
     source: onnx.ModelProto, scheme: Scheme, calibration: Calibration, options: PtqOptions
 ) -> onnx.ModelProto:
-    """The quantizer, then corrections of what it wrote."""
-    # A copy: both quantizers change what they are given.
-    model = QUANTIZERS[str(options.quantizer)](copy.deepcopy(source), scheme, calibration, options)
-    return _corrected(source, model, calibration, options)
+    """What the quantizer writes of a copy: both change what they are given."""
+    return QUANTIZERS[str(options.quantizer)](copy.deepcopy(source), scheme, calibration, options)
 
 
 def _corrected(

@@ -39,6 +39,7 @@ from tiffin.machine import has_vnni
 from tiffin.quantize.calibration import CalibrationSet
 from tiffin.quantize.corrections import correct, fit_line, in_order
 from tiffin.quantize.data_free import data_free, made_from
+from tiffin.quantize.named_feeds import CalibrationFeeds
 from tiffin.quantize.options import PtqOptions, default_quantizer
 from tiffin.quantize.ptq_ort import quantize_ort
 from tiffin.quantize.quantize import quantize_fp8, quantize_half, quantize_int8
@@ -369,13 +370,26 @@ def test_what_a_quantizer_does_not_offer_is_refused(asked: PtqOptions, said: str
 
 
 def test_blank_and_repeated_photos_are_left_out_and_said(onnx_artifact, photos, caplog) -> None:
-    bad = np.stack([photos[0], photos[0], np.zeros_like(photos[0]), np.full_like(photos[0], 90), *photos[1:20]])
+    bad = np.stack([photos[0], photos[0], np.zeros_like(photos[0]), np.full_like(photos[0], (200, 90, 20)),
+                    *photos[1:20]])  # fmt: skip
     found = CalibrationSet(bad, "drawn", tuple(map(str, range(len(bad))))).usable(onnx_artifact.manifest)
     np.testing.assert_array_equal(found.photos, photos[:20])
     assert found.hashes == ("0", *map(str, range(4, 23)))
     assert "left out 2 of 23 photos, of one colour" in caplog.text
     assert "left out 2 of 23 photos, with the pixels of another" not in caplog.text
     assert "left out 1 of 23 photos, with the pixels of another" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "calibration",
+    [lambda photos: CalibrationSet(photos, "drawn"), lambda photos: CalibrationFeeds({"photos": photos}, "drawn")],
+    ids=["photos", "feeds"],
+)
+def test_what_was_taken_of_a_set_before_is_not_counted_again(onnx_artifact, photos, calibration) -> None:
+    shared = calibration(photos[:10])
+    for _ in range(2):
+        usable = shared.usable(onnx_artifact.manifest)
+        assert usable.taken == 0 and len(list(usable.feeds("photos"))) == usable.taken == 10
 
 
 def test_few_photos_and_classes_without_any_are_said(onnx_artifact, photos, caplog) -> None:
@@ -467,6 +481,24 @@ def test_the_shift_of_a_gemm_is_not_multiplied_by_its_beta(beta: float) -> None:
         for values in (weight, weight.round())
     )  # fmt: skip
     made = correct(parent, rounded, rows, with_slope=False)
+    np.testing.assert_allclose(means_of(made, rows)["head"], means_of(parent, rows)["head"], atol=1e-5)
+
+
+def test_a_bias_that_is_added_takes_no_other_tensors_name() -> None:
+    rng = np.random.default_rng(3)
+    rows, weight, shift = (rng.normal(size=size).astype(np.float32) for size in ((40, 6), (6, 4), 4))
+    nodes = [helper.make_node("Gemm", ["x", "w"], ["h"], "head"), helper.make_node("Add", ["h", "head_bias"], ["y"])]
+    given_, found = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, size]) for name, size in
+                     (("x", 6), ("y", 4)))  # fmt: skip
+    parent, rounded = (
+        helper.make_model(
+            helper.make_graph(nodes, "head", [given_], [found],
+                              [numpy_helper.from_array(values, "w"), numpy_helper.from_array(shift, "head_bias")]),
+            opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+        for values in (weight, weight.round())
+    )  # fmt: skip
+    made = correct(parent, rounded, rows, with_slope=False)
+    onnx.checker.check_model(made, full_check=True)
     np.testing.assert_allclose(means_of(made, rows)["head"], means_of(parent, rows)["head"], atol=1e-5)
 
 
