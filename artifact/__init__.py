@@ -1,4 +1,4 @@
-"""Floor 1: what is run. An artifact is a model's file set with an immutable manifest."""
+"""What is run. An artifact is a model's file set with an immutable manifest."""
 
 from .manifest import ModelFile, Preprocess, Producer, RunConfig, TensorSpec
 from .store import Artifact

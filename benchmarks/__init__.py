@@ -1,1 +1,1 @@
-"""Floor 8: measuring, in worker processes. Writes raw records; decides nothing."""
+"""Measuring, in worker processes. Writes raw records; decides nothing."""

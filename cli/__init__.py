@@ -1,1 +1,1 @@
-"""Floor 10: parse, one call, print."""
+"""Parse, one call, print."""

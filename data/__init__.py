@@ -1,4 +1,4 @@
-"""Floor 4: labelled photos, their roles, their sources, and the proof that roles are disjoint. No torch."""
+"""Labelled photos, their roles, their sources, and the proof that roles are disjoint. No torch."""
 
 from .dataset import ROLES, Dataset, Photo, balanced, sample
 from .download import download_grocery_store, find_dataset, synthesized

@@ -1,1 +1,1 @@
-"""Floor 6: checkpoint → ONNX, and ONNX → what each engine compiles from it."""
+"""Checkpoint → ONNX, and ONNX → what each engine compiles from it."""

@@ -1,1 +1,1 @@
-"""Floor 8: decide. A policy, records and a baseline become findings; CI reads them."""
+"""Decide. A policy, records and a baseline become findings; CI reads them."""

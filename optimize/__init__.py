@@ -1,1 +1,1 @@
-"""Floor 9: the whole way, checkpoint to record, reusing what did not change."""
+"""The whole way, checkpoint to record, reusing what did not change."""

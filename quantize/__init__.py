@@ -1,1 +1,1 @@
-"""Floor 7: float ONNX → typed 16-bit ONNX and int8 QDQ ONNX, and the photos that this takes."""
+"""Float ONNX → typed 16-bit ONNX and int8 QDQ ONNX, and the photos that this takes."""

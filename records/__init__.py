@@ -1,4 +1,4 @@
-"""Floor 2: what was measured, and the statistics over it. Pure: numpy, and scipy where a function needs it."""
+"""What was measured, and the statistics over it. Pure: numpy, and scipy where a function needs it."""
 
 from .estimate import Estimate, Verdict
 from .predictions import Predictions

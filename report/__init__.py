@@ -1,1 +1,1 @@
-"""Floor 8: show. Records become a page, tables and a model card; every figure names its record."""
+"""Show. Records become a page, tables and a model card; every figure names its record."""

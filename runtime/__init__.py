@@ -1,4 +1,4 @@
-"""Floor 3: all that runs on the device. Importing it loads no engine, no torch, no onnx, no typer.
+"""All that runs on the device. Importing it loads no engine, no torch, no onnx, no typer.
 
 Photos need Pillow, feeds do not: `Classifier` is imported when it is first asked for.
 """

@@ -164,7 +164,7 @@ def _resnet50(classes: int, photos: np.ndarray):  # type: ignore[no-untyped-def]
     import torch
     from torch import nn
 
-    from tiffin.train.network import GlobalMean
+    from tiffin.train.zoo.layers import GlobalMean
 
     def convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> list[nn.Module]:
         weights = nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False)

@@ -1,4 +1,4 @@
-"""Floor 5: networks and trained checkpoints."""
+"""Networks and trained checkpoints."""
 
 from .checkpoint import DEFAULT_CHECKPOINT, Checkpoint, load_checkpoint
 

@@ -151,7 +151,7 @@ def views_of(
         yield _finished(*waiting)
 
 
-Views = list["Future[list[np.ndarray]]"]
+Cuts = list["Future[list[np.ndarray]]"]
 
 
 def _cut(
@@ -161,7 +161,7 @@ def _cut(
     augmentation: Augmentation,
     draw: np.random.Generator,
     pool: Executor,
-) -> Views:
+) -> Cuts:
     """Crops under way, one future a photo."""
     plans = [_plan(photos.shape[1:3], augmentation, draw) for _ in rows]
     return [pool.submit(_views, photos[row], plan, sizes) for row, plan in zip(rows, plans, strict=True)]
@@ -195,7 +195,7 @@ def _views(photo: np.ndarray, plan: _Plan, sizes: Sequence[tuple[int, int]]) -> 
     return [view[:, ::-1] for view in views] if plan.flip else views
 
 
-def _finished(futures: Views, labels: np.ndarray, augmentation: Augmentation, draw: np.random.Generator) -> Batch:
+def _finished(futures: Cuts, labels: np.ndarray, augmentation: Augmentation, draw: np.random.Generator) -> Batch:
     cut = [future.result() for future in futures]
     views = [torch.from_numpy(np.stack(view)).permute(0, 3, 1, 2).float() for view in zip(*cut, strict=True)]
     views = change_colour(views, augmentation.colour, augmentation.colour_chance, augmentation.colour_changes, draw)

@@ -7,9 +7,8 @@ from torch import nn
 from ..errors import BadInput
 from .architecture import Architecture
 from .zoo import ARCHITECTURES
-from .zoo.layers import GlobalMean
 
-__all__ = ["ARCHITECTURES", "GlobalMean", "architecture", "build_network"]
+__all__ = ["ARCHITECTURES", "architecture", "build_network"]
 
 
 def architecture(name: str) -> Architecture:

@@ -1,1 +1,1 @@
-"""Floor 7: where two artifacts part: their tensors side by side, in the graph's order, and the likeliest cause."""
+"""Where two artifacts part: their tensors side by side, in the graph's order, and the likeliest cause."""
