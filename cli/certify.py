@@ -60,7 +60,7 @@ def certify(
     from ..data.prepared import prepare_photos
     from .build import dataset_of
 
-    for named in (word.partition("@")[0] for word in artifacts):
+    for named in (options.split_engine(word)[0] for word in artifacts):
         if tables.is_box(named):
             raise BadInput(f"{named}: is a box", "an artifact's folder", tables.how_to_certify_box(named))
     found = options.candidates(artifacts, backend, threads, precision)

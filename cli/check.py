@@ -136,7 +136,7 @@ def _side_by_side(asked: _Asked, policy: Policy, other_checkpoint: bool, out: Pa
     output.make_parent(out)
     render.echo_options(against=asked.against, launches=asked.launches, photos=asked.photos or "all",
                         inconclusive=policy.inconclusive, budget_s=policy.budget_s, out=out)  # fmt: skip
-    folders = [Path(word.partition("@")[0]) for word in asked.subjects]
+    folders = [Path(options.split_engine(word)[0]) for word in asked.subjects]
     with earlier(folders, asked.against, asked.build) as before:
         olds = [f"{folder}@{row.run.backend}" for folder, row in zip(before, now, strict=True) if row.run]
         pairs = [Pair(new, old) for new, old in

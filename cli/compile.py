@@ -12,6 +12,7 @@ from ..artifact import Artifact
 from ..errors import BadInput
 from . import render
 from .build import done, need_build, place_of
+from .options import only
 
 if TYPE_CHECKING:  # onnx, which `tiffin --help` does without
     from ..export.engine import BuildProgress
@@ -79,14 +80,14 @@ def compile_(
     need_build(("onnx",))  # engines are built on devices, which have no torch
     source = Artifact.load(artifact)
     if rebuild_for_this_device:
-        _only(context, _OF_REBUILD, "--rebuild-for-this-device, which takes the options of the first build")
+        only(context, _OF_REBUILD, "--rebuild-for-this-device, which takes the options of the first build")
         _rebuild(source, out)
         return
     if backend not in _BACKENDS:
         raise BadInput(f"nothing to compile for backend {backend!r}", ", ".join(_BACKENDS),
                        "onnxruntime and torch open what `tiffin export` writes")  # fmt: skip
     if backend == "openvino":
-        _only(context, _OF_ALL, "backend openvino")
+        only(context, _OF_ALL, "backend openvino")
         made = _openvino(source, place_of(artifact, out, backend))
     else:
         from ..export.engine_options import EngineOptions
@@ -102,14 +103,6 @@ def compile_(
         made = _tensorrt(source, place_of(artifact, out, backend), backend, chosen)
     done(made)
     render.next_command(f"tiffin bench {shlex.quote(str(made.folder))}")
-
-
-def _only(context: typer.Context, fitting: tuple[str, ...], of: str) -> None:
-    """Raises BadInput for an option that was given and would be passed over."""
-    given = [name for name in context.params if getattr(context.get_parameter_source(name), "name", "") != "DEFAULT"]
-    unfit = ", ".join(f"--{name.replace('_', '-')}" for name in given if name not in fitting)
-    if unfit:
-        raise BadInput(f"{unfit} with {of}", "options that it takes", f"leave {unfit} out")
 
 
 def _openvino(source: Artifact, out: Path) -> Artifact:

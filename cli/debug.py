@@ -83,11 +83,11 @@ def debug(
 
 def _candidate(word: str, threads: int | None) -> Candidate:
     """`FOLDER@BACKEND:HOW`, in which all but the folder may be left out."""
-    folder, at, rest = word.rpartition("@") if "@" in word else (word, "", "")
+    folder, rest = options.split_engine(word)
     backend, _, how = rest.partition(":")
     if how and how not in (_PLAIN, *_PRECISIONS):
         raise BadInput(f"{word}: how it runs is {how!r}", f"one of {', '.join((_PLAIN, *_PRECISIONS))}")
-    (found,) = options.candidates([f"{folder}{at}{backend}"], None, threads, None, only_scored=True)
+    (found,) = options.candidates([f"{folder}@{backend}"], None, threads, None, only_scored=True)
     assert found.run is not None
     changes: dict[str, Any] = {"graph_level": "none"} if how == _PLAIN else {"execution_precision": how} if how else {}
     name = found.name + (f":{how}" if how else "")

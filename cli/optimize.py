@@ -18,6 +18,10 @@ if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from ..optimize.choice import Row
     from ..records.rounds import Regime
 
+_OF_RECORDS = (
+    "from_records", "reference", "max_drop", "max_latency_ms", "max_size_mb", "objective", "portable", "as_json"
+)  # fmt: skip
+
 
 def register(app: typer.Typer) -> None:
     """Add this file's commands."""
@@ -25,6 +29,7 @@ def register(app: typer.Typer) -> None:
 
 
 def optimize(
+    context: typer.Context,
     model: Annotated[str | None, typer.Argument(help=f"fp32 ONNX artifact. {sources.HELP}", show_default=False)] = None,
     also: Annotated[
         list[str] | None,
@@ -71,8 +76,10 @@ def optimize(
         portable,
     )
     if from_records:
+        options.only(context, _OF_RECORDS, "--from-records")
         _decide(from_records, reference, budget, as_json)
         return
+    options.refuse(context, ("reference",), "no --from-records", "--from-records, whose subjects it names")
     from .build import COMPARED, dataset_of, drawn_paths, need_build, require_same_preprocessing
 
     need_build()

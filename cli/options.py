@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -53,6 +54,25 @@ FitTemperature = Annotated[
 ]
 
 
+def only(context: typer.Context, fitting: tuple[str, ...], of: str, expected: str = "options that it takes") -> None:
+    """Raises BadInput for an option that was given and would be passed over: all but `fitting` are."""
+    refuse(context, (name for name in context.params if name not in fitting), of, expected)
+
+
+def refuse(context: typer.Context, unfit: Iterable[str], of: str, expected: str) -> None:
+    """Raises BadInput for an option of these that was given, though `of` passes it over."""
+    given = {name for name in unfit if getattr(context.get_parameter_source(name), "name", "") != "DEFAULT"}
+    words = ", ".join(each.opts[0] for each in context.command.params if each.name in given)
+    if words:
+        raise BadInput(f"{words} with {of}", expected, f"leave {words} out")
+
+
+def split_engine(word: str) -> tuple[str, str]:
+    """`FOLDER@ENGINE` as both, the engine empty where none is named: an @ before a slash is the path's own."""
+    folder, _, engine = word.rpartition("@")
+    return (folder, engine) if folder and "/" not in engine else (word, "")
+
+
 def candidates(
     words: list[str],
     backend: str | None,
@@ -79,7 +99,7 @@ def candidates(
 
     found = []
     for word in words:
-        folder, _, named = word.partition("@")
+        folder, named = split_engine(word)
         artifact = Artifact.load(folder)
         if named == simulation.WORD:
             simulation.require_scoring(word, only_scored)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:  # onnx and numpy, which `tiffin --help` does without
     from ..quantize.options import PtqOptions
 
 _PRECISIONS, _METHODS, _SOURCES = ("int8", "fp8", "fp16", "bf16"), ("ptq", "qat"), ("photos", "data-free")
+_HALVES = ("fp16", "bf16")
+_OF_HALVES = ("artifact", "precision", "out", "data", "fit_temperature")
 
 
 def register(app: typer.Typer) -> None:
@@ -30,6 +33,7 @@ def register(app: typer.Typer) -> None:
 
 
 def quantize(
+    context: typer.Context,
     artifact: Annotated[Path, typer.Argument(help="The fp32 ONNX artifact.")],
     precision: Annotated[str, typer.Option(help="int8, fp8, fp16 or bf16.")] = "int8",
     scheme: Annotated[
@@ -78,40 +82,72 @@ def quantize(
     """fp32 ONNX to fp16, bf16, int8 or fp8 ONNX."""
     need_build()
     source = Artifact.load(artifact)
-    asked = {"precision": (precision, _PRECISIONS), "method": (method, _METHODS), "calibrate": (calibrate, _SOURCES)}
-    for what, (word, words) in asked.items():
-        if word not in words:
-            raise BadInput(f"unknown {what} {word!r}", f"one of {', '.join(words)}")
-    if method == "ptq" and (epochs or learning_rate):
-        raise BadInput("--epochs and --learning-rate are of training", "--method qat", "add it, or leave them out")
-    _require_feeds(source, precision, feeds, method, calibrate)
-    fit_temperature = fit_temperature and source.manifest.task == "classification"
-    other = "--method qat" if method == "qat" else f"--floats {floats}" if floats != "fp32" else None
-    if precision != "int8" and other:
-        raise BadInput(f"{other} with --precision {precision}", "--precision int8", "leave one of them out")
-    if precision in ("fp16", "bf16"):
-        place = place_of(artifact, out, precision)
-        render.echo_options(precision=precision, out=place)
-        made = _half(source, precision, place, dataset_of(data) if fit_temperature else None)
+    fitted = fit_temperature and source.manifest.task == "classification"
+    asked = _Asked(source, precision, method, floats, epochs, learning_rate, calibrate, checkpoint, data, feeds,
+                   per_class, seed, fitted)  # fmt: skip
+    _check(asked, context)
+    if precision in _HALVES:
+        made = _half(asked, place_of(artifact, out, precision))
     else:
         from ..quantize.options import FP8_SCHEME, PtqOptions, fp8_options
 
-        fp8 = precision == "fp8"
-        scheme = scheme or (FP8_SCHEME if fp8 else "cpu")
+        scheme = scheme or (FP8_SCHEME if precision == "fp8" else "cpu")
         wish = PtqOptions(scheme, quantizer, bias_correction, ranges, preset, smooth, compensate,
                           tuple(float_node or ()), floats)  # fmt: skip
-        chosen = fp8_options(wish) if fp8 else wish.applied()
-        endings = [f"-{floats}"] * (floats != "fp32") + ["-qat"] * (method == "qat")
-        suffix = "fp8" if fp8 else f"int8-{scheme}{''.join(endings)}"
-        fitting = {"epochs": epochs, "learning_rate": learning_rate, "seed": seed} if method == "qat" else None
-        place = place_of(artifact, out, suffix)
-        if feeds is not None:
-            made = _with_feeds(source, precision, chosen, place, feeds)
-            _tell(made, scheme)
-            return
-        dataset = _made_from(source, checkpoint, place, seed) if calibrate == "data-free" else dataset_of(data)
-        made = _calibrated(source, precision, chosen, place, dataset, per_class, seed, fitting, fit_temperature)
+        chosen = fp8_options(wish) if precision == "fp8" else wish.applied()
+        place = place_of(artifact, out, _ending(asked, scheme))
+        made = (_calibrated if feeds is None else _with_feeds)(asked, chosen, place)
     _tell(made, scheme)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the user wants made of an artifact, and of which photos."""
+
+    source: Artifact
+    precision: str
+    method: str
+    floats: str
+    epochs: int | None
+    learning_rate: float | None
+    calibrate: str
+    checkpoint: str | None
+    data: Path | None
+    feeds: Path | None
+    per_class: int
+    seed: int
+    fit_temperature: bool
+
+
+def _check(asked: _Asked, context: typer.Context) -> None:
+    """Raises BadInput for a word that is none, and for options that do not go together."""
+    words = {"precision": _PRECISIONS, "method": _METHODS, "calibrate": _SOURCES}
+    for what, known in words.items():
+        if (word := getattr(asked, what)) not in known:
+            raise BadInput(f"unknown {what} {word!r}", f"one of {', '.join(known)}")
+    if asked.method == "ptq" and (asked.epochs or asked.learning_rate):
+        raise BadInput("--epochs and --learning-rate are of training", "--method qat", "add it, or leave them out")
+    _require_feeds(asked)
+    other = f"--floats {asked.floats}" if asked.floats != "fp32" else None
+    other = "--method qat" if asked.method == "qat" else other
+    if asked.precision != "int8" and other:
+        raise BadInput(f"{other} with --precision {asked.precision}", "--precision int8", "leave one of them out")
+    if asked.precision in _HALVES:
+        options.only(context, _OF_HALVES, f"--precision {asked.precision}", "--precision int8 or fp8")
+    if asked.calibrate == "data-free":
+        options.refuse(context, ("data",), "--calibrate data-free", "--calibrate photos, which are its own")
+    else:
+        options.refuse(
+            context, ("checkpoint",), "--calibrate photos", "--calibrate data-free, which makes images of it"
+        )
+    if asked.feeds is not None:
+        options.refuse(context, ("data", "per_class", "seed"), "--feeds", "photos, of which some are drawn")
+
+
+def _ending(asked: _Asked, scheme: str) -> str:
+    """What the folder's name ends in, where none was given."""
+    endings = [f"-{asked.floats}"] * (asked.floats != "fp32") + ["-qat"] * (asked.method == "qat")
+    return "fp8" if asked.precision == "fp8" else f"int8-{scheme}{''.join(endings)}"
 
 
 def _tell(made: Artifact, scheme: str | None) -> None:
@@ -122,95 +158,93 @@ def _tell(made: Artifact, scheme: str | None) -> None:
     render.next_command(f"tiffin compile {shlex.quote(str(made.folder))} --backend {backend}")
 
 
-def _require_feeds(source: Artifact, precision: str, feeds: Path | None, method: str, calibrate: str) -> None:
+def _require_feeds(asked: _Asked) -> None:
     """What takes no photos is calibrated with feeds, and feeds go with nothing that wants photos."""
-    if feeds is not None:
-        wants = "--method qat" if method == "qat" else "--calibrate data-free" if calibrate != "photos" else None
-        wants = wants or (f"--precision {precision}" if precision in ("fp16", "bf16") else None)
+    if asked.feeds is not None:
+        data_free = "--calibrate data-free" if asked.calibrate != "photos" else None
+        wants = "--method qat" if asked.method == "qat" else data_free
+        wants = wants or (f"--precision {asked.precision}" if asked.precision in _HALVES else None)
         if wants:
             raise BadInput(f"--feeds with {wants}", "post-training int8 or fp8", "leave one of them out")
-    elif source.manifest.preprocess is None and precision in ("int8", "fp8"):
+    elif asked.source.manifest.preprocess is None and asked.precision not in _HALVES:
         raise BadInput(
-            f"{source.folder}: takes no photos to calibrate with",
+            f"{asked.source.folder}: takes no photos to calibrate with",
             "arrays by the names of its inputs",
             "write some hundred typical rows with np.savez and pass --feeds; see docs/graphs.md",
         )
 
 
-def _with_feeds(source: Artifact, precision: str, chosen: PtqOptions, out: Path, feeds: Path) -> Artifact:
-    from ..quantize.named_feeds import CalibrationFeeds
-    from ..quantize.quantize import quantize_fp8, quantize_int8
-
-    rows: Calibration = CalibrationFeeds.read(feeds)
-    render.echo_options(**_words(chosen.plain()), rows=len(rows), source=rows.source, out=out)
-    return (quantize_fp8 if precision == "fp8" else quantize_int8)(source, chosen, rows, out)
-
-
-def _half(source: Artifact, precision: str, out: Path, dataset: Dataset | None) -> Artifact:
-    """A dataset is for the temperature."""
+def _half(asked: _Asked, out: Path) -> Artifact:
+    """Its dataset is for the temperature."""
     from ..quantize.quantize import quantize_half
 
-    return quantize_half(source, precision, out, _held_out(source, dataset, out) if dataset else None)
+    render.echo_options(precision=asked.precision, out=out)
+    held = _held_out(asked, dataset_of(asked.data), out) if asked.fit_temperature else None
+    return quantize_half(asked.source, asked.precision, out, held)
 
 
-def _held_out(source: Artifact, dataset: Dataset, out: Path) -> HeldOut:
-    return held_out_photos(dataset, source.manifest.labels, source.preprocess, out)
+def _held_out(asked: _Asked, dataset: Dataset, out: Path) -> HeldOut:
+    return held_out_photos(dataset, asked.source.manifest.labels, asked.source.preprocess, out)
 
 
-def _made_from(source: Artifact, checkpoint: str | None, out: Path, seed: int) -> Dataset:
-    """Images that the checkpoint remembers."""
+def _with_feeds(asked: _Asked, chosen: PtqOptions, out: Path) -> Artifact:
+    from ..quantize.named_feeds import CalibrationFeeds
+
+    assert asked.feeds is not None
+    rows = CalibrationFeeds.read(asked.feeds)
+    render.echo_options(**_words(chosen.plain()), rows=len(rows), source=rows.source, out=out)
+    return _quantized(asked, chosen, rows, out, None)
+
+
+def _quantized(
+    asked: _Asked, chosen: PtqOptions, calibration: Calibration, out: Path, held: HeldOut | None
+) -> Artifact:
+    from ..quantize.quantize import quantize_fp8, quantize_int8
+
+    make = quantize_fp8 if asked.precision == "fp8" else quantize_int8
+    return make(asked.source, chosen, calibration, out, held)
+
+
+def _images(asked: _Asked, out: Path) -> Dataset:
+    """Photos, or images that the checkpoint remembers."""
+    if asked.calibrate == "photos":
+        return dataset_of(asked.data)
     from ..quantize.data_free import data_free
 
     progress = render.TerminalProgress().counted("making images from the checkpoint")
-    return data_free(source, checkpoint, out.parent / "cache", seed, progress)
+    return data_free(asked.source, asked.checkpoint, out.parent / "cache", asked.seed, progress)
 
 
-def _calibrated(
-    source: Artifact,
-    precision: str,
-    chosen: PtqOptions,
-    out: Path,
-    dataset: Dataset,
-    per_class: int,
-    seed: int,
-    fitting: dict[str, Any] | None,
-    fit_temperature: bool,
-) -> Artifact:
+def _calibrated(asked: _Asked, chosen: PtqOptions, out: Path) -> Artifact:
     from ..data import balanced
     from ..data.prepared import prepare_photos
     from ..quantize.calibration import CalibrationSet
-    from ..quantize.quantize import quantize_fp8, quantize_int8
 
-    preprocess = source.preprocess
-    drawn = balanced(dataset.role("calibrate"), per_class, seed)
-    render.echo_options(**_words(chosen.plain()), photos=len(drawn), source=dataset.name, seed=seed, out=out)
-    held = _held_out(source, dataset, out) if fit_temperature else None
+    dataset = _images(asked, out)
+    drawn = balanced(dataset.role("calibrate"), asked.per_class, asked.seed)
+    render.echo_options(**_words(chosen.plain()), photos=len(drawn), source=dataset.name, seed=asked.seed, out=out)
+    held = _held_out(asked, dataset, out) if asked.fit_temperature else None
     with tempfile.TemporaryDirectory() as scratch:
-        photos = CalibrationSet.of(prepare_photos(drawn, preprocess, Path(scratch), dataset.kind), dataset.name)
-        if fitting is None:
-            make = quantize_fp8 if precision == "fp8" else quantize_int8
-            return make(source, chosen, photos, out, held)
-        return _trained(source, chosen, photos, out, dataset, fitting, held)
+        prepared = prepare_photos(drawn, asked.source.preprocess, Path(scratch), dataset.kind)
+        photos = CalibrationSet.of(prepared, dataset.name)
+        if asked.method == "ptq":
+            return _quantized(asked, chosen, photos, out, held)
+        return _trained(asked, chosen, photos, dataset, out, held)
 
 
 def _trained(
-    source: Artifact,
-    start: PtqOptions,
-    calibration: CalibrationSet,
-    out: Path,
-    dataset: Dataset,
-    asked: dict[str, Any],
-    held: HeldOut | None,
+    asked: _Asked, start: PtqOptions, calibration: CalibrationSet, dataset: Dataset, out: Path, held: HeldOut | None
 ) -> Artifact:
     from dataclasses import asdict, replace
 
     from ..quantize.qat import QAT_OPTIONS, quantize_qat
     from ..train.distill import training_photos
 
-    chosen = replace(QAT_OPTIONS, **{name: value for name, value in asked.items() if value is not None})
-    photos = training_photos(dataset.role("train"), source.preprocess, out.parent / "cache", dataset.kind)
+    wish: dict[str, Any] = {"epochs": asked.epochs, "learning_rate": asked.learning_rate, "seed": asked.seed}
+    chosen = replace(QAT_OPTIONS, **{name: value for name, value in wish.items() if value is not None})
+    photos = training_photos(dataset.role("train"), asked.source.preprocess, out.parent / "cache", dataset.kind)
     render.echo_options(method="qat", train_photos=len(photos), **asdict(chosen))
-    return quantize_qat(source, start, calibration, photos, chosen, out, show_epochs, held)
+    return quantize_qat(asked.source, start, calibration, photos, chosen, out, show_epochs, held)
 
 
 def _words(options: dict[str, Any]) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def _with_engine(word: str, board: Board) -> str:
     from ..artifact import Artifact
     from ..deploy.boards import engine_on
 
-    engine = None if "@" in word else engine_on(board, Artifact.load(word))
+    engine = None if options.split_engine(word)[1] else engine_on(board, Artifact.load(word))
     return f"{word}@{engine}" if engine else word
 
 

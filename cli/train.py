@@ -88,15 +88,19 @@ def train(
     from ..train.checkpoint import require_name
     from ..train.initial import start as start_from
     from ..train.memory import keep_memory
-    from ..train.recipes import applied, changed
+    from ..train.recipes import AUGMENTED, applied, changed
     from ..train.recipes import recipe as recipe_named
     from ..train.train import Watch
     from ..train.train import train as fit_classifier
 
     keep_memory()
+    if teacher is None:
+        options.refuse(context, ("temperature",), "no teacher", "--teacher, whose softmax it is of")
     given = dict(context.params)
     given["label_weight"] = _label_weight(teacher, label_weight)
     chosen = changed(recipe_named(recipe, mode), given)
+    if chosen.mode == "features" and chosen.views == 1:
+        options.refuse(context, AUGMENTED, "--mode features and one view", "--views 2 or more, the first not augmented")
     arch = arch or (None if _is_file(init) else "efficientnet_lite0")
     dataset = dataset_of(data)
     _say_photos(dataset)

@@ -34,6 +34,7 @@ from tiffin.artifact.store import save
 from tiffin.benchmarks.options import Status
 from tiffin.cli import render
 from tiffin.cli.app import app, main
+from tiffin.cli.options import candidates, split_engine
 from tiffin.cli.ship import _by_speed
 from tiffin.records import Predictions, Record, Rounds, Subject
 from tiffin.records.certification import Evidence, figures, write_certificate
@@ -410,6 +411,29 @@ def test_an_artifact_that_is_replaced_is_named(ok: Run, here: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("word", "folder", "engine"),
+    [
+        ("out/fp32", "out/fp32", ""),
+        ("fp32@openvino", "fp32", "openvino"),
+        ("me@host/fp32", "me@host/fp32", ""),
+        ("me@host/", "me@host/", ""),
+        ("me@host/fp32@torch:plain", "me@host/fp32", "torch:plain"),
+        ("fp32@", "fp32", ""),
+        ("@fp32", "@fp32", ""),
+    ],
+)
+def test_an_engine_stands_behind_the_last_at(word: str, folder: str, engine: str) -> None:
+    assert split_engine(word) == (folder, engine)
+
+
+def test_a_path_may_hold_an_at(here: Path) -> None:
+    (here / "fp32").rename(here / "me@host")
+    (named,) = candidates([f"{here}/me@host/@onnxruntime"], None, None, None)
+    (plain,) = candidates([f"{here}/me@host/"], None, None, None)
+    assert named.artifact.folder == plain.artifact.folder and named.run.backend == "onnxruntime"
+
+
+@pytest.mark.parametrize(
     ("words", "said"),
     [
         (("export", "mine.safetensors", "--format", "tflite"), "unknown format 'tflite'"),
@@ -418,6 +442,13 @@ def test_an_artifact_that_is_replaced_is_named(ok: Run, here: Path) -> None:
         (("quantize", "fp32", "--scheme", "npu"), "unknown int8 scheme 'npu'"),
         (("quantize", "fp32", "--quantizer", "x", "--data", "DATA"), "unknown quantizer 'x'"),
         (("quantize", "fp32", "--quantizer", "nncf", "--scheme", "tensorrt", "--data", "DATA"), "NNCF"),
+        (
+            ("quantize", "fp32", "--precision", "fp16", "--smooth", "--scheme", "cpu", "--float-node", "Conv_6"),
+            "--scheme, --smooth, --float-node with --precision fp16",
+        ),
+        (("quantize", "fp32", "--precision", "bf16", "--ranges", "minmax"), "--precision int8 or fp8"),
+        (("quantize", "fp32", "--checkpoint", "mine.safetensors"), "--checkpoint with --calibrate photos"),
+        (("quantize", "fp32", "--calibrate", "data-free", "--data", "DATA"), "--data with --calibrate data-free"),
         (("score", "fp32", "--role", "exam", "--data", "DATA"), "role 'exam'"),
         (("bench", "fp32", "fp32"), "named twice"),
         (("predict", "fp32", "x.jpg", "--precision", "bf16"), "bf16"),
@@ -1140,12 +1171,15 @@ def test_a_budget_that_nothing_meets_names_the_nearest(refused: Run) -> None:
         (("--regime", "joy"), "unknown regime 'joy'"),
         (("--from-records", "absent.json"), "no such record"),
         (("--from-records", SEARCHED, "--reference", "joy"), "reference 'joy'"),
+        (("--from-records", SEARCHED, "--mean", "0.5", "--fps", "3"), "--fps, --mean with --from-records"),
+        (("out/fp32", "--reference", "joy"), "--reference with no --from-records"),
         (("absent.safetensors",), "no such checkpoint"),
         (("absent",), "absent: no such folder"),
     ],
 )
 def test_what_optimize_cannot_use_is_named(refused: Run, photo_folder: Path, words, said: str) -> None:
-    assert said in refused("optimize", *words, "--data", photo_folder).err
+    data = () if "--from-records" in words else ("--data", photo_folder)
+    assert said in refused("optimize", *words, *data).err
 
 
 # The doctor

@@ -1113,6 +1113,8 @@ def test_without_what_draws_there_are_no_pictures(tiffin_, monkeypatch: pytest.M
         (("--init", "none", "--views", 3), "3 views in finetune mode"),
         (("--init", "none", "--label-weight", 0.5), "without a teacher"),
         (("--init", "none", "--teacher", DEFAULT_CHECKPOINT), "the teacher has other labels"),
+        (("--init", "none", "--mode", "features", "--crop-area", 0.5, "--flip", 0), "--crop-area, --flip with --mode"),
+        (("--init", "none", "--temperature", 2), "--temperature with no teacher"),
         (("--init", "none", "--out", "a.pt"), "ends in .safetensors"),
         (("--init", "none", "--data", "nowhere"), "nowhere, given by --data, is not there"),
     ],

@@ -74,6 +74,8 @@ FEATURES = TrainOptions(
         augmentation=Augmentation(min_area=0.5, colour=0.2, mixup=0.0),
     ),
 )
+# Fields of what is drawn for each photo alone: whole photos, as they are scored, know none of it.
+AUGMENTED = tuple(each.name for each in fields(Augmentation) if not each.name.startswith("mixup"))
 RECIPES: dict[str, TrainOptions] = {"default": DEFAULT, "features": FEATURES}
 
 
