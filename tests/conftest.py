@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +38,23 @@ def draw_many(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return np.stack([draw(int(label), rng) for label in truth]), truth
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """A tiny network gains nothing by a second thread, and spins for it where other processes have the cores."""
+    with _one_thread():
+        yield
+
+
 @pytest.fixture(scope="session")
 def photos() -> np.ndarray:
     """64 prepared photos that training did not see: uint8 `(64, 32, 32, 3)`, classes in turn."""
@@ -65,7 +84,7 @@ def _train():  # type: ignore[no-untyped-def]
     pixels, truth = draw_many(512, seed=0)
     images = (torch.from_numpy(pixels).float().permute(0, 3, 1, 2) - 127) / 128
     labels = torch.from_numpy(truth)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _one_thread():
         torch.manual_seed(0)
         network = build_network("tinynet", len(LABELS)).train()
         optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
