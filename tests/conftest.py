@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,10 @@ from PIL import Image
 if TYPE_CHECKING:
     from tiffin.artifact import Artifact
     from tiffin.train import Checkpoint
+
+# Before torch is imported, here and in what tests start: a tiny network gains nothing by a second thread, which spins
+# where tests side by side have the cores; and its bits no longer depend on how many there are.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 LABELS = ("apple", "leek", "milk", "pear")
 # Neighbouring classes share a hue and differ in the direction of their stripes, so that some photos are hard.
@@ -36,23 +39,6 @@ def draw_many(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     truth = np.arange(count) % len(LABELS)
     return np.stack([draw(int(label), rng) for label in truth]), truth
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def one_thread() -> Iterator[None]:
-    """A tiny network gains nothing by a second thread, and spins for it where other processes have the cores."""
-    with _one_thread():
-        yield
 
 
 @pytest.fixture(scope="session")
@@ -84,7 +70,7 @@ def _train():  # type: ignore[no-untyped-def]
     pixels, truth = draw_many(512, seed=0)
     images = (torch.from_numpy(pixels).float().permute(0, 3, 1, 2) - 127) / 128
     labels = torch.from_numpy(truth)
-    with torch.random.fork_rng(devices=[]), _one_thread():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = build_network("tinynet", len(LABELS)).train()
         optimizer = torch.optim.Adam(network.parameters(), lr=0.02)

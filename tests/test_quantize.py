@@ -47,8 +47,6 @@ from tiffin.quantize.synthesis import SynthesisOptions, synthesize
 from tiffin.quantize.walk import Walk
 from tiffin.train import DEFAULT_CHECKPOINT
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 WRITTEN = (
     ("cpu", "nncf"),
     ("cpu", "ort"),
