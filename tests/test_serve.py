@@ -21,7 +21,7 @@ import time
 import venv
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +124,17 @@ class Here:
                 return await asyncio.gather(*(client.post(path, **how) for _ in range(times)))
 
         return asyncio.run(asked())
+
+    def close(self) -> None:
+        self.pool.shutdown()
+        self.session.close()
+
+
+@pytest.fixture
+def here(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Here]:
+    """Parametrized indirectly by its limits."""
+    with closing(Here(tmp_path, **getattr(request, "param", {}))) as made:
+        yield made
 
 
 @pytest.fixture
@@ -305,19 +316,16 @@ FLOAT = json.dumps({"inputs": [{**SMALL, "parameters": {"binary_data_size": 192.
     ],
     ids=["top", "top of 5000", "header", "header of 5000", "float", "shape", "surrogate"],
 )
-def test_what_looks_like_a_number_or_a_text_is_refused(
-    tmp_path: Path, path: str, how: dict[str, Any], words: str
-) -> None:
-    (told,) = Here(tmp_path).ask(path, how)
+def test_what_looks_like_a_number_or_a_text_is_refused(here: Here, path: str, how: dict[str, Any], words: str) -> None:
+    (told,) = here.ask(path, how)
     assert told.status_code == 400 and words in told.json()["error"]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize(("path", "how"), [("/predict", {"content": b"x"}), (INFER, {"json": {"inputs": [SMALL]}})])
 def test_answers_that_are_no_numbers_are_the_engines_failure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float, path: str, how: dict[str, Any]
+    here: Here, monkeypatch: pytest.MonkeyPatch, value: float, path: str, how: dict[str, Any]
 ) -> None:
-    here = Here(tmp_path)
     monkeypatch.setattr(app, "prepare", lambda photo, host: np.zeros((8, 8, 3), np.uint8))
     monkeypatch.setattr(null.NullLane, "run", lambda *_: {"logits": np.full((1, 2), value, np.float32)})
     (told,) = here.ask(path, how)
@@ -325,10 +333,9 @@ def test_answers_that_are_no_numbers_are_the_engines_failure(
 
 
 def test_an_error_of_the_servers_own_is_logged_and_answered_as_any(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    here: Here, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(app, "prepare", lambda photo, host: {}["a secret"])
-    here = Here(tmp_path)
     (told,) = here.ask("/predict", {"content": b"x"})
     assert told.status_code == 500 and "log" in told.json()["error"] and "secret" not in told.text
     assert "POST /predict" in caplog.text and "KeyError: 'a secret'" in caplog.text
@@ -346,10 +353,7 @@ FORM = {"Content-Type": "multipart/form-data"}  # without its boundary
         ("/predict?top=0", {"content": b"x"}, "/predict", 400),
     ],
 )
-def test_every_error_of_a_route_is_counted(
-    tmp_path: Path, path: str, how: dict[str, Any], route: str, code: int
-) -> None:
-    here = Here(tmp_path)
+def test_every_error_of_a_route_is_counted(here: Here, path: str, how: dict[str, Any], route: str, code: int) -> None:
     (told,) = here.ask(path, how)
     assert told.status_code == code and told.json()["error"]
     assert f'tiffin_requests_total{{code="{code}",route="{route}"}} 1.0' in here.metrics.text().decode()
@@ -422,7 +426,8 @@ def test_a_deadline_ends_the_wait(onnx_artifact: Artifact, rows: np.ndarray) -> 
         assert served.metric("tiffin_requests_inside") == 0
 
 
-def test_the_deadline_covers_preparing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("here", [{"deadline_s": 0.05}], indirect=True)
+def test_the_deadline_covers_preparing(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     begun, go_on = [], threading.Event()
 
     def slow(photo: bytes, host: Preprocess) -> np.ndarray:
@@ -431,7 +436,6 @@ def test_the_deadline_covers_preparing(tmp_path: Path, monkeypatch: pytest.Monke
         return np.zeros((8, 8, 3), np.uint8)
 
     monkeypatch.setattr(app, "prepare", slow)
-    here = Here(tmp_path, deadline_s=0.05)
     try:
         assert [told.status_code for told in here.ask("/predict", {"content": b"photo"}, times=3)] == [504] * 3
     finally:
@@ -526,14 +530,14 @@ def dripped(address: tuple[str, int], start: bytes) -> float:
 
 
 @pytest.mark.parametrize("start", [b"POST /nowhere", b"GET /v2", b"POST /predict?top=0", b"POST /v2/models/none/infer"])
-def test_a_body_that_no_route_reads_is_not_waited_for(tmp_path: Path, start: bytes) -> None:
-    with listening(Here(tmp_path).application, head_s=10, body_s=0.2, idle_s=10) as address:
+def test_a_body_that_no_route_reads_is_not_waited_for(here: Here, start: bytes) -> None:
+    with listening(here.application, head_s=10, body_s=0.2, idle_s=10) as address:
         assert 0.1 < dripped(address, start + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n") < 1
 
 
 @pytest.mark.parametrize(("more", "late"), [(b"Content-Length: 1\r\n", b"x"), (b"", b"\r\n")])
-def test_an_idle_connection_is_closed_whatever_came_late(tmp_path: Path, more: bytes, late: bytes) -> None:
-    served = listening(Here(tmp_path).application, head_s=10, body_s=10, idle_s=0.2)
+def test_an_idle_connection_is_closed_whatever_came_late(here: Here, more: bytes, late: bytes) -> None:
+    served = listening(here.application, head_s=10, body_s=10, idle_s=0.2)
     with served as address, socket.create_connection(address, timeout=2) as idle:
         idle.sendall(b"GET /v2 HTTP/1.1\r\nHost: x\r\n" + more + b"\r\n")
         assert idle.recv(10_000)
