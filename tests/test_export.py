@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 import zipfile
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ import tiffin
 from tiffin.artifact import Artifact, RunConfig
 from tiffin.artifact.claims import read_claim
 from tiffin.artifact.store import save
-from tiffin.benchmarks import limits, simulation
+from tiffin.benchmarks import limits, roofline, simulation
 from tiffin.benchmarks.roofline import measure_roofline, operations
 from tiffin.benchmarks.rounds import random_feeds
 from tiffin.benchmarks.workers import profiler
@@ -477,9 +478,20 @@ def test_another_models_quantized_form_is_refused(onnx_artifact, openvino_artifa
 
 @pytest.fixture
 def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Limits in a second: small products and copies."""
+    """Limits in a second, once for each way to run: small products and copies."""
     monkeypatch.setattr(limits, "PRODUCTS", (64,))
     monkeypatch.setattr(limits, "FOOTPRINTS", (1 << 18, 1 << 20))
+    monkeypatch.setattr(roofline, "measure_limits", lambda run, kinds, progress: _limits(run, frozenset(kinds)))
+
+
+@cache
+def _limits(run: RunConfig, kinds: frozenset[str]) -> limits.Limits:
+    return limits.measure_limits(run, set(kinds), lambda line: None)
+
+
+@cache
+def layers_of(folder: Path, backend: str) -> roofline.Roofline:
+    return measure_roofline(Artifact.load(folder), RunConfig(backend, threads=1), calls=5)
 
 
 HEAVY = ("Conv", "Gemm", "FullyConnected")
@@ -501,8 +513,7 @@ def convolution_ops(artifact: Artifact) -> float:
 @pytest.mark.parametrize("name", ["fp32", "cpu-ort", "cpu-nncf"])
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_a_roofline_holds_every_layer(onnx_artifact, int8, small_limits, backend: str, name: str) -> None:
-    artifact = onnx_artifact if name == "fp32" else int8[name]
-    found = measure_roofline(artifact, RunConfig(backend, threads=1), calls=5)
+    found = layers_of((onnx_artifact if name == "fp32" else int8[name]).folder, backend)
     heavy = [row for row in found.layers if row.op != "Convert" and any(word in row.op for word in HEAVY)]
     assert len(heavy) == 4 and sum(row.ops for row in heavy) == convolution_ops(onnx_artifact)
     wanted = {node.name for node in onnx.load(onnx_artifact.model_path).graph.node if node.op_type in ("Conv", "Gemm")}
@@ -535,7 +546,7 @@ def test_layers_are_those_of_the_form_that_a_session_runs(onnx_artifact, tmp_pat
 
 def test_bytes_are_inputs_weights_and_outputs(onnx_artifact, int8, small_limits) -> None:
     for artifact, size in ((onnx_artifact, 4), (int8["cpu-ort"], 1)):
-        found = measure_roofline(artifact, RunConfig("onnxruntime", threads=1), calls=3)
+        found = layers_of(artifact.folder, "onnxruntime")
         layer = [row for row in found.layers if "Conv" in row.op][-1]  # 1×1, 8 channels to 16, on 16×16 pixels
         values = 256 * 8 + 256 * 16 + 16 * 8
         assert size * values < layer.bytes < size * values + 400  # and bias, scales, zero points

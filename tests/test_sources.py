@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -58,12 +59,14 @@ from tiffin.optimize.demo import run_demo
 from tiffin.optimize.optimize import optimize, roles, short_name
 from tiffin.optimize.pipeline import Recipe, build, gather
 from tiffin.optimize.proof import reference_of
+from tiffin.quantize import synthesis
 from tiffin.quantize.calibration import CalibrationSet
 from tiffin.quantize.data_free import data_free, made_from
 from tiffin.quantize.forecast import forecast
 from tiffin.quantize.options import PtqOptions
 from tiffin.quantize.quantize import quantize_half, quantize_int8
 from tiffin.quantize.sensitivity import sensitivity
+from tiffin.quantize.synthesis import SynthesisOptions
 from tiffin.records.closeness import closeness
 from tiffin.runtime.preprocess import fit, golden_hashes, patterns
 
@@ -1557,7 +1560,8 @@ def test_a_graph_may_write_its_domain_out(told: Told, tmp_path: Path) -> None:
     assert [(each.domain, each.version) for each in bf16.opset_import] == [("", 22)]
 
 
-def test_images_are_made_from_any_source_that_has_a_module(photo_folder: Path, tmp_path: Path) -> None:
+def test_images_are_made_from_any_source_that_has_a_module(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(synthesis, "SynthesisOptions", partial(SynthesisOptions, coarse_steps=2, fine_steps=1))
     save_transformers("resnet", tmp_path / "model")
     name = f"hf:{tmp_path / 'model'}"
     artifact, _ = export_source(open_source(name), tmp_path / "fp32", PHOTOS)
