@@ -16,12 +16,11 @@ from ..records.divergence import divergence
 from ..records.estimate import Decision
 from ..records.latency import launch_medians_s, summarize
 from ..records.paired import Flips, difference, flips, non_inferior, paired_counts, same_answers
-from ..records.ratios import ratio_over_launches
+from ..records.ratios import FEWEST_LAUNCHES, ratio_over_launches
 from ..records.rounds import Rounds
 from ..records.speed import Comparison, Speed, compare_speeds
 from .budget import Budget
 
-_FEWEST_LAUNCHES = 3  # that a bound of time is proven by, as in the gate
 _TIED = 0.01  # artifacts of equal speed: the most faithful of them wins
 
 
@@ -160,8 +159,8 @@ def latency_refusal(rounds: Rounds, bound_s: float | None) -> str:
     if bound_s is None:
         return ""
     launches = launch_medians_s(rounds)
-    if len(launches) < _FEWEST_LAUNCHES:
-        return f"{len(launches)} launches prove no bound of time: {_FEWEST_LAUNCHES} at least are needed"
+    if len(launches) < FEWEST_LAUNCHES:
+        return f"{len(launches)} launches prove no bound of time: {FEWEST_LAUNCHES} at least are needed"
     found = ratio_over_launches(launches, confidence=0.9)
     within = found.high <= bound_s
     return "" if within else f"{milliseconds(found)} is not proven to be within {bound_s * 1e3:g} ms"

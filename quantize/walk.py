@@ -13,10 +13,11 @@ import ml_dtypes
 import numpy as np
 import onnx
 import onnxruntime as ort
-from onnx import AttributeProto, TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from ..errors import BadInput
 from ..export.graph.free_batch import fixed_batch
+from ..export.graph.quantizers import bodies_of
 
 
 class Walk:
@@ -113,9 +114,7 @@ class Walk:
 
 def require_no_bodies(model: onnx.ModelProto) -> None:
     """Raises BadInput for If, Loop and Scan, whose bodies read tensors from outside: no node runs alone."""
-    bodies = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
-    found = [f"{node.name or node.output[0]} ({node.op_type})" for node in model.graph.node
-             if any(attribute.type in bodies for attribute in node.attribute)]  # fmt: skip
+    found = [f"{node.name or node.output[0]} ({node.op_type})" for node in model.graph.node if any(bodies_of(node))]
     if found:
         raise BadInput(f"the graph branches or loops: {', '.join(found[:10])}", "a graph without If, Loop and Scan",
                        "export it with one branch alone: torch.jit.trace keeps one")  # fmt: skip

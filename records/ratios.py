@@ -19,6 +19,7 @@ from .distributions import student_cdf, student_quantile
 from .estimate import Estimate
 from .rounds import Rounds
 
+FEWEST_LAUNCHES = 3  # that a time is judged by; a test of two says next to nothing
 TRIM = 0.2  # the usual part at each end: little is lost without outliers, much is won with them
 _RESAMPLES = 4000
 

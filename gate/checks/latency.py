@@ -15,13 +15,11 @@ from ...records.comparison import launch_difference, two_sample_ratio
 from ...records.distributions import student_cdf
 from ...records.estimate import Estimate
 from ...records.latency import calls_needed
-from ...records.ratios import Trimmed, launch_ratios, ratio_over_launches, spread, trimmed
+from ...records.ratios import FEWEST_LAUNCHES, Trimmed, launch_ratios, ratio_over_launches, spread, trimmed
 from ...records.slow_calls import SlowCalls, launches_to_bound, p99_ratio, p_ratio_above, p_ratio_below
 from ...records.speed import launches_needed
 from ..measured import Measured, Timing, same_machine, unlike_pace
 from .check import Answer, Check, NothingToCompare, Question, number, require_before
-
-_FEWEST = 3  # launches; a test of two says next to nothing
 
 
 def _timings(question: Question, single_calls: bool = False) -> tuple[Timing, Timing, bool]:
@@ -130,8 +128,8 @@ def _bounded_by(launches: int, alpha: float) -> str:
 
 
 def _require_launches(count: int) -> None:
-    if count < _FEWEST:
-        raise NothingToCompare(f"{count} launches: {_FEWEST} at least are needed; bench with --launches")
+    if count < FEWEST_LAUNCHES:
+        raise NothingToCompare(f"{count} launches: {FEWEST_LAUNCHES} at least are needed; bench with --launches")
 
 
 def most_median(question: Question) -> Answer:
