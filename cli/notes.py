@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
-    from ..records import Predictions, Record, Verdict
+    from ..records import Record, Verdict
     from ..records.speed import Comparison
 
 
@@ -122,19 +122,6 @@ def legend(record: Record) -> str:
     if record.data.get("kind") == "synthesized":
         return f"agree %: agreement with fp32 on {record.data['count']} synthesized images"
     return ""
-
-
-def verdict_lines(record: Record, reference: str, margin: float) -> list[str]:
-    """Non-inferiority of every int8 and fp8 row that was scored on photos."""
-    from ..records.paired import non_inferior
-
-    base = record.predictions.get(reference)
-    lines = []
-    for subject in record.subjects:
-        found: Predictions | None = record.predictions.get(subject.name)
-        if base and found and found.kind == "photos" and subject.precision in ("int8", "fp8"):
-            lines.append(verdict_line(subject.name, non_inferior(found, base, margin), margin))
-    return lines
 
 
 def verdict_line(name: str, verdict: Verdict, margin: float, more: str = "") -> str:

@@ -110,12 +110,11 @@ def print_record(record: Record, reference: str, as_json: bool, markdown: bool =
         main, said = tables.main_table(record, reference, marks), notes.record_notes(record, reference, marks)
         if any(subject.precision == "int8" and not is_simulated(subject) for subject in record.subjects):
             said += vnni_notes(record.environment)
-        said += notes.verdict_lines(record, reference, MARGIN)
     else:
         found = tables.speeds(record, reference)
         main, said = tables.speed_table(record, reference, found), notes.record_notes(record, reference, {})
         said += notes.precision_notes(record, found)
-    shown = [main, tables.detail_table(record, reference)]
+    shown = [main, tables.verdict_table(record, reference, MARGIN), tables.detail_table(record, reference)]
     if details:
         shown += [tables.stages_table(record), tables.cold_start_table(record), tables.sustained_table(record)]
         shown += [answers.answers_table(record, reference), answers.coarse_table(record, reference)]

@@ -46,6 +46,23 @@ def main_table(record: Record, reference: str, marks: Mapping[str, str]) -> Tabl
     return Table(header, rows)
 
 
+def verdict_table(record: Record, reference: str, margin: float) -> Table:
+    """Non-inferiority of every int8 and fp8 row that was scored on photos; empty where there is none."""
+    from ..records.paired import non_inferior
+
+    base = record.predictions.get(reference)
+    rows = []
+    for subject in _ran(record):
+        found = record.predictions.get(subject.name)
+        if base and found and found.kind == "photos" and subject.precision in ("int8", "fp8"):
+            verdict = non_inferior(found, base, margin)
+            seen = verdict.difference
+            numbers = [f"{value * 100:+.2f}" for value in (seen.value, seen.low, seen.high)] if seen else ["", "", ""]
+            rows.append([subject.name, numbers[0], f"{numbers[1]} to {numbers[2]}", verdict.decision.value])
+    header = [f"against {reference}", "top-1, points", "one-sided 95 %", f"at {margin * 100:.1f} point"]
+    return Table(header, rows)
+
+
 def speed_table(record: Record, reference: str, found: Mapping[str, Comparison]) -> Table:
     """Each row's latency, and its ratio to the reference with interval and verdict, as `speeds` found them."""
     header = ["candidate", "p50 ms (95 %)", "× first (95 %)", "verdict", "n"]

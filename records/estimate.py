@@ -34,7 +34,12 @@ class Decision(str, Enum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """A decision and why."""
+    """A decision and why.
+
+    Args:
+        difference: what was judged, with its bounds; None where the decision stands on something else.
+    """
 
     decision: Decision
     reason: str
+    difference: Estimate | None = None

@@ -202,10 +202,12 @@ def non_inferior(subject: Predictions, reference: Predictions, margin: float, co
         f"and {found.high * 100:+.2f}, n = {found.n}"
     ).replace("%", " %")
     if found.low >= -margin:
-        return Verdict(Decision.PASS, seen)
-    if found.high < -margin:
-        return Verdict(Decision.FAIL, seen)
-    return Verdict(Decision.INCONCLUSIVE, seen)
+        decision = Decision.PASS
+    elif found.high < -margin:
+        decision = Decision.FAIL
+    else:
+        decision = Decision.INCONCLUSIVE
+    return Verdict(decision, seen, found)
 
 
 def same_answers(subject: Predictions, reference: Predictions) -> bool:

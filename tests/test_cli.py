@@ -907,6 +907,8 @@ def test_details_of_many_flips(ok: Run, tmp_path: Path) -> None:
     assert re.search(r"soup +858 +100\.0 +\d\d\.\d", shown) and "rice" in shown
     assert "p/0000.jpg: dish-0 → dish-1" in said and "5 more in --json" in said and "p/0024.jpg" not in said
     assert "dish-0 as dish-1 4" in said and "1.25% changed sides" in said and "calibration error %" in said
+    assert f"against {reference}" in said
+    assert re.search(r"-1\.25 +-1\.7\d to -0\.8\d +INCONCLUSIVE", shown)  # 25 of 2000, none won
     flipped = json.loads(ok("show", path, "--json").out)["rows"][1]["flipped"]
     assert len(flipped) == 25 and flipped[24] == {
         "photo": "p/0024.jpg",

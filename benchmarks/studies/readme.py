@@ -20,8 +20,9 @@ def main() -> None:
         [sys.executable, "-c", show, "show", record, "--markdown"], check=True, capture_output=True, text=True
     )
     parts = shown.stdout.strip().split("\n\n")
-    table = f"{parts[0]}\n\n{parts[-1]}"  # the details between table and notes are a command away
-    fill(page, record.stem, table)
+    *tables, notes = parts
+    kept = tables[:-1] or tables  # the last of several has the details, which are a command away
+    fill(page, record.stem, "\n\n".join([*kept, notes]))
 
 
 if __name__ == "__main__":
