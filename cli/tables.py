@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from .render import Table
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
-    from ..records import Record, Rounds, Subject
+    from ..records import Record, Rounds, Subject, Verdict
     from ..records.latency import Latency
     from ..records.speed import Comparison
 
@@ -55,12 +55,19 @@ def verdict_table(record: Record, reference: str, margin: float) -> Table:
     for subject in _ran(record):
         found = record.predictions.get(subject.name)
         if base and found and found.kind == "photos" and subject.precision in ("int8", "fp8"):
-            verdict = non_inferior(found, base, margin)
-            seen = verdict.difference
-            numbers = [f"{value * 100:+.2f}" for value in (seen.value, seen.low, seen.high)] if seen else ["", "", ""]
-            rows.append([subject.name, numbers[0], f"{numbers[1]} to {numbers[2]}", verdict.decision.value])
-    header = [f"against {reference}", "top-1, points", "one-sided 95 %", f"at {margin * 100:.1f} point"]
-    return Table(header, rows)
+            rows.append([subject.name, *verdict_cells(non_inferior(found, base, margin))])
+    return Table([f"against {reference}", *VERDICT_HEADER[:2], f"at {margin * 100:.1f} point"], rows)
+
+
+VERDICT_HEADER = ("top-1, points", "one-sided 95 %", "at its margin")
+
+
+def verdict_cells(verdict: Verdict) -> tuple[str, str, str]:
+    """Of a verdict that stands on a difference: that in points, its two bounds, the decision."""
+    seen = verdict.difference
+    assert seen is not None
+    value, low, high = (f"{100 * each:+.2f}" for each in (seen.value, seen.low, seen.high))
+    return value, f"{low} to {high}", verdict.decision.value
 
 
 def speed_table(record: Record, reference: str, found: Mapping[str, Comparison]) -> Table:

@@ -29,6 +29,7 @@ from tiffin.benchmarks.studies.steps import run_step
 from tiffin.benchmarks.studies.without_logits import without_logits
 from tiffin.cli.options import PER_CLASS
 from tiffin.cli.render import Table, TerminalProgress, say
+from tiffin.cli.tables import VERDICT_HEADER, verdict_cells
 from tiffin.data import Dataset, find_dataset
 from tiffin.data.prepared import prepare_photos
 from tiffin.errors import TiffinError
@@ -118,7 +119,7 @@ def confirmed(name: str, data: Path, work: Path, out: Path) -> None:
 
 def table(folder: Path) -> str:
     """What was shipped and each int8 artifact of each network, for a page."""
-    header = ("network", "artifact", "top-1 %", "flips", "p50, × first row", "at its margin")
+    header = ("network", "artifact", "top-1 %", "flips", *VERDICT_HEADER, "p50, × first row")
     rows = [row for name in CASES for row in _rows(name, folder)]
     return Table(header, rows, left=2).markdown()
 
@@ -126,7 +127,7 @@ def table(folder: Path) -> str:
 def _rows(name: str, folder: Path) -> Iterator[tuple[str, ...]]:
     path = folder / f"drop-{name}.json"
     if not path.exists():
-        yield (name, *["not run"] * 5)
+        yield (name, *["not run"] * 7)
         return
     record, search = load_record(path), load_record(folder / f"drop-{name}-search.json")
     told = record.options
@@ -136,15 +137,16 @@ def _rows(name: str, folder: Path) -> Iterator[tuple[str, ...]]:
         words = re.sub("^checkpoint-?", lambda mark: "fp32" * ("-" not in mark[0]), subject)
         words += ", shipped" * (subject == shipped)
         if subject not in record.predictions:
-            yield (name, words, "–", "–", "–", record.subject(subject).reason)
+            yield (name, words, *["–"] * 5, record.subject(subject).reason)
             continue
         found = record.predictions[subject]
         top, changed = top_k(found), flips(found, base)
-        verdict = non_inferior(found, base, told["margin"])
-        said = f"{verdict.decision.value} at {100 * told['margin']:.1f} points: {verdict.reason}"
-        yield (name, words, f"{100 * top.value:.2f}", f"{changed.count} of {changed.n}",
-               "–" if subject == reference else _speed(search, subject, reference),
-               "–" if subject == reference else said)  # fmt: skip
+        answers = (name, words, f"{100 * top.value:.2f}", f"{changed.count} of {changed.n}")
+        if subject == reference:
+            yield (*answers, *["–"] * 4)
+            continue
+        *difference, decision = verdict_cells(non_inferior(found, base, told["margin"]))
+        yield (*answers, *difference, f"{decision} at {100 * told['margin']:.1f}", _speed(search, subject, reference))
 
 
 def _speed(search: Record, subject: str, reference: str) -> str:
