@@ -30,6 +30,7 @@ FOOTPRINTS = tuple(1 << power for power in (18, 20, 22, 24, 26, 28))  # bytes, f
 PRODUCTS = (512, 2048)
 
 _TIMEOUT_S = 600
+_SECONDS = 2.0  # of each product, and four times as long as of copies of one size
 
 Progress = Callable[[str], None]
 
@@ -66,7 +67,7 @@ def measure_limits(run: RunConfig, arithmetics: Iterable[str], progress: Progres
     """
     threads = run.threads or usable_cores()
     progress("measuring memory's bandwidth")
-    rates = ask_profiler("copies", threads=threads, footprints=FOOTPRINTS, seconds=0.5)["bytes_per_s"]
+    rates = ask_profiler("copies", threads=threads, footprints=FOOTPRINTS, seconds=_SECONDS / 4)["bytes_per_s"]
     found: dict[str, float] = {}
     ops_per_s: dict[str, float] = {}
     by: dict[str, str] = {}
@@ -75,7 +76,7 @@ def measure_limits(run: RunConfig, arithmetics: Iterable[str], progress: Progres
         for size in PRODUCTS:
             found[f"{size}³ in {arithmetic} by {run.backend}"] = _engine_product(run, size, arithmetic)
             if arithmetic == "float" and run.execution_precision == "fp32":
-                told = ask_profiler("multiply", threads, size=size, seconds=2.0)
+                told = ask_profiler("multiply", threads, size=size, seconds=_SECONDS)
                 found[f"{size}³ in float by numpy"] = told["ops_per_s"]
         by[arithmetic] = max(found, key=lambda name: found[name])
         ops_per_s[arithmetic] = found[by[arithmetic]]
@@ -111,7 +112,7 @@ def _engine_product(run: RunConfig, size: int, arithmetic: str) -> float:
     with tempfile.TemporaryDirectory() as scratch:
         artifact = product_artifact(Path(scratch) / "product", size, arithmetic)
         with WorkerClient(artifact, run, NATIVE, random_feeds(artifact, size, 0)) as worker:
-            return 2 * size**3 / float(worker.time(2.0, 3).ns.min()) * 1e9
+            return 2 * size**3 / float(worker.time(_SECONDS, 3).ns.min()) * 1e9
 
 
 def product_artifact(out: Path, size: int, arithmetic: str) -> Artifact:

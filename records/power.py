@@ -63,6 +63,7 @@ def smallest_visible_drop(n: int, discordance: float, power: float = 0.8, alpha:
     return high
 
 
+@lru_cache(maxsize=1024)
 def power_of_margin(margin: float, n: int, discordance: float, drop: float = 0.0, confidence: float = 0.95) -> float:
     """Chance that `paired.non_inferior` passes: a drop of the margin is refused by `differences.p_above`.
 

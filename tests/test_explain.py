@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +26,7 @@ from tiffin.benchmarks.certify import Context, Target, certificate_of
 from tiffin.benchmarks.explain import activations, feeds, graph_resize, labels, normalization, ranges
 from tiffin.benchmarks.explain.measure import Asked, explain
 from tiffin.benchmarks.workers.place import Place
+from tiffin.cli.app import main
 from tiffin.cli.explain import explain_text
 from tiffin.data import Dataset, open_dataset
 from tiffin.errors import BadInput
@@ -515,25 +515,37 @@ def test_what_cannot_be_explained_is_refused(
 # The command.
 
 
-def tiffin(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    code = "from tiffin.cli.app import main; main()"
-    return subprocess.run([sys.executable, "-c", code, *words], cwd=cwd, capture_output=True, text=True)
+Ran = Callable[..., tuple[int, str, str]]
 
 
-def test_the_command_prints_what_it_wrote(calibrated: Artifact, dataset: Dataset, tmp_path: Path) -> None:
-    given = ("--data", str(dataset.root), "--tries", "0", "--cpu-classes", "none")
-    ended = tiffin("explain", f"{calibrated.folder}@openvino", *given, cwd=tmp_path)
-    assert ended.returncode == 0, ended.stderr
-    assert max(map(len, ended.stdout.splitlines())) <= 80
-    assert "the stages add up: " in ended.stdout and "int8 on openvino" in ended.stdout
-    assert "absent: checkpoint in torch" in ended.stdout and "options: " in ended.stderr
-    assert "no hypothesis about a cause was tried" in ended.stdout
-    shown = tiffin("show", "out/explain.json", cwd=tmp_path)
-    assert shown.stdout == ended.stdout
-    told = json.loads(tiffin("show", "out/explain.json", "--json", cwd=tmp_path).stdout)
+@pytest.fixture
+def tiffin(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ran:
+    """Exit code, stdout and stderr of a command, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run_(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["tiffin", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        shown = capsys.readouterr()
+        return int(ended.value.code or 0), shown.out, shown.err
+
+    return run_
+
+
+def test_the_command_prints_what_it_wrote(tiffin: Ran, calibrated: Artifact, dataset: Dataset) -> None:
+    given = ("--data", dataset.root, "--tries", 0, "--cpu-classes", "none")
+    code, out, err = tiffin("explain", f"{calibrated.folder}@openvino", *given)
+    assert code == 0, err
+    assert max(map(len, out.splitlines())) <= 80
+    assert "the stages add up: " in out and "int8 on openvino" in out
+    assert "absent: checkpoint in torch" in out and "options: " in err
+    assert "no hypothesis about a cause was tried" in out
+    assert tiffin("show", "out/explain.json")[1] == out
+    told = json.loads(tiffin("show", "out/explain.json", "--json")[1])
     assert told["adds_up"] is True and [stage["name"] for stage in told["stages"]][-1] == "int8 on openvino"
-    page = tiffin("show", "out/explain.json", "--markdown", cwd=tmp_path).stdout
-    assert page.startswith("| stage | top-1 % |")
+    assert tiffin("show", "out/explain.json", "--markdown")[1].startswith("| stage | top-1 % |")
 
 
 @pytest.mark.parametrize(
@@ -546,8 +558,8 @@ def test_the_command_prints_what_it_wrote(calibrated: Artifact, dataset: Dataset
     ],
 )
 def test_the_command_refuses_bad_input(
-    words: tuple[str, ...], said: str, onnx_artifact: Artifact, dataset: Dataset, tmp_path: Path
+    words: tuple[str, ...], said: str, tiffin: Ran, onnx_artifact: Artifact, dataset: Dataset
 ) -> None:
-    given = () if "--data" in words else ("--data", str(dataset.root))
-    ended = tiffin("explain", str(onnx_artifact.folder), *given, *words, cwd=tmp_path)
-    assert ended.returncode == 2 and said in ended.stderr and "Traceback" not in ended.stderr
+    given = () if "--data" in words else ("--data", dataset.root)
+    code, _, err = tiffin("explain", onnx_artifact.folder, *given, *words)
+    assert code == 2 and said in err and "Traceback" not in err

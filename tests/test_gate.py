@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import math
+import os
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +22,7 @@ from typer.testing import CliRunner
 from tiffin.artifact import Artifact
 from tiffin.benchmarks.candidate import Candidate
 from tiffin.benchmarks.options import RoundOptions
+from tiffin.benchmarks.workers.client import Block
 from tiffin.cli.app import app
 from tiffin.errors import BadInput, EngineMissing
 from tiffin.gate import policy as policies
@@ -743,7 +745,22 @@ def test_old_and_new_are_measured_in_turns_until_decided(pair: Pair) -> None:
     assert made.options["looks"] == MOST
 
 
-def test_each_look_costs_its_share_and_the_record_says_so(pair: Pair) -> None:
+class MadeUp:
+    """A worker whose calls take 10 ms, whatever it runs."""
+
+    def __init__(self, *given: object) -> None:
+        self.applied, self.cold_start_s, self.cold_split_s, self.pid = {}, 1.0, {}, os.getpid()
+
+    def time(self, *given: object) -> Block:
+        return Block(np.full(3, 10_000_000), np.zeros(0, np.int64), 1.0, 1.0)
+
+    def pause(self) -> None: ...
+
+    resume = close = pause
+
+
+def test_each_look_costs_its_share_and_the_record_says_so(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tiffin.benchmarks.rounds.WorkerClient", MadeUp)
     options = RoundOptions(launches=2, blocks=2, block_s=0.005, warmup_s=0.0)
     policy = parse_policy('[gate]\ninconclusive = "measure-more"\n[[rule]]\nartifacts = "*"\nlatency-p50 = 1.0\n')
     run = SideBySide([pair], options, looks=looks_of(policy))

@@ -257,7 +257,8 @@ def session(folder: Path, body: str, ini: str = "") -> str:
     """A user's own pytest session, with the plugin by its entry point."""
     (folder / "pytest.ini").write_text(f"[pytest]\n{ini}")
     (folder / "test_own.py").write_text(f"def test_own(tiffin_gate):\n    {body}\n")
-    words = [sys.executable, "-m", "pytest", "-rs", "-p", "no:cacheprovider", "test_own.py"]
+    plain = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")
+    words = [sys.executable, "-m", "pytest", "-rs", *plain, "test_own.py"]
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=120)
     return done.stdout + done.stderr
 

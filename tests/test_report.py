@@ -99,7 +99,7 @@ def in_full(folder: Path, made: Record, **more: Any) -> str:
 def test_the_first_line_is_the_answer(lost: int, ms: float, words: str, tmp_path: Path) -> None:
     story = told(tmp_path, record(lost=lost, ms=ms))
     assert story.answer.line.startswith(words), story.answer.line
-    text = page(story, *charts(story), gallery(story, 10))
+    text = page(story, (), (), gallery(story, 10))
     assert text.index(story.answer.line.split(",")[0]) < text.index("<table")
 
 
@@ -112,7 +112,7 @@ def test_with_a_gate_the_answer_is_the_gates(outcome: Outcome, tmp_path: Path) -
     assert line.startswith("Ship int8") is (outcome is Outcome.PASS)
     if outcome is Outcome.INCONCLUSIVE:
         assert "inconclusive" in (line + " ".join(story.answer.more)).lower() or "decid" in line
-    text = page(story, *charts(story), gallery(story, 5))
+    text = page(story, (), (), gallery(story, 5))
     assert "[[rule]] # mine" in text and "19 % of answers differ" in text
 
 

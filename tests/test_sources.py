@@ -766,9 +766,9 @@ def opened_by_name(text: str, tmp_path: Path, folder: Path) -> dict:
     if found and found.returncode:
         pytest.skip(f"{family} cannot be imported here: `make sources` has an environment where it can")
     folder.mkdir(parents=True)
-    for code in (f"from pathlib import Path\nfolder = Path({str(folder)!r})\n{KEPT[family]}", OPENED):
-        ended = subprocess.run([sys.executable, "-c", code, text], env=environment, capture_output=True, text=True)
-        assert ended.returncode == 0, ended.stderr[-2000:]
+    code = f"from pathlib import Path\nfolder = Path({str(folder)!r})\n{KEPT[family]}{OPENED}"
+    ended = subprocess.run([sys.executable, "-c", code, text], env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr[-2000:]
     return json.loads(ended.stdout.splitlines()[-1])
 
 
