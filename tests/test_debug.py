@@ -464,13 +464,11 @@ def test_a_torch_program_finds_what_its_export_lost(
 ) -> None:
     model = onnx.load(onnx_artifact.model_path)
     lost = [node.name for node in model.graph.node if node.op_type in ("Relu", "Clip")][1]
-    tensor = named(model, lost).output[0]
     without(lost)(model)
     broken = save(tmp_path / "broken", onnx_artifact.manifest, {"model.onnx": model.SerializeToString()})
     record, found = classified(pt2_artifact, broken, (TORCH, ORT), photos)
     assert found.first is not None and found.causes and found.causes[0].kind == "activation", debug_text(record)
     assert found.first.other_node == lost or found.first.name.startswith(("relu", "hardtanh", "batch_norm", "conv"))
-    assert tensor
 
 
 def test_a_torch_program_is_what_a_reduced_graph_is_held_against(

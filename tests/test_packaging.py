@@ -136,7 +136,7 @@ def test_the_extra_of_an_engine_brings_it_and_little_more(wheel: Path) -> None:
     assert found.isdisjoint({"torch", "onnx", "scipy", "openvino", "nncf", "transformers", "pandas", "sympy"}), found
 
 
-@pytest.mark.parametrize("python", ["3.10", "3.11", "3.13"])  # JetPack 6, Raspberry Pi OS 12 and 13
+@pytest.mark.parametrize("python", ["3.10", "3.13"])  # JetPack 6, Raspberry Pi OS 13; what installs on both does on 12
 def test_everything_on_a_board_has_a_wheel_for_aarch64(wheel: Path, python: str, tmp_path: Path) -> None:
     platforms = [word for tag in AARCH64 for word in ("--platform", tag)]
     target = ["--target", str(tmp_path), "--python-version", python, "--implementation", "cp"]

@@ -225,7 +225,7 @@ def test_a_killed_run_is_gone_on_with(onnx_artifact: Artifact, shelf: Path, tmp_
         assert started.poll() is None
         time.sleep(0.005)
     started.kill()
-    started.wait()
+    assert started.wait() < 0, "it ended before it was killed"
     with out.open("ab") as file:
         file.write(b'{"photo": "torn')
     told = predict(onnx_artifact.folder, many, "--jsonl", "--out", out, "--resume")

@@ -365,7 +365,7 @@ def test_a_network_of_one_photo_at_a_time_is_exported_so_and_still_answers_batch
 def test_a_network_above_two_gigabytes_is_refused(mine, told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = open_source(mine(MAKE), with_weights(told, tmp_path / "w.pt", network().state_dict()))
     monkeypatch.setattr(onnx_source, "_LIMIT_BYTES", 1000)
-    with pytest.raises(BadInput, match="less than 2 GB|GB"):
+    with pytest.raises(BadInput, match="less than 2 GB"):
         export_source(source, tmp_path / "out", PHOTOS)
     assert not (tmp_path / "out").exists()
 
@@ -1216,7 +1216,7 @@ def test_a_graph_of_two_inputs_and_one_of_another_size_are_refused(told: Told, t
     model.graph.input[1].name = "mask"
     with pytest.raises(BadInput, match="inputs x, mask"):
         adopted(model, told, tmp_path)
-    with pytest.raises(BadInput, match="the graph's own 32x32|--size 40x32"):
+    with pytest.raises(BadInput, match="--size 40x32"):
         adopted(foreign(), dataclasses.replace(told, size=(40, 32)), tmp_path)
     with pytest.raises(BadInput, match="--mean, --std unknown"):
         adopted(foreign(), dataclasses.replace(told, mean=None, std=None), tmp_path)
