@@ -266,6 +266,7 @@ WHOLE = {"name": "photos", "shape": [1, 32, 32, 3], "datatype": "UINT8"}
         (json.dumps({"inputs": [{**WHOLE, "parameters": {"binary_data_size": 5}}]}), "binary_data_size"),
         (b'{"inputs": [{"name": "photos", "data": [NaN]}]}', "NaN"),
         (json.dumps({"inputs": [{**WHOLE, "data": [0] * 3072}], "outputs": [{"name": "x"}]}), "output 'x'"),
+        (json.dumps({"inputs": [{**WHOLE, "data": [0] * 3072}], "outputs": [{"name": "logits"}] * 2}), "logits once"),
         (b"[" * 100_000, "not JSON"),
     ],
 )

@@ -176,14 +176,16 @@ def _wanted(raw: Mapping[str, Any], names: Sequence[str]) -> tuple[Wanted, ...]:
     binary = bool(_parameters(raw).get("binary_data_output"))
     if raw.get("outputs") is None:
         return tuple(Wanted(name, binary) for name in names)
-    found = []
+    found: dict[str, Wanted] = {}
     for entry in _entries(raw, "outputs"):
         asked, name = _parameters(entry), entry.get("name")
         classes = asked.get("classification", 0)
         if not isinstance(name, str) or name not in names or type(classes) is not int or classes < 0:
             raise BadInput(f"output {name!r}, classification {classes!r}", f"one of {', '.join(names)}")
-        found.append(Wanted(name, bool(asked.get("binary_data", binary)), classes))
-    return tuple(found)
+        if name in found:
+            raise BadInput(f"output {name!r} twice", f"each of {', '.join(names)} once")
+        found[name] = Wanted(name, bool(asked.get("binary_data", binary)), classes)
+    return tuple(found.values())
 
 
 def format_response(
