@@ -38,7 +38,7 @@ def serve(
     priority: options.Priority = None,
     cpus: options.Cpus = None,
     cache: options.Cache = None,
-    max_batch: Annotated[int, typer.Option(min=1, help="Photos of one run, where requests wait.")] = 8,
+    max_batch: Annotated[int, typer.Option(min=1, help="Photos of one request, and of a joined run.")] = 8,
     max_delay_ms: Annotated[float, typer.Option(min=0, help="Milliseconds a free lane waits for more requests.")] = 0.0,
     queue: Annotated[int, typer.Option(min=1, help="Requests of an artifact inside at once; more get 503.")] = 64,
     deadline_s: Annotated[float, typer.Option(min=0.001, help="Seconds from admission to answer, else 504.")] = 30.0,

@@ -207,14 +207,14 @@ def test_what_is_written_is_read_again(values: list[tuple[float, float]], binary
     head = json.loads(written[:size])
     text = json.dumps({"inputs": head["outputs"]}).encode()
     raw = b"" if size is None else written[size:]
-    asked = protocol.parse_request(text + raw, len(text) if binary else None, [SPEC], [SPEC])
+    asked = protocol.parse_request(text + raw, len(text) if binary else None, [SPEC], [SPEC], 8)
     np.testing.assert_array_equal(asked.feeds["x"], array)
 
 
 def test_an_unsigned_byte_out_of_its_range_is_refused_not_wrapped() -> None:
     text = b'{"inputs":[{"name":"x","shape":[1,1],"datatype":"UINT8","data":[256]}]}'
     with pytest.raises(BadInput, match="0 to 255|256"):
-        protocol.parse_request(text, None, [TensorSpec("x", "uint8", (None, 1))], [])
+        protocol.parse_request(text, None, [TensorSpec("x", "uint8", (None, 1))], [], 8)
 
 
 # A photo
@@ -313,9 +313,10 @@ FLOAT = json.dumps({"inputs": [{**SMALL, "parameters": {"binary_data_size": 192.
         (INFER, {"content": b"{}", "headers": {protocol.LENGTH_HEADER: "9" * 5000}}, "a number of bytes"),
         (INFER, {"content": FLOAT + bytes(192), "headers": {protocol.LENGTH_HEADER: str(len(FLOAT))}}, "192.0"),
         (INFER, {"json": {"inputs": [{**SMALL, "shape": [10**4200, 8, 8, 3]}]}}, "shape"),
+        (INFER, {"json": {"inputs": [{**SMALL, "shape": [9, 8, 8, 3], "data": [0] * 9 * 192}]}}, "a batch of 1 to 8"),
         (INFER, {"content": json.dumps({"id": "\ud800", "inputs": [SMALL]})}, "a string of Unicode"),
     ],
-    ids=["top", "top of 5000", "header", "header of 5000", "float", "shape", "surrogate"],
+    ids=["top", "top of 5000", "header", "header of 5000", "float", "shape", "batch", "surrogate"],
 )
 def test_what_looks_like_a_number_or_a_text_is_refused(here: Here, path: str, how: dict[str, Any], words: str) -> None:
     (told,) = here.ask(path, how)

@@ -142,7 +142,7 @@ class Server:
         if told is not None and size is None:
             raise BadInput(f"{LENGTH_HEADER} {told!r}", "a number of bytes")
         body = await self._body(request)
-        asked = parse_request(body, size, model.manifest.inputs, model.manifest.outputs)
+        asked = parse_request(body, size, model.manifest.inputs, model.manifest.outputs, self._limits.max_batch)
         ran = await self._in_time(request, model.infer(asked.feeds))
         head = {"model_name": model.name, "model_version": model.version} | ({"id": asked.id} if asked.id else {})
         data, json_size = format_response(head, asked.wanted, ran.outputs, model.classifier.labels)

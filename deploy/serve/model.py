@@ -23,7 +23,7 @@ class Limits:
     """What a server takes.
 
     Args:
-        max_batch: rows of a joined run.
+        max_batch: rows of a request, and of a joined run.
         max_delay_s: how long a free lane waits for more requests.
         queue: requests of a model that are admitted and not yet answered.
         deadline_s: from a request's admission to its answer.

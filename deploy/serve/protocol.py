@@ -64,12 +64,13 @@ def tensor_json(spec: TensorSpec) -> dict[str, Any]:
 
 
 def parse_request(
-    body: bytes, json_size: int | None, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+    body: bytes, json_size: int | None, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], most_rows: int
 ) -> InferRequest:
     """Bytes → feeds.
 
     Args:
         json_size: bytes of JSON at the body's start, where raw tensors follow; None where all is JSON.
+        most_rows: of the batch.
 
     Raises:
         BadInput: not JSON, a tensor is missing, unknown, of another dtype or shape, or its data do not fit.
@@ -84,7 +85,7 @@ def parse_request(
         spec = specs.get(str(entry.get("name")))
         if spec is None or spec.name in feeds:
             raise BadInput(f"input {entry.get('name')!r}", f"each of {', '.join(specs)} once")
-        feeds[spec.name], rest = _tensor(entry, spec, rest)
+        feeds[spec.name], rest = _tensor(entry, spec, rest, most_rows)
     if missing := [name for name in specs if name not in feeds]:
         raise BadInput(f"no input {', '.join(missing)}", f"each of {', '.join(specs)} once")
     if len(rest):
@@ -127,16 +128,18 @@ def _parameters(entry: Mapping[str, Any]) -> Mapping[str, Any]:
     return found
 
 
-def _tensor(entry: Mapping[str, Any], spec: TensorSpec, rest: memoryview) -> tuple[np.ndarray, memoryview]:
+def _tensor(
+    entry: Mapping[str, Any], spec: TensorSpec, rest: memoryview, most_rows: int
+) -> tuple[np.ndarray, memoryview]:
     """One input, and the bytes after it."""
     word, shape = entry.get("datatype"), entry.get("shape") or []
     if word != _WORDS[spec.dtype]:
         raise BadInput(f"{spec.name}: datatype {word!r}", _WORDS[spec.dtype])
     whole = isinstance(shape, list) and all(type(size) is int and 0 < size <= _MOST_SIZE for size in shape)
-    if not whole or len(shape) != len(spec.shape) or any(
+    if not whole or len(shape) != len(spec.shape) or shape[0] > most_rows or any(
         wanted not in (None, size) for size, wanted in zip(shape[1:], spec.shape[1:], strict=True)
     ):  # fmt: skip
-        raise BadInput(f"{spec.name}: shape {shape}", str(tensor_json(spec)["shape"]), "a batch of 1 or more")
+        raise BadInput(f"{spec.name}: shape {shape}", str(tensor_json(spec)["shape"]), f"a batch of 1 to {most_rows}")
     dtype, count = np.dtype(spec.dtype).newbyteorder("<"), math.prod(shape)
     size = _parameters(entry).get("binary_data_size")
     if size is None:
