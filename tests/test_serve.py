@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import gzip
 import importlib.util
 import io
@@ -18,6 +19,7 @@ import sys
 import textwrap
 import threading
 import time
+import tracemalloc
 import venv
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -371,6 +373,37 @@ def test_bad_requests_leave_nothing_behind(server: Served) -> None:
         server.client.post("/predict", content=noise)
     assert resident().rss - before < 20_000_000  # a leak of the bodies alone would be 30 MB
     assert server.metric("tiffin_requests_inside") == 0
+
+
+def sent(application: Any, *messages: dict[str, Any]) -> list[dict[str, Any]]:
+    """What /predict answers to a client that sends so much and no more."""
+    scope = {"type": "http", "method": "POST", "path": "/predict", "query_string": b"", "headers": []}
+    coming, told = iter(messages), list[dict[str, Any]]()
+
+    async def receive() -> dict[str, Any]:
+        return next(coming, None) or await asyncio.Future()
+
+    async def send(message: dict[str, Any]) -> None:
+        told.append(message)
+
+    asyncio.run(application(scope, receive, send))
+    return told
+
+
+@pytest.mark.parametrize("end", [[], [{"type": "http.disconnect"}]], ids=["refused", "broken off"])
+def test_what_gets_no_answer_keeps_no_body(here: Here, end: list[Any]) -> None:
+    message = {"type": "http.request", "body": bytes(5_000_000), "more_body": bool(end)}
+    sent(here.application, message, *end)  # Pillow's plugins are loaded
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        told = sent(here.application, message, *end)
+        assert told[0]["status"] == (499 if end else 400)
+        assert tracemalloc.get_traced_memory()[0] < 1_000_000
+    finally:
+        tracemalloc.stop()
+        gc.enable()
 
 
 def test_inflating_is_bounded_and_whole() -> None:

@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Executor
 from contextlib import ExitStack
@@ -87,7 +88,7 @@ class Server:
 
     async def _answered(self, request: Request, answer: Answerer) -> Response:
         try:
-            return await answer(request)
+            return await _or_lightly(answer(request))
         except ClientDisconnect:
             return Response(status_code=_GONE)
         except HTTPException as error:  # before starlette sees it, so that it is counted
@@ -216,6 +217,22 @@ class Server:
         content = (Path(__file__).parent / "templates" / name).read_bytes()
         headers = {"Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosniff"}
         return Response(content, media_type=kind, headers=headers)
+
+
+async def _or_lightly(answer: Awaitable[Response]) -> Response:
+    """The answer, or its error without what the frames below held.
+
+    asyncio's tasks and their errors hold each other, so a body in such a frame would stay until the garbage collector
+    looks at its oldest generation, which many megabytes in few objects do not make it do.
+    """
+    try:
+        return await answer
+    except Exception as error:
+        seen: BaseException | None = error
+        while seen is not None:
+            traceback.clear_frames(seen.__traceback__)
+            seen = seen.__cause__ or seen.__context__
+        raise
 
 
 async def _all(each: list[Coroutine[Any, Any, Found]]) -> list[Found]:
