@@ -531,6 +531,20 @@ def test_a_body_that_drips_is_not_waited_for(impatient: Served) -> None:
         assert b" 408 " in told.splitlines()[0]
 
 
+CHUNKED = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
+
+
+@pytest.mark.parametrize("start", ["GET /v2 HTTP/1.1\r\n", CHUNKED], ids=["head", "trailers"])
+@pytest.mark.parametrize("more", ["A: b\r\n", "a"], ids=["many", "long"])
+def test_a_head_that_does_not_end_is_not_collected(here: Here, start: str, more: str) -> None:
+    served = listening(here.application, head_s=10, body_s=10, idle_s=10)
+    closed = contextlib.suppress(ConnectionError)
+    with served as address, socket.create_connection(address, timeout=2) as endless, closed:
+        endless.sendall(f"{start}A: {more * 200_000}".encode())
+        while endless.recv(10_000):
+            pass
+
+
 @contextmanager
 def listening(application: Any, head_s: float, body_s: float, idle_s: float) -> Iterator[tuple[str, int]]:
     """The address of the server's own protocol, in a thread."""

@@ -24,10 +24,13 @@ from .model import Limits, Model
 
 _IDLE_S = 30  # a connection that is kept alive and says nothing
 _BACKLOG = 256
+_MOST_HEAD_BYTES = 64_000
 
 
 def patient(head_s: float, body_s: float) -> type[HttpToolsProtocol]:
-    """uvicorn's protocol, with a deadline while it is the client's turn: uvicorn itself waits for ever (0.54).
+    """uvicorn's protocol, with bounds while it is the client's turn: uvicorn itself waits and collects for ever (0.54).
+
+    A head is bounded in bytes, and so is all else that is no body, such as the trailers after its last chunk.
 
     Args:
         head_s: for a request's head.
@@ -36,13 +39,17 @@ def patient(head_s: float, body_s: float) -> type[HttpToolsProtocol]:
 
     class Patient(HttpToolsProtocol):
         _deadline: asyncio.TimerHandle | None = None
+        _head_bytes = 0
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
             self._wait(head_s)
 
         def data_received(self, data: bytes) -> None:
+            self._head_bytes += len(data)
             super().data_received(data)
+            if self._head_bytes > _MOST_HEAD_BYTES:
+                self.transport.close()
             if self._deadline is None and self.cycle.response_complete:
                 self._wait(self.timeout_keep_alive)  # uvicorn's own ended with the first byte, of whatever it is
 
@@ -51,8 +58,13 @@ def patient(head_s: float, body_s: float) -> type[HttpToolsProtocol]:
             super().on_message_begin()
 
         def on_headers_complete(self) -> None:
+            self._head_bytes = 0
             self._wait(body_s)
             super().on_headers_complete()
+
+        def on_body(self, body: bytes) -> None:
+            self._head_bytes = 0
+            super().on_body(body)
 
         def on_message_complete(self) -> None:
             self._heard()
