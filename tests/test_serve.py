@@ -375,9 +375,10 @@ def test_bad_requests_leave_nothing_behind(server: Served) -> None:
     assert server.metric("tiffin_requests_inside") == 0
 
 
-def sent(application: Any, *messages: dict[str, Any]) -> list[dict[str, Any]]:
+async def sent(application: Any, *messages: dict[str, Any], encoding: bytes = b"identity") -> list[dict[str, Any]]:
     """What /predict answers to a client that sends so much and no more."""
-    scope = {"type": "http", "method": "POST", "path": "/predict", "query_string": b"", "headers": []}
+    scope = {"type": "http", "method": "POST", "path": "/predict", "query_string": b"",
+             "headers": [(b"content-encoding", encoding)]}  # fmt: skip
     coming, told = iter(messages), list[dict[str, Any]]()
 
     async def receive() -> dict[str, Any]:
@@ -386,24 +387,41 @@ def sent(application: Any, *messages: dict[str, Any]) -> list[dict[str, Any]]:
     async def send(message: dict[str, Any]) -> None:
         told.append(message)
 
-    asyncio.run(application(scope, receive, send))
+    await application(scope, receive, send)
     return told
 
 
 @pytest.mark.parametrize("end", [[], [{"type": "http.disconnect"}]], ids=["refused", "broken off"])
 def test_what_gets_no_answer_keeps_no_body(here: Here, end: list[Any]) -> None:
     message = {"type": "http.request", "body": bytes(5_000_000), "more_body": bool(end)}
-    sent(here.application, message, *end)  # Pillow's plugins are loaded
+    asyncio.run(sent(here.application, message, *end))  # Pillow's plugins are loaded
     gc.collect()
     gc.disable()
     tracemalloc.start()
     try:
-        told = sent(here.application, message, *end)
+        told = asyncio.run(sent(here.application, message, *end))
         assert told[0]["status"] == (499 if end else 400)
         assert tracemalloc.get_traced_memory()[0] < 1_000_000
     finally:
         tracemalloc.stop()
         gc.enable()
+
+
+@pytest.mark.parametrize("here", [{"max_body_bytes": 1000, "bodies_bytes": 10}], indirect=True)
+@pytest.mark.parametrize(("encoding", "body"), [(b"identity", bytes(600)), (b"gzip", gzip.compress(bytes(600)))],
+                         ids=["plain", "gzip"])  # fmt: skip
+def test_bodies_are_bounded_together(here: Here, encoding: bytes, body: bytes) -> None:
+    async def asked() -> list[int]:
+        message = {"type": "http.request", "body": bytes(600)}
+        first = asyncio.ensure_future(sent(here.application, {**message, "more_body": True}))
+        await asyncio.sleep(0.1)
+        second = await sent(here.application, {**message, "body": body}, encoding=encoding)
+        first.cancel()
+        await asyncio.wait([first])
+        third = await sent(here.application, message)
+        return [told[0]["status"] for told in (second, third)]
+
+    assert asyncio.run(asked()) == [503, 400]  # no photo
 
 
 def test_inflating_is_bounded_and_whole() -> None:

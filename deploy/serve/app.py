@@ -25,10 +25,10 @@ from starlette.routing import Route
 from ... import __version__
 from ...errors import BadInput, Busy, TiffinError, TimedOut
 from ...runtime.preprocess import prepare
-from .body import TooLarge, TooSlow, read, whole_number
+from .body import Room, TooLarge, TooSlow, read, whole_number
 from .metrics import CONTENT_TYPE, Metrics
 from .model import Limits, Model, by_name
-from .protocol import LENGTH_HEADER, format_response, parse_request
+from .protocol import LENGTH_HEADER, InferRequest, format_response, parse_request
 
 _PAGES = {
     "/": ("page.html", "text/html"),
@@ -55,6 +55,7 @@ class Server:
 
     def __init__(self, models: dict[str, Model], limits: Limits, metrics: Metrics, pool: Executor) -> None:
         self._models, self._limits, self._metrics, self._pool = models, limits, metrics, pool
+        self._room = Room(max(limits.bodies_bytes, limits.max_body_bytes))
         self.is_ready = True
 
     def application(self) -> Starlette:
@@ -138,18 +139,22 @@ class Server:
 
     async def _infer(self, request: Request) -> Response:
         model = self._asked_for(request)
-        told = request.headers.get(LENGTH_HEADER)
-        size = None if told is None else whole_number(told)
-        if told is not None and size is None:
-            raise BadInput(f"{LENGTH_HEADER} {told!r}", "a number of bytes")
-        body = await self._body(request)
-        asked = parse_request(body, size, model.manifest.inputs, model.manifest.outputs, self._limits.max_batch)
+        asked = await self._tensors(request, model)
         ran = await self._in_time(request, model.infer(asked.feeds))
         head = {"model_name": model.name, "model_version": model.version} | ({"id": asked.id} if asked.id else {})
         data, json_size = format_response(head, asked.wanted, ran.outputs, model.classifier.labels)
         if json_size is None:
             return Response(data, media_type="application/json")
         return Response(data, media_type="application/octet-stream", headers={LENGTH_HEADER: str(json_size)})
+
+    async def _tensors(self, request: Request, model: Model) -> InferRequest:
+        told = request.headers.get(LENGTH_HEADER)
+        size = None if told is None else whole_number(told)
+        if told is not None and size is None:
+            raise BadInput(f"{LENGTH_HEADER} {told!r}", "a number of bytes")
+        with self._room.share() as take:
+            body = await self._body(request, take)
+            return parse_request(body, size, model.manifest.inputs, model.manifest.outputs, self._limits.max_batch)
 
     async def _predict(self, request: Request) -> Response:
         """`?model=NAME` or all, `?top=5`; the photo is the body, or a form's file."""
@@ -159,8 +164,9 @@ class Server:
             raise BadInput(f"top {told!r}", f"1 to {_MOST_TOP}")
         name = request.query_params.get("model")
         models = [by_name(self._models, name)] if name else list(self._models.values())
-        photo = await self._photo(request)
-        return JSONResponse({"models": await self._in_time(request, self._labelled(photo, models, top))})
+        with self._room.share() as take:
+            photo = await self._photo(request, take)
+            return JSONResponse({"models": await self._in_time(request, self._labelled(photo, models, top))})
 
     async def _in_time(self, request: Request, answer: Coroutine[Any, Any, Found]) -> Found:
         """The answer, preparation included, unless the deadline passes or the client goes.
@@ -195,8 +201,8 @@ class Server:
         self._metrics.stages.labels(model.name, "prepare").observe(seconds)
         return row, seconds
 
-    async def _photo(self, request: Request) -> bytes:
-        body = await self._body(request)
+    async def _photo(self, request: Request, take: Callable[[int], None]) -> bytes:
+        body = await self._body(request, take)
         if not request.headers.get("content-type", "").startswith("multipart/form-data"):
             return body
         whole = Request(request.scope, _replayed(body))
@@ -206,8 +212,8 @@ class Server:
                     return await value.read()
         raise BadInput("the form holds no file", "one file", "curl -F photo=@kiwi.jpg …")
 
-    async def _body(self, request: Request) -> bytes:
-        return await read(request, self._limits.max_body_bytes, self._limits.body_s)
+    async def _body(self, request: Request, take: Callable[[int], None]) -> bytes:
+        return await read(request, self._limits.max_body_bytes, self._limits.body_s, take)
 
     async def _read_metrics(self, request: Request) -> Response:
         return Response(self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ...errors import BadInput
+from ...errors import BadInput, Busy
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -29,15 +31,40 @@ def whole_number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS else None
 
 
-async def read(request: Request, most: int, seconds: float) -> bytes:
+class Room:
+    """Bytes that the bodies of all requests may have together: they come before the queue can refuse them."""
+
+    def __init__(self, size: int) -> None:
+        self._free = size
+
+    @contextmanager
+    def share(self) -> Iterator[Callable[[int], None]]:
+        """One request's, given back at the end; called with bytes that it takes, raises Busy where none are left."""
+        held = 0
+
+        def take(size: int) -> None:
+            nonlocal held
+            if size > self._free:
+                raise Busy("other requests' bodies fill the room for them", "room for this one", "ask again later")
+            self._free -= size
+            held += size
+
+        try:
+            yield take
+        finally:
+            self._free += held
+
+
+async def read(request: Request, most: int, seconds: float, take: Callable[[int], None]) -> bytes:
     """The whole body, inflated.
 
     Args:
         most: bytes, before and after inflating.
         seconds: from now to its last byte.
+        take: of a share of the room.
 
     Raises:
-        TooLarge, TooSlow: beyond a bound.
+        TooLarge, TooSlow, Busy: beyond a bound.
         BadInput: another encoding, or damaged.
         starlette.requests.ClientDisconnect: nobody is there any more.
     """
@@ -45,15 +72,18 @@ async def read(request: Request, most: int, seconds: float) -> bytes:
     if told is not None and told > most:
         raise _too_large(f"a body of {told:,} bytes", most)
     try:
-        data = await asyncio.wait_for(_whole(request, most), seconds)
+        data = await asyncio.wait_for(_whole(request, most, take), seconds)
     except (asyncio.TimeoutError, TimeoutError) as error:  # two types on Python 3.10
         raise TooSlow(f"the body was not there after {seconds:g} s", "a client that sends faster") from error
-    return inflated(data, request.headers.get("content-encoding", "identity").strip().lower(), most)
+    found = inflated(data, request.headers.get("content-encoding", "identity").strip().lower(), most)
+    take(len(found) - len(data))
+    return found
 
 
-async def _whole(request: Request, most: int) -> bytes:
+async def _whole(request: Request, most: int, take: Callable[[int], None]) -> bytes:
     found = bytearray()
     async for chunk in request.stream():
+        take(len(chunk))
         found += chunk
         if len(found) > most:
             raise _too_large("a body of more bytes", most)

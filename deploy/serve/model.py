@@ -28,6 +28,7 @@ class Limits:
         queue: requests of a model that are admitted and not yet answered.
         deadline_s: from a request's admission to its answer.
         max_body_bytes: of a request, before and after inflating.
+        bodies_bytes: of all requests together, but never less than one may have.
         body_s: for a request's body to arrive.
         header_s: for a request's head to arrive.
         grace_s: at the end, for what is being answered.
@@ -39,6 +40,7 @@ class Limits:
     queue: int = 64
     deadline_s: float = 30.0
     max_body_bytes: int = 32_000_000
+    bodies_bytes: int = 256_000_000
     body_s: float = 20.0
     header_s: float = 10.0
     grace_s: float = 10.0
