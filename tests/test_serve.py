@@ -316,9 +316,10 @@ FLOAT = json.dumps({"inputs": [{**SMALL, "parameters": {"binary_data_size": 192.
         (INFER, {"content": FLOAT + bytes(192), "headers": {protocol.LENGTH_HEADER: str(len(FLOAT))}}, "192.0"),
         (INFER, {"json": {"inputs": [{**SMALL, "shape": [10**4200, 8, 8, 3]}]}}, "shape"),
         (INFER, {"json": {"inputs": [{**SMALL, "shape": [9, 8, 8, 3], "data": [0] * 9 * 192}]}}, "a batch of 1 to 8"),
+        (INFER, {"content": json.dumps({"inputs": [{**SMALL, "shape": "\ud800"}]})}, "shape '\\ud800'"),
         (INFER, {"content": json.dumps({"id": "\ud800", "inputs": [SMALL]})}, "a string of Unicode"),
     ],
-    ids=["top", "top of 5000", "header", "header of 5000", "float", "shape", "batch", "surrogate"],
+    ids=["top", "top of 5000", "header", "header of 5000", "float", "shape", "batch", "shape's surrogate", "surrogate"],
 )
 def test_what_looks_like_a_number_or_a_text_is_refused(here: Here, path: str, how: dict[str, Any], words: str) -> None:
     (told,) = here.ask(path, how)

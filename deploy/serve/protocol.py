@@ -139,7 +139,7 @@ def _tensor(
     if not whole or len(shape) != len(spec.shape) or shape[0] > most_rows or any(
         wanted not in (None, size) for size, wanted in zip(shape[1:], spec.shape[1:], strict=True)
     ):  # fmt: skip
-        raise BadInput(f"{spec.name}: shape {shape}", str(tensor_json(spec)["shape"]), f"a batch of 1 to {most_rows}")
+        raise BadInput(f"{spec.name}: shape {shape!r}", str(tensor_json(spec)["shape"]), f"a batch of 1 to {most_rows}")
     dtype, count = np.dtype(spec.dtype).newbyteorder("<"), math.prod(shape)
     size = _parameters(entry).get("binary_data_size")
     if size is None:
