@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import gzip
+import http.client
 import importlib.util
 import io
 import json
@@ -299,6 +300,14 @@ def test_a_bad_photo_or_body_gets_one_clear_error(
     told = server.client.post(path, **how)
     assert told.status_code == code and words in told.json()["error"]
     assert server.client.get("/v2/health/live").status_code == 200
+
+
+def test_who_sends_too_large_a_body_to_its_end_gets_the_answer(server: Served) -> None:
+    with closing(http.client.HTTPConnection(*server.address, timeout=30)) as line:
+        for _ in range(2):
+            line.request("POST", "/predict", bytes(20_000_000))
+            told = line.getresponse()
+            assert told.status == 413 and b"--max-body-mb" in told.read()
 
 
 INFER = "/v2/models/m/infer"

@@ -100,7 +100,7 @@ class Server:
         except (TimedOut, TimeoutError, asyncio.TimeoutError):
             return _error(504, f"no answer within {self._limits.deadline_s:g} s")
         except TooLarge as error:
-            return _error(413, error, {"Connection": "close"})
+            return _error(413, error)  # and the rest is dropped: of a closed connection a client may read no answer
         except TooSlow as error:
             return _error(408, error, {"Connection": "close"})
         except BadInput as error:
