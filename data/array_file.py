@@ -30,7 +30,8 @@ def new_array(path: Path, shape: tuple[int, ...], what: str, dtype: npt.DTypeLik
     """
     _clear(path)
     _require_room(path.parent, math.prod(shape) * np.dtype(dtype).itemsize, what)
-    draft = path.with_suffix(f".{os.getpid()}.npy")  # another process may fill the same
+    # Another process may fill the same, and in containers each has the number 1.
+    draft = path.with_suffix(f".{os.urandom(8).hex()}.npy")
     try:
         with _writing(path):
             array = np.lib.format.open_memmap(draft, "w+", dtype, shape)

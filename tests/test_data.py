@@ -797,3 +797,16 @@ def test_a_part_of_prepared_photos_is_a_file_of_its_own(tmp_path: Path) -> None:
     assert np.array_equal(some.array(), clean.array()[[2, 0]]) and some.truth.tolist() == [2, 0]
     assert some.hashes == (clean.hashes[2], clean.hashes[0])
     assert part_of(clean, np.array([2, 0]), tmp_path).path == some.path
+
+
+def test_two_containers_that_fill_the_same_array_do_not_empty_each_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "getpid", lambda: 1)  # as in every container
+    path = tmp_path / "photos-1.npy"
+    with new_array(path, (2, 3), "rows") as slow:
+        slow[0] = 7
+        with pytest.raises(BadInput), new_array(path, (2, 3), "rows"):
+            raise BadInput("the other one was stopped")
+        slow[1] = 7
+    assert (np.load(path) == 7).all() and left_in(tmp_path) == ["photos-1.npy"]
