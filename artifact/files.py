@@ -99,17 +99,17 @@ def _put_in_place(draft: Path, target: Path, keep: bool) -> None:
     import shutil
 
     old = draft.with_name(draft.name + ".old")
-    if target.exists() and not keep:
-        target.rename(old)
     try:
+        if target.exists() and not keep:
+            target.rename(old)
         draft.rename(target)
     except OSError:
-        if keep and target.exists():
-            return
-        if old.exists():
+        if not (keep and target.exists()):
+            raise
+    finally:  # a signal may come between the two
+        if old.exists() and not target.exists():
             old.rename(target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _sync(folder: Path) -> None:

@@ -408,6 +408,26 @@ def test_an_interrupted_save_leaves_nothing_of_itself(
         assert Artifact.load(tmp_path / "a", verify=True).digest == before
 
 
+@pytest.mark.parametrize("after", [1, 2])
+def test_a_signal_between_the_renames_of_a_replaced_artifact_loses_neither(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    saved(tmp_path / "a")
+    real, done = Path.rename, []
+
+    def rename(path: Path, target: Path) -> Path:
+        real(path, target)
+        done.append(path)
+        if len(done) == after:
+            raise KeyboardInterrupt
+        return target
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(KeyboardInterrupt):
+        saved(tmp_path / "a", temperature=2.0)
+    assert left_in(tmp_path) == ["a"] and Artifact.load(tmp_path / "a").manifest.temperature == float(after)
+
+
 def test_a_source_file_that_is_absent_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="cannot read .*absent") as caught:
         save(tmp_path / "a", manifest(), {"one": b"1", "two": tmp_path / "absent"})
