@@ -16,7 +16,7 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -25,6 +25,7 @@ from ..machine import cache_folder
 from .files import replace_files, replaced_folder, sha256_file
 from .manifest import ModelFile, RunConfig, parse_manifest
 from .store import CLAIMS, MANIFEST, Artifact, check_name
+from .strict import read_as_type
 
 SUFFIX = ".tiffin"
 BOX_VERSION = 1
@@ -54,6 +55,24 @@ class Variant:
     def folder_name(self) -> str:
         """Such as "int8", also where the folder was named by a dot."""
         return self.artifact.folder.resolve().name
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """A variant as box.json lists it."""
+
+    name: str
+    digest: str
+    run: RunConfig
+
+
+@dataclass(frozen=True)
+class _Index:
+    """What box.json holds."""
+
+    version: int
+    variants: tuple[_Listed, ...]
+    about: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -112,7 +131,7 @@ def _artifacts(variants: Sequence[Variant]) -> dict[str, Artifact]:
 
 
 def _write(box: zipfile.ZipFile, variants: Sequence[Variant], about: Mapping[str, Any]) -> None:
-    listed = [{"name": v.folder_name, "digest": v.artifact.digest, "run": v.run.plain()} for v in variants]
+    listed = [{"name": v.folder_name, "digest": v.artifact.digest, "run": _portable(v.run).plain()} for v in variants]
     _put(box, _BOX, json.dumps({"version": BOX_VERSION, "variants": listed, "about": about}, indent=1).encode())
     for name, artifact in _artifacts(variants).items():
         _put(box, f"variants/{name}/{MANIFEST}", artifact.manifest.to_json().encode())
@@ -120,6 +139,11 @@ def _write(box: zipfile.ZipFile, variants: Sequence[Variant], about: Mapping[str
             _put(box, f"variants/{name}/{CLAIMS}/{claim.name}", claim.read_bytes())
     for file, path in sorted(_files(variants).items()):
         _put(box, f"files/{file}", path.read_bytes())
+
+
+def _portable(run: RunConfig) -> RunConfig:
+    """Without the cache: a folder of the machine that packed it, which no box makes on another."""
+    return replace(run, cache=None)
 
 
 def _files(variants: Sequence[Variant]) -> dict[str, Path]:
@@ -163,36 +187,36 @@ def open_box(path: Path, cache: Path | None = None) -> Box:
 def _unpack(path: Path, draft: Path) -> None:
     try:
         with zipfile.ZipFile(path) as box:
-            index = _content(box, _BOX, _MOST_BYTES)
-            for name in dict.fromkeys(entry["name"] for entry in _entries(path, json.loads(index))):
+            text = _content(box, _BOX, _MOST_BYTES)
+            for name in dict.fromkeys(listed.name for listed in _index(path, text).variants):
                 _unpack_artifact(box, name, draft)
             shutil.rmtree(draft / _KEPT, ignore_errors=True)
-            (draft / _BOX).write_bytes(index)
+            (draft / _BOX).write_bytes(text)
     except _DAMAGED as error:
         raise BadArtifact(f"{path}: no box ({error})", f"a {SUFFIX} file written by `tiffin pack`") from error
 
 
-def _entries(path: Path, index: Any) -> list[dict[str, Any]]:
-    """The variants that a box's index lists, each field checked.
+def _index(path: Path, text: bytes) -> _Index:
+    """What box.json holds, each field checked.
 
     Raises:
         BadArtifact: it is no index, or a newer one.
     """
     try:
-        version, entries = index["version"], index["variants"]
-        if version > BOX_VERSION:
-            raise BadArtifact(f"{path}: box version {version}", f"at most {BOX_VERSION}", "upgrade tiffin")
-        for entry in entries:
-            if PurePosixPath(entry["name"]).name != entry["name"] or entry["name"] in ("", "..", _BOX, _KEPT):
-                raise BadArtifact(f"{path}: variant name {entry['name']!r} leaves the box", "a plain name")
-            RunConfig(**entry["run"])
-            if not isinstance(entry["digest"], str) or not isinstance(index["about"], dict):
-                raise TypeError("digest or about")
-        return list(entries)
-    except (KeyError, TypeError, ValueError, BadInput) as error:
+        raw = json.loads(text)
+        if raw["version"] > BOX_VERSION:
+            raise BadArtifact(f"{path}: box version {raw['version']}", f"at most {BOX_VERSION}", "upgrade tiffin")
+        index: _Index = read_as_type(raw, _Index, "index")
+        if not index.variants:
+            raise BadInput("no variants", "at least one")
+    except (KeyError, TypeError, ValueError, RecursionError, BadInput) as error:
         if isinstance(error, BadArtifact):
             raise
         raise BadArtifact(f"{path}: no box ({error})", f"a {SUFFIX} file written by `tiffin pack`") from error
+    for listed in index.variants:
+        if PurePosixPath(listed.name).name != listed.name or listed.name in ("", "..", _BOX, _KEPT):
+            raise BadArtifact(f"{path}: variant name {listed.name!r} leaves the box", "a plain name")
+    return index
 
 
 def _unpack_artifact(box: zipfile.ZipFile, name: str, draft: Path) -> None:
@@ -237,12 +261,12 @@ def _read(path: Path, folder: Path) -> Box:
         OSError: it is not unpacked.
         BadArtifact: a variant is not the one that the box lists, or damaged.
     """
-    index = json.loads((folder / _BOX).read_text(encoding="utf-8"))
+    index = _index(path, (folder / _BOX).read_bytes())
     variants = []
-    for entry in _entries(path, index):
-        artifact = Artifact.load(folder / entry["name"])
-        if artifact.digest != entry["digest"]:
-            found, told = artifact.digest[:12], entry["digest"][:12]
-            raise BadArtifact(f"{path}: {entry['name']} is artifact {found}…", f"{told}…, as the box lists it")
-        variants.append(Variant(artifact, RunConfig(**entry["run"])))
-    return Box(path, tuple(variants), index["about"])
+    for listed in index.variants:
+        artifact = Artifact.load(folder / listed.name)
+        if artifact.digest != listed.digest:
+            found, told = artifact.digest[:12], listed.digest[:12]
+            raise BadArtifact(f"{path}: {listed.name} is artifact {found}…", f"{told}…, as the box lists it")
+        variants.append(Variant(artifact, _portable(listed.run)))
+    return Box(path, tuple(variants), index.about)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import json
 import math
 import re
-import reprlib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 from ..errors import BadArtifact, BadInput
+from .strict import read_as_type
 
 MANIFEST_VERSION = 1
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
@@ -256,29 +254,6 @@ class Manifest:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
 
-def _read(raw: Any, kind: Any, where: str) -> Any:
-    """JSON as the type that an annotation names, strictly: a list is a tuple, an object a mapping or a dataclass.
-
-    Raises:
-        TypeError, ValueError, BadInput: it is not of that type, or its value is refused.
-    """
-    origin, inside = get_origin(kind), get_args(kind)
-    if origin in (Union, UnionType):  # here, of something and None
-        return None if raw is None else _read(raw, inside[0], where)
-    if origin is tuple and isinstance(raw, list):
-        kinds = inside[:1] * len(raw) if inside[-1] is ... else inside
-        return tuple(_read(each, own, where) for each, own in zip(raw, kinds, strict=True))
-    if origin is Mapping and isinstance(raw, dict):
-        return {name: _read(each, inside[1], where) for name, each in raw.items()}
-    if isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(raw, dict):
-        hints = _hints(kind)
-        return kind(**{name: _read(each, hints.get(name, Any), name) for name, each in raw.items()})
-    if kind is Any or type(raw) is kind or (kind is float and type(raw) is int):
-        return raw
-    raise TypeError(f"{where} {reprlib.repr(raw)}")
-
-
-_hints = functools.cache(get_type_hints)
 _WRITTEN = {"labels", "calibration", "preprocess", "run"}  # always, though they have defaults
 
 
@@ -301,7 +276,7 @@ def parse_manifest(text: str, where: str) -> Manifest:
             raise BadInput(f"no {', '.join(sorted(missing))}", "all fields")
         if not raw["files"]:
             raise BadInput("no files", "at least the one that the engine opens")
-        read: Manifest = _read(raw, Manifest, "manifest")
+        read: Manifest = read_as_type(raw, Manifest, "manifest")
         return read
     except (TypeError, ValueError, BadInput) as error:
         raise BadArtifact(f"{where}: manifest field wrong ({error})", "a manifest.json written by tiffin") from error

@@ -41,13 +41,13 @@ _DEFAULT_BACKEND = {
 
 
 def default_run(artifact: Artifact) -> RunConfig:
-    """The manifest's own RunConfig, else the engine that its format belongs to.
+    """The manifest's own RunConfig without a cache, which is a folder of its maker; else the engine of its format.
 
     Raises:
         BadInput: the format belongs to no engine of ours, and the manifest names none.
     """
     if artifact.manifest.run is not None:
-        return artifact.manifest.run
+        return dataclasses.replace(artifact.manifest.run, cache=None)
     form = artifact.manifest.format
     if form not in _DEFAULT_BACKEND:
         raise BadInput(f"{artifact.folder}: unknown format {form!r}", f"one of {', '.join(_DEFAULT_BACKEND)}")

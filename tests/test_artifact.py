@@ -33,6 +33,7 @@ from tiffin.deploy.unpack import extract
 from tiffin.errors import BadArtifact, BadInput
 from tiffin.records import Predictions
 from tiffin.records.certification import Evidence, check_certificate, figures, write_certificate
+from tiffin.runtime import default_run
 
 MODEL = bytes(range(256)) * 8
 
@@ -964,10 +965,25 @@ def test_a_newer_box_says_to_upgrade(tmp_path: Path) -> None:
         pytest.param(lambda index: index["variants"][0].pop("digest")),
         pytest.param(lambda index: index["variants"][0].update(run={"backend": "null", "gears": 4})),
         pytest.param(lambda index: index["variants"][0].update(run={"backend": "null", "hint": "fast"})),
+        lambda index: index.update(variants=[]),
+        lambda index: index["variants"][0]["run"].update(backend=["a"]),
+        lambda index: index["variants"][0]["run"].update(device=5),
+        lambda index: index["variants"][0]["run"].update(lanes=1.5),
+        lambda index: index["variants"][0]["run"].update(threads=True),
     ],
 )
 def test_a_box_with_a_wrong_index_is_refused(tmp_path: Path, change: Callable[[dict], object]) -> None:
     refused_box(reindexed(box_of(tmp_path / "m.tiffin", saved(tmp_path / "a")), change), r"m\.tiffin")
+
+
+def test_a_box_and_a_manifest_name_no_folder_of_their_makers_for_a_cache(tmp_path: Path) -> None:
+    run = RunConfig("null", cache="/home/maker/cache", lanes=2)
+    artifact = saved(tmp_path / "a", run=run)
+    path = pack(tmp_path / "m.tiffin", [Variant(artifact, run)], {})
+    assert b"maker" not in zipfile.ZipFile(path).read("box.json")
+    reindexed(path, lambda index: index["variants"][0]["run"].update(cache="/home/maker/cache"))
+    (found,) = open_box(path, tmp_path / "cache").variants
+    assert found.run == default_run(artifact) == RunConfig("null", lanes=2)
 
 
 @pytest.mark.parametrize("name", ["../evil", "/tmp/tiffin-evil", "sub/evil", "..", ".", "", "box.json", "a/", ".files"])
