@@ -1,6 +1,7 @@
 """Files and folders that are written whole or not at all.
 
-`shutil` and `tempfile` bring all that unpacks archives; who only reads an artifact does without.
+Drafts are made as any file is, so that they have the permissions that the umask leaves.
+`shutil` brings all that unpacks archives; who only reads an artifact does without.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ import contextlib
 import errno
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import IO
 
 from ..errors import BadInput
 
@@ -24,34 +26,40 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def replace_files(contents: Mapping[Path, bytes]) -> None:
+def replace_files(contents: Mapping[Path, bytes | Callable[[IO[bytes]], None]]) -> None:
     """All files or none: none is renamed before every one lies on the disk, nor where a folder is in its way.
+
+    Args:
+        contents: of each file, or what writes it.
 
     Raises:
         OSError: it cannot be written (a full disk); what was there before is left as it was. Of several files, only a
             rename that fails after another's (a process killed in between, permissions) leaves old beside new.
     """
-    import tempfile
-
     for path in contents:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    drafts: dict[Path, Path] = {}
+    drafts = {path: _draft_of(path) for path in contents}
     try:
         for path, content in contents.items():
-            handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-            drafts[path] = Path(draft)
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
+            with drafts[path].open("xb") as file:
+                if callable(content):
+                    content(file)
+                else:
+                    file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            drafts[path].chmod(0o644)
         for path, drafted in drafts.items():
             drafted.replace(path)
     except BaseException:
         for drafted in drafts.values():
             drafted.unlink(missing_ok=True)
         raise
+
+
+def _draft_of(path: Path) -> Path:
+    """Beside it, hidden, of a name that nobody else takes: in containers all processes have the same number."""
+    return path.with_name(f".{path.name}.{os.urandom(6).hex()}")
 
 
 @contextlib.contextmanager
@@ -67,18 +75,17 @@ def replaced_folder(target: Path, fix: str, keep: bool = False) -> Iterator[Path
         BadInput: the parent is not writable, the disk is full, or the block could not read a file elsewhere.
     """
     import shutil
-    import tempfile
 
     target = Path(os.path.realpath(target))  # `Path.resolve` raises on links that go round
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        draft = _draft_of(target)
+        draft.mkdir()
     except OSError as error:
         raise BadInput(f"cannot write to {target.parent} ({error.strerror})", "a writable folder", fix) from error
     try:
         yield draft
         _sync(draft)
-        draft.chmod(0o755)
         _put_in_place(draft, target, keep)
     except OSError as error:
         reason = error.strerror or str(error)

@@ -462,6 +462,23 @@ def test_a_link_stays_and_what_it_names_is_replaced(tmp_path: Path) -> None:
     assert Artifact.load(tmp_path / "real").digest == new.digest
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no umask there")
+@pytest.mark.parametrize(
+    ("mask", "folder", "file"), [(0o022, 0o755, 0o644), (0o002, 0o775, 0o664), (0o077, 0o700, 0o600)]
+)
+def test_what_is_written_has_the_permissions_that_the_umask_leaves(
+    tmp_path: Path, mask: int, folder: int, file: int
+) -> None:
+    before = os.umask(mask)
+    try:
+        artifact = saved(tmp_path / "a")
+        write_claim(artifact, "score", {"top1": 0.9})
+    finally:
+        os.umask(before)
+    assert artifact.folder.stat().st_mode & 0o777 == folder
+    assert (artifact.folder / "claims/score.json").stat().st_mode & 0o777 == file
+
+
 # Claims
 
 
