@@ -10,7 +10,6 @@ It is unpacked once, into a folder of the cache that is named by the box's own h
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 import zipfile
@@ -18,13 +17,13 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 from ..errors import BadArtifact, BadInput
 from ..machine import cache_folder
-from .files import replace_files, replaced_folder, sha256_file
+from .files import replace_files, replaced_folder, sha256_of
 from .manifest import ModelFile, RunConfig, parse_manifest
-from .store import CLAIMS, MANIFEST, Artifact, check_name
+from .store import CLAIMS, MANIFEST, Artifact, check_name, reading
 from .strict import read_as_type
 
 SUFFIX = ".tiffin"
@@ -35,7 +34,8 @@ _DAMAGED = (  # what zipfile raises of damaged content, and what reading its ind
 )
 _BOX = "box.json"
 _KEPT = ".files"  # while it is unpacked
-_MOST_BYTES = 64_000_000  # of a manifest or a claim; predictions of 100,000 photos take 5 MB
+_MOST_BYTES = 256_000_000  # of all manifests and claims; a claim's predictions of 100,000 photos take 5 MB
+_MOST_READ = 16_000_000  # of a manifest or the index
 _WHEN = (1980, 1, 1, 0, 0, 0)  # a zip's earliest: equal contents give equal bytes
 
 
@@ -98,12 +98,9 @@ def pack(target: Path, variants: Sequence[Variant], about: Mapping[str, Any]) ->
         BadInput: no variants, one twice, two artifacts of one name, other labels or inputs, or it cannot be written.
     """
     _check_alike(variants)
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as box:
-        _write(box, variants, about)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        replace_files({target: content.getvalue()})
+        replace_files({target: lambda file: _write(file, variants, about)})
     except OSError as error:
         raise BadInput(f"cannot write {target} ({error.strerror})", "a file in a writable folder with room",
                        "choose another --out") from error  # fmt: skip
@@ -130,15 +127,17 @@ def _artifacts(variants: Sequence[Variant]) -> dict[str, Artifact]:
     return {variant.folder_name: variant.artifact for variant in variants}
 
 
-def _write(box: zipfile.ZipFile, variants: Sequence[Variant], about: Mapping[str, Any]) -> None:
+def _write(file: IO[bytes], variants: Sequence[Variant], about: Mapping[str, Any]) -> None:
     listed = [{"name": v.folder_name, "digest": v.artifact.digest, "run": _portable(v.run).plain()} for v in variants]
-    _put(box, _BOX, json.dumps({"version": BOX_VERSION, "variants": listed, "about": about}, indent=1).encode())
-    for name, artifact in _artifacts(variants).items():
-        _put(box, f"variants/{name}/{MANIFEST}", artifact.manifest.to_json().encode())
-        for claim in sorted((artifact.folder / CLAIMS).glob("[!.]*")):
-            _put(box, f"variants/{name}/{CLAIMS}/{claim.name}", claim.read_bytes())
-    for file, path in sorted(_files(variants).items()):
-        _put(box, f"files/{file}", path.read_bytes())
+    index = {"version": BOX_VERSION, "variants": listed, "about": about}
+    with zipfile.ZipFile(file, "w") as box:
+        box.writestr(_entry(_BOX), json.dumps(index, indent=1))
+        for name, artifact in _artifacts(variants).items():
+            box.writestr(_entry(f"variants/{name}/{MANIFEST}"), artifact.manifest.to_json())
+            for claim in sorted((artifact.folder / CLAIMS).glob("[!.]*")):
+                _put(box, f"variants/{name}/{CLAIMS}/{claim.name}", claim)
+        for sha256, path in sorted(_files(variants).items()):
+            _put(box, f"files/{sha256}", path)
 
 
 def _portable(run: RunConfig) -> RunConfig:
@@ -151,11 +150,20 @@ def _files(variants: Sequence[Variant]) -> dict[str, Path]:
     return {file.sha256: v.artifact.folder / file.name for v in variants for file in v.artifact.manifest.files}
 
 
-def _put(box: zipfile.ZipFile, name: str, content: bytes) -> None:
+def _entry(name: str) -> zipfile.ZipInfo:
     info = zipfile.ZipInfo(name, _WHEN)
     info.compress_type = zipfile.ZIP_DEFLATED
     info.external_attr = 0o644 << 16
-    box.writestr(info, content)
+    return info
+
+
+def _put(box: zipfile.ZipFile, name: str, path: Path) -> None:
+    with reading(path):
+        source = path.open("rb")
+    info = _entry(name)
+    info.file_size = path.stat().st_size  # by which zipfile knows that one needs 64 bits
+    with source, box.open(info, "w") as target:
+        shutil.copyfileobj(source, target)
 
 
 def open_box(path: Path, cache: Path | None = None) -> Box:
@@ -170,24 +178,26 @@ def open_box(path: Path, cache: Path | None = None) -> Box:
     """
     if not path.is_file():
         raise BadArtifact(f"{path}: no such file", f"a {SUFFIX} file", "make one: `tiffin pack`")
-    try:
-        folder = (cache or cache_folder() / "boxes") / sha256_file(path)[:32]
-    except OSError as error:
-        raise BadArtifact(f"{path}: cannot be read ({error.strerror})", "a readable file") from error
-    if folder.exists():
-        try:
-            return _read(path, folder)
-        except (OSError, ValueError, BadArtifact):  # some of it was changed or deleted
-            shutil.rmtree(folder, ignore_errors=True)
-    with replaced_folder(folder, "set $TIFFIN_CACHE to a folder with room", keep=True) as draft:
-        _unpack(path, draft)
+    with reading(path):
+        file = path.open("rb")
+    with file:  # once: another may take its place meanwhile
+        with reading(path):
+            folder = (cache or cache_folder() / "boxes") / sha256_of(file)[:32]
+        if folder.exists():
+            try:
+                return _read(path, folder)
+            except (OSError, ValueError, BadArtifact):  # some of it was changed or deleted
+                shutil.rmtree(folder, ignore_errors=True)
+        with replaced_folder(folder, "set $TIFFIN_CACHE to a folder with room", keep=True) as draft:
+            _unpack(path, file, draft)
     return _read(path, folder)
 
 
-def _unpack(path: Path, draft: Path) -> None:
+def _unpack(path: Path, file: IO[bytes], draft: Path) -> None:
     try:
-        with zipfile.ZipFile(path) as box:
-            text = _content(box, _BOX, _MOST_BYTES)
+        with zipfile.ZipFile(file) as box:
+            _require_bounded(box)
+            text = _content(box, _BOX)
             for name in dict.fromkeys(listed.name for listed in _index(path, text).variants):
                 _unpack_artifact(box, name, draft)
             shutil.rmtree(draft / _KEPT, ignore_errors=True)
@@ -222,23 +232,40 @@ def _index(path: Path, text: bytes) -> _Index:
 def _unpack_artifact(box: zipfile.ZipFile, name: str, draft: Path) -> None:
     folder = draft / name
     (folder / CLAIMS).mkdir(parents=True)
-    text = _content(box, f"variants/{name}/{MANIFEST}", _MOST_BYTES)
+    text = _content(box, f"variants/{name}/{MANIFEST}")
     (folder / MANIFEST).write_bytes(text)
     for file in parse_manifest(text.decode(), name).files:
         _unpack_file(box, file, folder)
     inside = f"variants/{name}/{CLAIMS}/"
-    for claim in box.namelist():
-        if claim.startswith(inside) and "/" not in claim.removeprefix(inside) and claim != inside:
-            (folder / CLAIMS / claim.removeprefix(inside)).write_bytes(_content(box, claim, _MOST_BYTES))
+    for path in box.namelist():
+        claim = path.removeprefix(inside)
+        if path.startswith(inside) and claim and "/" not in claim:
+            _copy(box, path, _MOST_BYTES, folder / CLAIMS / claim)
 
 
-def _content(box: zipfile.ZipFile, name: str, most: int) -> bytes:
-    """One entry; a few bytes of a zip can unpack to any size, so what it says is bounded first."""
+def _require_bounded(box: zipfile.ZipFile) -> None:
+    """A few bytes of a zip can unpack to any size: what it says of all but the models' files is bounded first."""
+    size = sum(entry.file_size for entry in box.infolist() if not entry.filename.startswith("files/"))
+    if size > _MOST_BYTES:
+        raise BadArtifact(f"{box.filename}: claims of {size:,} bytes", f"at most {_MOST_BYTES:,}")
+
+
+def _open(box: zipfile.ZipFile, name: str, most: int) -> IO[bytes]:
     entry = box.getinfo(name)
     if entry.file_size > most or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise BadArtifact(f"{box.filename}: {name} of {entry.file_size:,} bytes, method {entry.compress_type}",
                           f"at most {most:,} bytes, stored or deflated")  # fmt: skip
-    return box.read(name)
+    return box.open(entry)
+
+
+def _content(box: zipfile.ZipFile, name: str) -> bytes:
+    with _open(box, name, _MOST_READ) as file:
+        return file.read()
+
+
+def _copy(box: zipfile.ZipFile, name: str, most: int, target: Path) -> None:
+    with _open(box, name, most) as source, target.open("wb") as file:
+        shutil.copyfileobj(source, file)
 
 
 def _unpack_file(box: zipfile.ZipFile, file: ModelFile, folder: Path) -> None:
@@ -247,7 +274,7 @@ def _unpack_file(box: zipfile.ZipFile, file: ModelFile, folder: Path) -> None:
     kept = folder.parent / _KEPT / file.sha256
     if not kept.exists():
         kept.parent.mkdir(exist_ok=True)
-        kept.write_bytes(_content(box, f"files/{file.sha256}", file.size_bytes))
+        _copy(box, f"files/{file.sha256}", file.size_bytes, kept)
     try:
         (folder / file.name).hardlink_to(kept)
     except OSError:

@@ -19,10 +19,15 @@ from ..errors import BadInput
 
 def sha256_file(path: Path) -> str:
     """sha256 of a file's content, hex."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+        return sha256_of(file)
+
+
+def sha256_of(file: IO[bytes]) -> str:
+    """sha256 of what is left to read of an open file, hex."""
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
     return digest.hexdigest()
 
 

@@ -83,7 +83,7 @@ class Artifact:
         """
         folder = Path(folder)
         path = folder / MANIFEST
-        with _reading(folder):
+        with reading(folder):
             if not path.is_file():
                 raise _no_artifact(folder)
             artifact = cls(folder, parse_manifest(path.read_text(encoding="utf-8", errors="replace"), str(path)))
@@ -100,7 +100,7 @@ class Artifact:
             BadArtifact: a byte changed, or a file cannot be read.
         """
         for file in self.manifest.files:
-            with _reading(self.folder / file.name):
+            with reading(self.folder / file.name):
                 found = sha256_file(self.folder / file.name)
             if found != file.sha256:
                 raise BadArtifact(
@@ -117,7 +117,8 @@ class Artifact:
 
 
 @contextlib.contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def reading(path: Path) -> Iterator[None]:
+    """Raises BadArtifact for what the system says of a file, which is `path` where it names none."""
     try:
         yield
     except OSError as error:

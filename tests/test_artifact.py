@@ -10,9 +10,11 @@ import math
 import os
 import platform
 import threading
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tiffin import machine
-from tiffin.artifact import Artifact, ModelFile, Preprocess, Producer, RunConfig, TensorSpec
+from tiffin.artifact import Artifact, ModelFile, Preprocess, Producer, RunConfig, TensorSpec, bundle
 from tiffin.artifact.bundle import BOX_VERSION, Variant, open_box, pack
 from tiffin.artifact.certificate import Certificate, read_certificates
 from tiffin.artifact.claims import read_claim, write_claim
@@ -882,6 +884,14 @@ def test_a_box_of_two_names_alike_or_of_nothing_is_refused(tmp_path: Path) -> No
     assert left_in(tmp_path) == ["x", "y"]
 
 
+def test_a_folder_among_the_claims_is_named(tmp_path: Path) -> None:
+    artifact = saved(tmp_path / "a")
+    (artifact.folder / "claims/notes").mkdir(parents=True)
+    with pytest.raises(BadInput, match="claims/notes: cannot be read"):
+        box_of(tmp_path / "m.tiffin", artifact)
+    assert left_in(tmp_path) == ["a"]
+
+
 def test_a_box_is_not_written_where_nothing_can_be(tmp_path: Path) -> None:
     artifact = saved(tmp_path / "a")
     (tmp_path / "file").write_text("words")
@@ -951,6 +961,44 @@ def test_a_box_that_unpacks_to_more_than_it_says_is_refused(tmp_path: Path, cont
     assert not list((tmp_path / "cache").iterdir())
 
 
+def test_claims_of_a_box_are_bounded_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = box_of(tmp_path / "m.tiffin", saved(tmp_path / "a"))
+    crafted(path, lambda entries: entries.update({f"variants/a/claims/{n}.npz": bytes(50_000) for n in range(3)}))
+    assert len(left_in(open_box(path, tmp_path / "c").variants[0].artifact.folder / "claims")) == 3
+    monkeypatch.setattr("tiffin.artifact.bundle._MOST_BYTES", 100_000)
+    refused_box(path, "claims of 15.,... bytes")
+
+
+def test_no_model_is_held_in_memory_to_pack_or_unpack_it(tmp_path: Path) -> None:
+    artifact = noisy(tmp_path / "a", bytes(32_000_000))
+    tracemalloc.start()
+    try:
+        open_box(box_of(tmp_path / "m.tiffin", artifact), tmp_path / "cache")
+        assert tracemalloc.get_traced_memory()[1] < 8_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_box_that_is_replaced_while_it_is_opened_is_still_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact = saved(tmp_path / "a")
+    path, new = box_of(tmp_path / "m.tiffin", artifact, about={"order": "old"}), tmp_path / "new.tiffin"
+    real, old = bundle.sha256_of, path.read_bytes()
+
+    def slow(file: IO[bytes]) -> str:
+        found = real(file)
+        box_of(new, artifact, about={"order": "new"}).replace(path)
+        return found
+
+    monkeypatch.setattr(bundle, "sha256_of", slow)
+    assert open_box(path, tmp_path / "cache").about == {"order": "old"}
+    monkeypatch.undo()
+    assert open_box(path, tmp_path / "cache").about == {"order": "new"}
+    path.write_bytes(old)
+    assert open_box(path, tmp_path / "cache").about == {"order": "old"}
+
+
 def test_a_box_with_a_changed_byte_is_the_same_or_refused(tmp_path: Path) -> None:
     path = box_of(tmp_path / "m.tiffin", saved(tmp_path / "a"))
     digest, whole, refused = Artifact.load(tmp_path / "a").digest, path.read_bytes(), 0
@@ -1003,7 +1051,12 @@ def test_a_box_and_a_manifest_name_no_folder_of_their_makers_for_a_cache(tmp_pat
     assert found.run == default_run(artifact) == RunConfig("null", lanes=2)
 
 
-@pytest.mark.parametrize("name", ["../evil", "/tmp/tiffin-evil", "sub/evil", "..", ".", "", "box.json", "a/", ".files"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("../evil", "/tmp/tiffin-evil", "sub/evil", "..", ".", "", "box.json", "a/", ".files"),
+    ],
+)
 def test_a_variant_does_not_leave_its_box(tmp_path: Path, name: str) -> None:
     path = box_of(tmp_path / "m.tiffin", saved(tmp_path / "a"))
 
@@ -1020,12 +1073,7 @@ def test_a_variant_does_not_leave_its_box(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [
-        "../evil",
-        "/tmp/tiffin-evil",
-        "sub/evil",
-        *(pytest.param(name) for name in ("..", "", "claims", "manifest.json")),
-    ],
+    ["../evil", "/tmp/tiffin-evil", "sub/evil", "..", "", "claims", "manifest.json"],
 )
 def test_a_file_does_not_leave_its_variant(tmp_path: Path, name: str) -> None:
     path = box_of(tmp_path / "m.tiffin", saved(tmp_path / "a"))
@@ -1057,7 +1105,8 @@ def test_a_hash_does_not_leave_the_box(tmp_path: Path, sha256: str) -> None:
 
 def test_a_claim_does_not_leave_its_folder(tmp_path: Path) -> None:
     path = box_of(tmp_path / "m.tiffin", saved(tmp_path / "a"))
-    crafted(path, lambda entries: entries.update({"variants/a/claims/../../../../evil": b"x", "../evil": b"x"}))
+    names = ("variants/a/claims/../../../../evil", "../evil")
+    crafted(path, lambda entries: entries.update(dict.fromkeys(names, b"x")))
     (found,) = open_box(path, tmp_path / "cache").variants
     assert left_in(found.artifact.folder / "claims") == [] and not list(tmp_path.rglob("evil"))
 
