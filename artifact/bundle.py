@@ -16,14 +16,14 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Any
 
 from ..errors import BadArtifact, BadInput
 from ..machine import cache_folder
 from .files import replace_files, replaced_folder, sha256_of
 from .manifest import ModelFile, RunConfig, parse_manifest
-from .store import CLAIMS, MANIFEST, Artifact, check_name, reading
+from .store import CLAIMS, MANIFEST, Artifact, check_name, is_plain, reading
 from .strict import read_as_type
 
 SUFFIX = ".tiffin"
@@ -114,6 +114,8 @@ def _check_alike(variants: Sequence[Variant]) -> None:
         raise BadInput(
             f"a box of {', '.join(names) or 'nothing'}", "artifacts in folders of different names, each once an engine"
         )
+    if odd := [variant.folder_name for variant in variants if not _is_name(variant.folder_name)]:
+        raise BadInput(f"a box of {odd[0]!r}", "a folder's name that holds on every system: no colon, no backslash")
     first = variants[0].artifact.manifest
     for variant in variants[1:]:
         manifest = variant.artifact.manifest
@@ -224,9 +226,13 @@ def _index(path: Path, text: bytes) -> _Index:
             raise
         raise BadArtifact(f"{path}: no box ({error})", f"a {SUFFIX} file written by `tiffin pack`") from error
     for listed in index.variants:
-        if PurePosixPath(listed.name).name != listed.name or listed.name in ("", "..", _BOX, _KEPT):
+        if not _is_name(listed.name):
             raise BadArtifact(f"{path}: variant name {listed.name!r} leaves the box", "a plain name")
     return index
+
+
+def _is_name(name: str) -> bool:
+    return is_plain(name) and name not in (_BOX, _KEPT)
 
 
 def _unpack_artifact(box: zipfile.ZipFile, name: str, draft: Path) -> None:
@@ -239,7 +245,7 @@ def _unpack_artifact(box: zipfile.ZipFile, name: str, draft: Path) -> None:
     inside = f"variants/{name}/{CLAIMS}/"
     for path in box.namelist():
         claim = path.removeprefix(inside)
-        if path.startswith(inside) and claim and "/" not in claim:
+        if path.startswith(inside) and is_plain(claim):
             _copy(box, path, _MOST_BYTES, folder / CLAIMS / claim)
 
 

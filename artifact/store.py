@@ -145,9 +145,14 @@ def _check_size(folder: Path, file: ModelFile) -> None:
         raise BadArtifact(f"{path}: {found}", f"{file.size_bytes:,} bytes", "make the artifact again, or copy it again")
 
 
+def is_plain(name: str) -> bool:
+    """True for a name that stays in its folder on every system: in Windows `C:a` and `..\\a` leave it as well."""
+    return name not in ("", ".", "..") and not set(name) & set("/\\:")
+
+
 def check_name(folder: Path, name: str) -> None:
     """Raises BadArtifact if a file's name is no plain name, or one of ours."""
-    if Path(name).name != name or name in ("", "..", MANIFEST, CLAIMS, _STAMP):
+    if not is_plain(name) or name in (MANIFEST, CLAIMS, _STAMP):
         raise BadArtifact(f"{folder}: file name {name!r} leaves the folder or is ours", "a plain file name")
 
 

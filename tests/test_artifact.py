@@ -884,6 +884,12 @@ def test_a_box_of_two_names_alike_or_of_nothing_is_refused(tmp_path: Path) -> No
     assert left_in(tmp_path) == ["x", "y"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no such folder there")
+def test_a_folder_whose_name_leads_elsewhere_in_windows_is_not_packed(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"a box of 'C:a'"):
+        box_of(tmp_path / "m.tiffin", saved(tmp_path / "C:a"))
+
+
 def test_a_folder_among_the_claims_is_named(tmp_path: Path) -> None:
     artifact = saved(tmp_path / "a")
     (artifact.folder / "claims/notes").mkdir(parents=True)
@@ -1055,6 +1061,7 @@ def test_a_box_and_a_manifest_name_no_folder_of_their_makers_for_a_cache(tmp_pat
     "name",
     [
         *("../evil", "/tmp/tiffin-evil", "sub/evil", "..", ".", "", "box.json", "a/", ".files"),
+        *("C:evil", "..\\evil", "\\\\host\\share"),  # which leave it in Windows
     ],
 )
 def test_a_variant_does_not_leave_its_box(tmp_path: Path, name: str) -> None:
@@ -1073,7 +1080,7 @@ def test_a_variant_does_not_leave_its_box(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["../evil", "/tmp/tiffin-evil", "sub/evil", "..", "", "claims", "manifest.json"],
+    ["../evil", "/tmp/tiffin-evil", "sub/evil", "..", "", "claims", "manifest.json", "C:evil", "..\\evil"],
 )
 def test_a_file_does_not_leave_its_variant(tmp_path: Path, name: str) -> None:
     path = box_of(tmp_path / "m.tiffin", saved(tmp_path / "a"))
@@ -1105,7 +1112,7 @@ def test_a_hash_does_not_leave_the_box(tmp_path: Path, sha256: str) -> None:
 
 def test_a_claim_does_not_leave_its_folder(tmp_path: Path) -> None:
     path = box_of(tmp_path / "m.tiffin", saved(tmp_path / "a"))
-    names = ("variants/a/claims/../../../../evil", "../evil")
+    names = ("variants/a/claims/../../../../evil", "../evil", "variants/a/claims/C:evil", "variants/a/claims/..\\evil")
     crafted(path, lambda entries: entries.update(dict.fromkeys(names, b"x")))
     (found,) = open_box(path, tmp_path / "cache").variants
     assert left_in(found.artifact.folder / "claims") == [] and not list(tmp_path.rglob("evil"))
