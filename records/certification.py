@@ -20,6 +20,7 @@ from ..artifact.certificate import IDENTITY, SAMPLE, WHOLE, Certificate, evidenc
 from ..artifact.claims import claim_text
 from ..artifact.files import replace_files
 from ..errors import BadArtifact, BadInput
+from .bounded import require_bounded
 from .estimate import Decision, Verdict
 from .paired import agreement, flips, mcnemar, non_inferior
 from .power import power_of_margin
@@ -232,6 +233,7 @@ def _digest(packed: Mapping[str, np.ndarray]) -> str:
 def _read(artifact: Artifact, certificate: Certificate) -> Evidence:
     path = evidence_path(artifact, certificate)
     try:
+        require_bounded(path)
         with np.load(path) as arrays:
             indices = {name: arrays[name].astype(np.int64) for name in _INDICES}
             photos, alarm = (tuple(row.tobytes().hex() for row in arrays[name]) for name in ("photos", "alarm_photos"))

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..artifact.files import replace_files
 from ..errors import BadInput
+from .bounded import require_bounded
 from .predictions import Predictions
 from .rounds import Rounds, Stages
 
@@ -201,6 +202,7 @@ def load_record(path: Path) -> Record:
         packed = path.with_suffix(".npz").read_bytes()
         if hashlib.sha256(packed).hexdigest() != head.pop("arrays_sha256"):
             raise ValueError("the .npz is of another record")
+        require_bounded(path.with_suffix(".npz"))
         with np.load(io.BytesIO(packed)) as arrays:
             rounds = {name: _rounds(arrays, entry) for name, entry in head.pop("rounds").items()}
             found = {name: _predictions(arrays, entry) for name, entry in head.pop("predictions").items()}

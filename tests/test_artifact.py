@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from tiffin import machine
 from tiffin.artifact import Artifact, ModelFile, Preprocess, Producer, RunConfig, TensorSpec, bundle
 from tiffin.artifact.bundle import BOX_VERSION, Variant, open_box, pack
-from tiffin.artifact.certificate import Certificate, read_certificates
+from tiffin.artifact.certificate import Certificate, evidence_path, read_certificates
 from tiffin.artifact.claims import read_claim, write_claim
 from tiffin.artifact.cpu_class import CPU_CLASSES, ONEDNN_SWITCHES, class_here, class_named, class_of
 from tiffin.artifact.lineage import reference_of, variants_of
@@ -813,6 +813,14 @@ def test_claims_travel_in_a_box(tmp_path: Path) -> None:
     for found in made:
         assert check_certificate(unpacked[0], found).photos == check_certificate(one, found).photos
     assert (read_claim(unpacked[0], "score") or {})["top1"] == 0.9
+
+
+def test_predictions_that_unpack_to_any_size_are_not_read(tmp_path: Path) -> None:
+    artifact = saved(tmp_path / "a")
+    made = certificate(artifact, "avx2")
+    np.savez_compressed(evidence_path(artifact, made), truth=np.zeros(20_000_000, np.int32))
+    with pytest.raises(BadArtifact, match=r"would unpack to 80,000,"):
+        check_certificate(artifact, made)
 
 
 def test_boxes_are_unpacked_into_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from ...errors import BadInput, TiffinError
+from ...errors import TiffinError
 from .layout import shown
 
 _MOST_LINES = 8
-_MOST_UNPACKED = 64_000_000  # bytes of an .npz's arrays, or so many times what they take:
-_MOST_RATIO = 100
 # What reading what anyone may have written can raise.
 UNREADABLE = (
     *(TiffinError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, MemoryError),
@@ -62,16 +60,3 @@ def printable(text: str) -> str:
 def count(number: int, what: str) -> str:
     """Such as "1 record" and "2 records"."""
     return f"{number:,} {what}" + ("" if number == 1 else "s")
-
-
-def require_bounded(path: Path) -> None:
-    """A few bytes of an .npz can unpack to any size.
-
-    Raises:
-        BadInput: this one would.
-        OSError, BadZipFile, ValueError: it cannot be read.
-    """
-    with zipfile.ZipFile(path) as arrays:
-        size = sum(entry.file_size for entry in arrays.infolist())
-    if size > max(_MOST_UNPACKED, _MOST_RATIO * path.stat().st_size):
-        raise BadInput(f"{path.name} would unpack to {size:,} bytes", f"at most {_MOST_RATIO} times its size")

@@ -14,7 +14,7 @@ from ...errors import BadInput
 from ...records import Record
 from ...records.certification import check_certificate
 from .bundle import Bundle
-from .check import UNREADABLE, Check, brief, check, count, printable, require_bounded
+from .check import UNREADABLE, Check, brief, check, count, printable
 from .collect import lineage_folder
 from .layout import INDEX
 
@@ -75,8 +75,6 @@ def _check_claims(artifact: Artifact) -> int:
     claims = artifact.folder / CLAIMS
     for path in sorted(claims.glob("*.json")):
         read_claim(artifact, path.stem)
-    for path in sorted(claims.glob("*.npz")):
-        require_bounded(path)
     found = read_certificates(artifact)
     for certificate in found:
         check_certificate(artifact, certificate)

@@ -14,7 +14,7 @@ import numpy as np
 from ...records import Predictions, Record
 from ...records.record import load_record
 from .bundle import Bundle
-from .check import UNREADABLE, Check, brief, check, count, require_bounded
+from .check import UNREADABLE, Check, brief, check, count
 from .layout import shown
 
 _MOST_ARRAY = 64_000_000  # bytes; a larger one is not looked into
@@ -27,7 +27,6 @@ def read_records(bundle: Bundle, folder: Path) -> tuple[dict[str, Record], Check
     for member in (entry["member"] for entry in bundle.index["records"]):
         path = folder / member
         try:
-            require_bounded(path.with_suffix(".npz"))
             record = load_record(path)
             wrong += [f"{member}: {line}" for line in inconsistent(record)]
             records[member] = record
