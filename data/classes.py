@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from ..errors import BadDataset
 from .dataset import Dataset
+from .lists import class_name
 
 _SHOWN = 5
 
@@ -14,8 +15,8 @@ _SHOWN = 5
 def read_as(dataset: Dataset, labels: tuple[str, ...], model: str) -> tuple[Dataset, str]:
     """The dataset with its photos' classes as indices of a model's labels, and a sentence where that changed something.
 
-    Classes are found by name. Where no name fits but there are as many, they are taken by position, and that is said:
-    the same classes may be written otherwise.
+    Classes are found by name, in whichever of Unicode's forms. Where no name fits but there are as many, they are
+    taken by position, and that is said: the same classes may be written otherwise.
 
     Args:
         model: what to call it in errors.
@@ -23,6 +24,14 @@ def read_as(dataset: Dataset, labels: tuple[str, ...], model: str) -> tuple[Data
     Raises:
         BadDataset: photos of classes that the model does not know, or has twice.
     """
+    if dataset.labels == labels:
+        return dataset, ""
+    composed = dataclasses.replace(dataset, labels=tuple(map(class_name, dataset.labels)))
+    found, note = _read_as(composed, tuple(map(class_name, labels)), model)
+    return dataclasses.replace(found, labels=labels), note
+
+
+def _read_as(dataset: Dataset, labels: tuple[str, ...], model: str) -> tuple[Dataset, str]:
     if dataset.labels == labels:
         return dataset, ""
     seen = {dataset.labels[photo.label] for photos in dataset.roles.values() for photo in photos}

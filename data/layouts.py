@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ..errors import BadDataset
 from ..runtime.sources.files import is_photo
 from .dataset import ROLES, Dataset, Photo
-from .lists import class_index, folder_with, in_order, read_lines, read_rows
+from .lists import class_index, class_name, folder_with, in_order, read_lines, read_rows
 from .splits import SPLITS, lacking, roles_of
 
 _log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def _read_grocery(base: Path) -> Dataset:
     listed = base / "classes.csv"
     rows = read_rows(listed, ("Class ID (int)", "Class Name (str)", "Coarse Class Name (str)"))
     classes = in_order({class_index(number, {}, listed): names for number, *names in rows}, listed)
-    labels, coarse = (tuple(names[place] for names in classes) for place in (0, 1))
+    labels, coarse = (tuple(class_name(names[place]) for names in classes) for place in (0, 1))
     splits = {split: _grocery_photos(base, split) for split in SPLITS}
     return _of_splits("grocery-store", base, labels, splits, coarse)
 
@@ -107,7 +107,7 @@ def _detect_food101(root: Path) -> Path | None:
 
 
 def _read_food101(base: Path) -> Dataset:
-    labels = tuple(read_lines(base / "meta/classes.txt"))
+    labels = tuple(map(class_name, read_lines(base / "meta/classes.txt")))
     places = {label: index for index, label in enumerate(labels)}
     splits = {}
     for split in ("train", "test"):
@@ -141,7 +141,7 @@ def _synthesized_labels(head: Path) -> tuple[str, ...]:
     try:
         raw = json.loads("\n".join(read_lines(head)))
         if raw["kind"] == "synthesized":
-            return tuple(map(str, raw["labels"]))
+            return tuple(class_name(str(label)) for label in raw["labels"])
         reason = f"kind {raw['kind']!r}"
     except (ValueError, KeyError, TypeError) as error:
         reason = f"cannot be read ({error})"
@@ -171,13 +171,13 @@ def _csv_rows(path: Path) -> list[list[str]]:
 def _listed_classes(path: Path) -> tuple[str, ...]:
     """Class names of a class_list.txt, `id name` in each line."""
     pairs = [line.partition(" ") for line in read_lines(path)]
-    return tuple(in_order({class_index(number, {}, path): name.strip() for number, _, name in pairs}, path))
+    return tuple(in_order({class_index(number, {}, path): class_name(name.strip()) for number, _, name in pairs}, path))
 
 
 def _named_classes(words: set[str], where: Path) -> tuple[str, ...]:
     """Class names out of the labels themselves: names are sorted; indices name themselves, gaps included."""
     if not all(word.isascii() and word.isdigit() for word in words):
-        return tuple(sorted(words))
+        return tuple(sorted(set(map(class_name, words))))
     highest = max((class_index(word, {}, where) for word in words), default=0)
     if highest >= _MOST_CLASSES:
         raise BadDataset(f"{where}: label {highest}", f"class names, or indices below {_MOST_CLASSES}")
@@ -214,7 +214,11 @@ def _photos_in(folder: Path) -> list[Path]:
 
 def _class_folders(folder: Path) -> dict[str, list[Path]]:
     """class name → its photos, for those folders in `folder` that hold any directly."""
-    return {entry.name: photos for entry in sorted(folder.iterdir()) if (photos := _photos_in(entry))}
+    found: dict[str, list[Path]] = {}
+    for entry in sorted(folder.iterdir()):
+        if photos := _photos_in(entry):
+            found.setdefault(class_name(entry.name), []).extend(photos)
+    return found
 
 
 def _folder_splits(root: Path) -> dict[str, dict[str, list[Path]]]:
@@ -228,7 +232,7 @@ def _without_photos(root: Path) -> set[str]:
     """Names of the folders beside the classes that hold no photos."""
     splits = [root / name for _, name in _SPLIT_FOLDERS if (root / name).is_dir()]
     entries = [entry for folder in splits or [root] for entry in folder.iterdir() if entry.is_dir()]
-    return {entry.name for entry in entries if not entry.name.startswith(".") and not _photos_in(entry)}
+    return {class_name(entry.name) for entry in entries if not entry.name.startswith(".") and not _photos_in(entry)}
 
 
 def _detect_folders(root: Path) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -53,14 +54,19 @@ def _values(line: str, where: str) -> list[str]:
     return [word.strip() for word in row]
 
 
+def class_name(word: str) -> str:
+    """A class name in its composed form (NFC): Macs write `è` as two characters, which look the same and differ."""
+    return unicodedata.normalize("NFC", word)
+
+
 def class_index(word: str, places: Mapping[str, int], where: Path) -> int:
     """Class index of a label that is written as a class name (a key of `places`) or as an index.
 
     Raises:
         BadDataset: it is neither; the error names the file `where`.
     """
-    if word in places:
-        return places[word]
+    if (name := class_name(word)) in places:
+        return places[name]
     if word.isascii() and word.isdigit() and len(word) <= _MOST_DIGITS:
         return int(word)
     raise BadDataset(f"{where}: label {word[:80]!r}", "a class name or an index from 0")

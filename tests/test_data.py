@@ -24,6 +24,7 @@ from PIL import Image
 from tiffin.artifact import Preprocess
 from tiffin.data import download as room
 from tiffin.data.array_file import new_array
+from tiffin.data.classes import read_as
 from tiffin.data.corrupted import prepare_corrupted
 from tiffin.data.corruptions import CLEAN, KINDS, STRENGTHS, Chance, corrupt, corruption_named, parameter_of, reduced
 from tiffin.data.dataset import Dataset, Photo, balanced, sample
@@ -118,6 +119,24 @@ def test_folder_per_class_alone_is_cut_into_calibrate_and_confirm(tmp_path: Path
     with pytest.raises(BadDataset, match="select") as caught:
         dataset.role("select")
     assert "confirm" in caught.value.expected and caught.value.fix
+
+
+MAC, LINUX = "Cre\u0300me", "Cr\u00e8me"  # look the same
+
+
+def test_a_class_that_a_mac_wrote_is_the_one_that_linux_wrote(tmp_path: Path) -> None:
+    folders, listed = tmp_path / "folders", tmp_path / "listed"
+    for index, (split, name) in enumerate([("train", MAC), ("train", LINUX), ("test", MAC), ("test", "Kiwi")]):
+        photo(folders / split / name / f"{index}.jpg", index)
+        photo(listed / name / f"{index}.jpg", index)
+    text(listed / "train.csv", "path,label", f"{LINUX}/1.jpg,{LINUX}", "Kiwi/3.jpg,Kiwi")
+    text(listed / "test.csv", "path,label", f"{MAC}/0.jpg,{MAC}")
+    for dataset, trained in ((open_dataset(folders), 2), (open_dataset(listed), 1)):
+        assert dataset.labels == (LINUX, "Kiwi")
+        assert [photo.label for photo in dataset.role("train")].count(0) == trained
+        assert 0 in [photo.label for photo in dataset.role("confirm")]
+        assert all(photo.path.is_file() for photo in dataset.role("confirm"))  # paths stay as they are
+        assert read_as(dataset, ("Kiwi", MAC), "the model")[0].labels == ("Kiwi", MAC)
 
 
 @pytest.mark.parametrize("split", ["", "train"])
