@@ -100,6 +100,18 @@ def certificates_for(artifact: Artifact, cpu_class: str, backend: str) -> list[C
     return sorted(found, key=lambda each: bool(each.emulator))
 
 
+def claim_files(artifact: Artifact) -> list[Path]:
+    """What is claimed: its claims, and the predictions of those that are certificates; other files claim nothing.
+
+    Raises:
+        BadArtifact: one cannot be read, or is about another artifact.
+    """
+    claims = sorted((artifact.folder / CLAIMS).glob("[!.]*.json"))
+    for path in claims:
+        read_claim(artifact, path.stem)
+    return claims + [evidence_path(artifact, each) for each in read_certificates(artifact)]
+
+
 def read_certificates(artifact: Artifact) -> list[Certificate]:
     """All of an artifact's, sorted by class and backend.
 

@@ -515,6 +515,42 @@ def test_a_manifest_of_another_digest_is_named(bundle_path: Path, tmp_path: Path
     assert (found.state, at in found.lines[0], "its digest is" in found.lines[0]) == (State.FAILS, True, True)
 
 
+def test_what_lies_in_a_lineages_folder_and_is_not_of_it_is_named(bundle_path: Path, tmp_path: Path) -> None:
+    bundle = read(bundle_path)
+    at = next(name for name in bundle.members if name.endswith("manifest.json")).removesuffix("manifest.json")
+    for name in ("certified.pdf", "claims/audit.html", "claims/certificate-avx2-onnxruntime.npz"):
+        found = checks(written(tmp_path, again(bundle, **{at + name: b"all is well"})))
+        assert {each for each, check in found.items() if check.state is State.FAILS} == {"members"}
+        assert found["members"].lines == (f"{at}{name}: nothing says what it is",)
+
+
+def test_a_changed_model_is_named_whole_or_in_part(folder: Path, record_path: Path, tmp_path: Path) -> None:
+    artifact = Artifact.load(folder / "openvino-fp32")
+    found = collect(artifact, [record_path], with_model=True)
+    bundle = written(tmp_path, packed(found.about, found.members))
+    assert failing(bundle) == set()
+    graph, weights = sorted(name for name in bundle.members if name.endswith((".xml", ".bin")))[::-1]
+    changed = bundle.members[graph] + b"<!-- -->"
+    for members in ({graph: changed}, {graph: changed, weights: None}, {weights: None}, {graph: None}):
+        assert failing(written(tmp_path, again(bundle, **members))) == {"lineage"}
+
+
+def test_a_digest_of_the_index_is_held_to_the_manifest_in_all_its_digits(bundle_path: Path, tmp_path: Path) -> None:
+    bundle = read(bundle_path)
+    first, *rest = bundle.index["lineage"]
+    about = {**about_of(bundle), "lineage": [{**first, "digest": first["digest"][:16] + "f" * 48}, *rest]}
+    found = checks(written(tmp_path, packed(about, bundle.members)))
+    assert {name for name, check in found.items() if check.state is State.FAILS} == {"lineage"}
+    assert f"is not the digest of lineage/{first['digest'][:16]}/manifest.json" in found["lineage"].lines[0]
+
+
+def test_only_claims_are_collected(folder: Path, record_path: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "fp32", tmp_path / "fp32")
+    (tmp_path / "fp32" / "claims" / "notes.txt").write_text("mine")
+    found = collect(Artifact.load(tmp_path / "fp32"), [record_path])
+    assert failing(written(tmp_path, packed(found.about, found.members))) == set()
+
+
 def spoilt(record: Record) -> Record:
     """The same answers twice: to clean photos and, as if, to blurred ones."""
     n = len(record.predictions[ROWS[0]])

@@ -12,6 +12,7 @@ from typing import Any
 
 from ... import machine
 from ...artifact import Artifact
+from ...artifact.certificate import claim_files
 from ...artifact.lineage import neighbours
 from ...artifact.store import CLAIMS, MANIFEST
 from ...errors import BadInput
@@ -54,6 +55,7 @@ def collect(
 
     Raises:
         BadInput: a file that cannot be read, no record about the artifact, or a verdict over other records.
+        BadArtifact: a claim that cannot be read, or is about another artifact.
     """
     found = Collected({"tiffin": machine.versions(("tiffin",)).get("tiffin", ""), "artifact": artifact.digest})
     _lineage(found, artifact, with_model)
@@ -85,7 +87,7 @@ def _lineage(found: Collected, artifact: Artifact, with_model: bool) -> None:
         folder = lineage_folder(each.digest)
         found.about["lineage"].append({"digest": each.digest, "folder": each.folder.resolve().name})
         found.members[f"{folder}/{MANIFEST}"] = each.manifest.to_json().encode()
-        for claim in sorted((each.folder / CLAIMS).glob("[!.]*")):
+        for claim in claim_files(each):
             found.members[f"{folder}/{CLAIMS}/{claim.name}"] = _bytes(claim)
     if with_model:
         artifact.verify()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
 from ...artifact import Artifact
-from ...artifact.certificate import read_certificates
-from ...artifact.claims import read_claim
+from ...artifact.certificate import claim_files, read_certificates
 from ...artifact.manifest import parse_manifest
 from ...artifact.store import CLAIMS, MANIFEST
 from ...errors import BadInput
@@ -16,7 +16,7 @@ from ...records.certification import check_certificate
 from .bundle import Bundle
 from .check import UNREADABLE, Check, brief, check, count, printable
 from .collect import lineage_folder
-from .layout import INDEX
+from .layout import INDEX, shown
 
 
 def lineage_check(bundle: Bundle, folder: Path, records: Mapping[str, Record]) -> Check:
@@ -30,6 +30,8 @@ def lineage_check(bundle: Bundle, folder: Path, records: Mapping[str, Record]) -
             artifact = bundled_artifact(bundle, folder, entry["digest"])
             if artifact.digest != expected:
                 wrong.append(f"{at}: its digest is {artifact.digest[:12]}…, {str(expected)[:12]}… belongs here")
+            if artifact.digest != entry["digest"]:
+                wrong.append(f"{INDEX}: {shown(entry['digest'])} is not the digest of {at}, {artifact.digest}")
             expected = artifact.manifest.parent
             from_checkpoint = expected == artifact.manifest.checkpoint
             end = (
@@ -37,6 +39,7 @@ def lineage_check(bundle: Bundle, folder: Path, records: Mapping[str, Record]) -
             )
             names.append(printable(entry["folder"]))
             certificates += _check_claims(artifact)
+            _check_files(artifact)
         except UNREADABLE as error:
             wrong.append(f"{at}: {brief(error, folder)}")
     rows = {subject.artifact for record in records.values() for subject in record.subjects}
@@ -44,6 +47,19 @@ def lineage_check(bundle: Bundle, folder: Path, records: Mapping[str, Record]) -
         wrong.append(f"{INDEX}: no row is about artifact {bundle.index['artifact'][:12]}…")
     certified = f"; {count(certificates, 'certificate')}, as the predictions beside give" if certificates else ""
     return check("lineage", wrong, f"{' ← '.join([*names, end])}{certified}")
+
+
+def lineage_members(bundle: Bundle, folder: Path) -> set[str]:
+    """Names of all that the lineage speaks of: manifests, the files that they name, claims."""
+    known = set()
+    for entry in bundle.index["lineage"]:
+        at = lineage_folder(entry["digest"])
+        known.add(f"{at}/{MANIFEST}")
+        with contextlib.suppress(*UNREADABLE):  # as `lineage_check` says
+            artifact = bundled_artifact(bundle, folder, entry["digest"])
+            known |= {f"{at}/{file.name}" for file in artifact.manifest.files}
+            known |= {f"{at}/{CLAIMS}/{path.name}" for path in claim_files(artifact)}
+    return known
 
 
 def bundled_artifact(bundle: Bundle, folder: Path, digest: str) -> Artifact:
@@ -72,12 +88,18 @@ def _check_claims(artifact: Artifact) -> int:
     Raises:
         BadArtifact: one does not.
     """
-    claims = artifact.folder / CLAIMS
-    for path in sorted(claims.glob("*.json")):
-        read_claim(artifact, path.stem)
+    claim_files(artifact)  # reads each, certificates or not
     found = read_certificates(artifact)
     for certificate in found:
         check_certificate(artifact, certificate)
-    if has_model(artifact):
-        artifact.verify()
     return len(found)
+
+
+def _check_files(artifact: Artifact) -> None:
+    """None of its files is there, or all are, as its manifest has them.
+
+    Raises:
+        BadArtifact: some are missing, or a byte changed.
+    """
+    if any((artifact.folder / file.name).is_file() for file in artifact.manifest.files):
+        artifact.verify()

@@ -11,10 +11,10 @@ from ...errors import BadInput
 from ...records import Record
 from .bundle import Bundle
 from .check import UNREADABLE, Check, brief, check, count
-from .collect import BASELINE, FIGURES, GATE, POLICY, REPORT, lineage_folder, table_name
+from .collect import BASELINE, FIGURES, GATE, POLICY, REPORT, table_name
 from .figures import differences, figures, photo_tables
 from .layout import INDEX, shown
-from .lineage import lineage_check
+from .lineage import lineage_check, lineage_members
 from .reading import read_records
 from .verdict import verdict_check
 
@@ -39,7 +39,7 @@ def replay(bundle: Bundle, folder: Path) -> Iterator[Check]:
     records, found = read_records(bundle, folder)
     yield found
     yield lineage_check(bundle, folder, records)
-    yield _members_check(bundle, records)
+    yield _members_check(bundle, folder, records)
     yield from _derived_checks(bundle, records)
     yield verdict_check(bundle, folder, records)
 
@@ -64,17 +64,15 @@ def _pair(member: str) -> tuple[str, str]:
     return member, Path(member).with_suffix(".npz").as_posix()
 
 
-def _members_check(bundle: Bundle, records: Mapping[str, Record]) -> Check:
+def _members_check(bundle: Bundle, folder: Path, records: Mapping[str, Record]) -> Check:
     """Each member is of a kind that is looked at; what is only kept is said."""
-    folders = tuple(f"{lineage_folder(entry['digest'])}/" for entry in bundle.index["lineage"])
-    known = {FIGURES, POLICY, BASELINE, GATE, REPORT}
+    known = {FIGURES, POLICY, BASELINE, GATE, REPORT} | lineage_members(bundle, folder)
     for entry in bundle.index["records"]:
         known |= set(_pair(entry["member"]))
         record = records.get(entry["member"])
         lists = {tuple(found.photos) for found in record.predictions.values()} if record else range(len(bundle.members))
         known |= {table_name(entry["member"], number) for number in range(1, len(lists) + 1)}
-    wrong = [f"{name}: nothing says what it is" for name in bundle.members
-             if name not in known and not name.startswith(folders)]  # fmt: skip
+    wrong = [f"{name}: nothing says what it is" for name in bundle.members if name not in known]
     if FIGURES not in bundle.members:
         wrong.append(f"{FIGURES}: is not in the bundle")
     page = f"; {REPORT} is kept, not made again" if REPORT in bundle.members else ""
