@@ -81,9 +81,13 @@ def judge(
 
 
 def _shared(policy: Policy, records: Mapping[str, Record]) -> Policy:
-    """The policy at its share of the error, where a record was looked at while it grew (`looks`)."""
-    looks = max((int(record.options.get("looks") or 1) for record in records.values()), default=1)
-    return replace(policy, confidence=1 - (1 - policy.confidence) / looks)
+    """The policy at its share of the error, where a record was looked at while it grew."""
+    return replace(policy, confidence=1 - (1 - policy.confidence) / looks_at(records))
+
+
+def looks_at(records: Mapping[str, Record]) -> int:
+    """How often they may have been judged while they grew."""
+    return max((int(record.options.get("looks") or 1) for record in records.values()), default=1)
 
 
 def _between(now: Mapping[str, Measured], before: Mapping[str, Measured]) -> list[str]:

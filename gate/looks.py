@@ -47,8 +47,12 @@ def judge_in_looks(policy: Policy, run: SideBySide, judge: Judge, more_photos: M
             break
     if run.looks == 1:
         return result, record
-    note = f"looked {look} of {run.looks} times; at least {policy.confidence:.0%} hold over all".replace("%", " %")
-    return replace(result, notes=(*result.notes, note)), record
+    return replace(result, notes=(*result.notes, looked(look, run.looks, policy))), record
+
+
+def looked(look: int, looks: int, policy: Policy) -> str:
+    """The note on the looks taken."""
+    return f"looked {look} of {looks} times; at least {policy.confidence:.0%} hold over all".replace("%", " %")
 
 
 def _measured_more(result: GateResult, run: SideBySide, more_photos: MorePhotos, budget_s: float, began: float) -> bool:

@@ -718,6 +718,10 @@ def test_a_verdict_that_the_raw_values_do_not_give_is_named_finding_by_finding(
         (lambda told: told["findings"].pop(), "6 findings, the raw values give 7"),
         (lambda told: told["records"][0].update(sha256="0" * 64), "is not in the bundle"),
         (lambda told: told["policy"].update(text="[gate]"), "policy.toml is not the policy"),
+        (lambda told: told["baseline"].update(commit="v9"), "baseline.commit: says 'v9', the raw values give 'abc'"),
+        (lambda told: told["baseline"].update(created="2031-01-01"), "baseline.created: says '2031-01-01'"),
+        (lambda told: told["baseline"].update(by="a laboratory"), "baseline.by: told, but nothing gives it"),
+        (lambda told: told["notes"].append("looked by a laboratory"), "the note 'looked by a laboratory' does not"),
         (lambda told: told.update(created="yesterday"), "cannot be decided again"),
     ],
 )
@@ -810,12 +814,18 @@ def test_old_and_new_side_by_side_are_decided_again_at_the_confidence_of_a_look(
     text = '[gate]\ninconclusive = "measure-more"\n\n[[rule]]\nartifacts = "m"\nflips = 0.5\naccuracy-drop = 0.4\n'
     policy = dataclasses.replace(parse_policy(text), budget_s=60.0)  # as --budget-s sets it
     about = {"records": (described(both),), "baseline": {"against": "main"}, "created": machine.utc_now(),
-             "notes": ("looked 1 times",)}  # fmt: skip
+             "notes": ("looked 1 of 4 times; at least 95 % hold over all",)}  # fmt: skip
     found = judge(policy, {"side-by-side.json": load_record(both)}, about=about)
     (tmp_path / "gate.json").write_text(found.to_json())
     collected = collect(Artifact.load(folder / "openvino-fp32"), [both], Verdict(tmp_path / "gate.json"))
-    said = checks(written(tmp_path, packed(collected.about, collected.members)))["verdict"]
+    bundle = written(tmp_path, packed(collected.about, collected.members))
+    said = checks(bundle)["verdict"]
     assert (said.state, said.lines) == (State.HOLDS, ("PASS, 2 findings decided again",))
+    told = json.loads(bundle.members["gate.json"])
+    for note in ("looked 1 of 4 times; at least 99 % hold over all", "looked 9 times by a laboratory that vouches"):
+        told["notes"] = [note]
+        found = checks(written(tmp_path, again(bundle, **{"gate.json": json.dumps(told).encode()})))["verdict"]
+        assert found.lines == (f"gate.json: the note '{note}' does not follow",)
 
 
 def test_a_verdict_must_be_over_what_is_bundled(

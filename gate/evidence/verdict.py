@@ -6,6 +6,7 @@ import datetime
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from ...errors import BadInput
 from ...records import Record
 from ...records.findings import Finding, GateResult, load_result
 from ..baseline import Baseline, parse_baseline
-from ..files import judge
-from ..policy import parse_policy
+from ..files import judge, looks_at
+from ..looks import MOST, looked
+from ..policy import Policy, parse_policy
 from .bundle import Bundle
 from .check import UNREADABLE, Check, State, brief, check, count
 from .collect import BASELINE, GATE, POLICY, needs_baseline
@@ -55,10 +57,26 @@ def decide_again(bundle: Bundle, told: GateResult, records: Mapping[str, Record]
         raise BadInput(f"{POLICY} is not the policy that gate.json was decided by", "the same text")
     judged = _judged(bundle, told, records)
     created = datetime.datetime.fromisoformat(told.created).astimezone(datetime.timezone.utc)
+    policy, baseline = parse_policy(text, POLICY), _baseline(bundle, told)
+    about = {"baseline": _compared_with(told, baseline)}
     # Whether another checkpoint was allowed is not told, and changes no finding.
-    return judge(
-        parse_policy(text, POLICY), judged, _baseline(bundle, told), other_checkpoint=True, today=created.date()
-    )
+    found = judge(policy, judged, baseline, other_checkpoint=True, today=created.date(), about=about)
+    return replace(found, notes=(*found.notes, *_looked(told, policy, judged)))
+
+
+def _compared_with(told: GateResult, baseline: Baseline | None) -> dict[str, Any]:
+    """What is told of a baseline: names as they are told, else as the file says."""
+    if baseline is None:
+        return {"against": told.baseline["against"]} if told.baseline else {}
+    kept = {key: told.baseline.get(key) for key in ("file", "sha256")}
+    return {**kept, "created": baseline.created, "commit": baseline.commit}
+
+
+def _looked(told: GateResult, policy: Policy, records: Mapping[str, Record]) -> list[str]:
+    """The note on the looks taken; how many these were nobody can tell again."""
+    looks = min(looks_at(records), MOST)
+    can_be = [looked(look, looks, policy) for look in range(1, looks + 1)]
+    return [note for note in told.notes if note in can_be][:1]
 
 
 def _baseline(bundle: Bundle, told: GateResult) -> Baseline | None:
@@ -85,7 +103,7 @@ def _judged(bundle: Bundle, told: GateResult, records: Mapping[str, Record]) -> 
 
 def _differing(told: GateResult, found: GateResult, same_release: bool) -> Iterator[str]:
     files = [str(each.get("file")) for each in (*told.records, told.baseline) if each.get("file")]
-    for key in ("outcome", "exit_code", "environment"):
+    for key in ("outcome", "exit_code", "environment", "baseline"):
         yield from _named(GATE, differences(plain(getattr(told, key)), plain(getattr(found, key)), key))
     if len(told.findings) != len(found.findings):
         yield f"{GATE}: {count(len(told.findings), 'finding')}, the raw values give {len(found.findings)}"
@@ -108,7 +126,7 @@ def _policy(result: GateResult) -> Any:
 
 def _notes(told: GateResult, found: GateResult, files: Sequence[str]) -> Iterator[str]:
     for note in told.notes:
-        if not note.startswith("looked ") and not any(_same_words(note, other, files) for other in found.notes):
+        if not any(_same_words(note, other, files) for other in found.notes):
             yield f"{GATE}: the note {shown(note)} does not follow"
     for note in found.notes:
         if not any(_same_words(other, note, files) for other in told.notes):
