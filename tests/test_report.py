@@ -225,6 +225,13 @@ def test_names_of_others_stay_text_everywhere(tmp_path: Path) -> None:
     assert card.count("not stated") == 2 and "<img" not in card.split("---")[2]
 
 
+def test_a_name_of_digits_stays_whole_in_a_picture(tmp_path: Path) -> None:
+    names = ("lr0.001", 'lr0.002 role="x"')
+    drawn = "".join(chart.wide + chart.narrow for chart in charts(told(tmp_path, record(names=names)))[0])
+    texts = " ".join(re.findall(">([^<]+)<", drawn))
+    assert names[0] in texts and names[1] in texts and not re.search(r"lr0\.00(?![12])", texts)
+
+
 def test_markdown_stays_below_its_bound_and_says_what_it_dropped(tmp_path: Path) -> None:
     story = tell(load_sources([RESULTS / "default.json"]))
     drawn, found = charts(story)[0], gallery(story, 100)

@@ -17,7 +17,8 @@ INK, QUIET, RULE, ACCENT, BAD, SOFT, PAPER = (
 )
 _FONT = "Helvetica Neue, Arial, Liberation Sans, sans-serif"
 _INNER = re.compile(r' (?:role|aria-[a-z]+|pointer-events)="[^"]*"')
-_EMPTY = re.compile(r'<path class="(?:background|foreground)"[^>]*?(?: display="none"|d="M0,0h0v0h0Z")[^>]*></path>')
+_TAG = re.compile(r'<(?:[^<>"]|"[^"]*")*>')
+_EMPTY = re.compile(r'<path class="(?:background|foreground)"[^>]*?(?: display="none"|d="M0,0h0v0h0Z")[^>]*/>')
 
 
 @dataclass(frozen=True)
@@ -97,12 +98,16 @@ def svg(chart: Any, prefix: str) -> str:
 
 
 def _slim(text: str, prefix: str) -> str:
-    """Without what only Vega's own reader wants; the page names the picture as a whole."""
-    text = _EMPTY.sub("", _INNER.sub("", text))
-    text = re.sub(r'id="([^"]+)"', rf'id="{prefix}-\1"', text)
-    text = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", text)
-    text = re.sub(r"(\d+\.\d{2})\d+", r"\1", text)
-    return text.replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "").replace(' class="marks"', "")
+    """Without what only Vega's own reader wants; the page names the picture as a whole. Texts stay as they are."""
+    return _TAG.sub(lambda tag: _slim_tag(tag[0], prefix), text)
+
+
+def _slim_tag(tag: str, prefix: str) -> str:
+    tag = _EMPTY.sub("", _INNER.sub("", tag))
+    tag = re.sub(r'id="([^"]+)"', rf'id="{prefix}-\1"', tag)
+    tag = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", tag)
+    tag = re.sub(r"(\d+\.\d{2})\d+", r"\1", tag)
+    return tag.replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "").replace(' class="marks"', "")
 
 
 def spoken(what: str, values: Sequence[str], most: int = 30) -> str:
