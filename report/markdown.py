@@ -59,7 +59,7 @@ def cells(header: Sequence[str], lines: Sequence[Sequence[Cell]]) -> str:
 
 def _records(story: Story) -> str:
     rows = [
-        f"- `{escaped(one['file'])}` ({one['kind']}, {one['created']}), sha256 `{one['sha256'][:16]}…`"
+        f"- {escaped(one['file'])} ({one['kind']}, {one['created']}), sha256 `{one['sha256'][:16]}…`"
         for one in provenance(story).records
     ]
     return "\n".join(rows)

@@ -55,34 +55,38 @@ def model_card(story: Story, stated: Licences) -> str:
         "## Licences",
         f"- weights: {escaped(stated.weights)}\n- data: {escaped(stated.data)}",
         "## Where the figures come from",
-        "\n".join(f"- `{escaped(one['file'])}`, sha256 `{one['sha256']}`" for one in provenance(story).records),
+        "\n".join(f"- {escaped(one['file'])}, sha256 `{one['sha256']}`" for one in provenance(story).records),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _front_matter(story: Story, stated: Licences) -> str:
-    """JSON strings are YAML strings: whatever a name holds, it stays one."""
     word = stated.weights.split(" ")[0].lower() if stated.weights != NOT_STATED else "unknown"
     row = story.row(story.focus)
-    lines = ["---", f"license: {json.dumps(word)}", "pipeline_tag: image-classification", "tags: [food, tiffin]"]
+    lines = ["---", f"license: {_quoted(word)}", "pipeline_tag: image-classification", "tags: [food, tiffin]"]
     if row is not None and row.top_1 is not None:
         lines += [
             "metrics: [accuracy]",
             "model-index:",
-            f"- name: {json.dumps(story.focus)}",
+            f"- name: {_quoted(story.focus)}",
             "  results:",
             "  - task: {type: image-classification}",
-            f"    dataset: {{name: {json.dumps(str(story.data.get('name', '')))}, type: image}}",
+            f"    dataset: {{name: {_quoted(str(story.data.get('name', '')))}, type: image}}",
             f"    metrics: [{{type: accuracy, value: {row.top_1.value:.6f}}}]",
         ]
     return "\n".join([*lines, "---"])
+
+
+def _quoted(text: str) -> str:
+    """A YAML string, whatever a name holds: as JSON's, but that two surrogates are no letter to YAML."""
+    return '"' + "".join(letter if letter > "\uffff" else json.dumps(letter)[1:-1] for letter in text) + '"'
 
 
 def _use(story: Story) -> str:
     labels = story.data.get("labels") or ()
     what = f"Photos of food, one of {len(labels)} classes each" if labels else "Photos of food"
     return (
-        f"{what}, as in `{escaped(str(story.data.get('name', 'the scored set')))}`. It answers with one of its classes "
+        f"{what}, as in {escaped(str(story.data.get('name', 'the scored set')))}. It answers with one of its classes "
         "whatever it sees: what is none of them is answered wrongly. Not for allergens or "
         "anything else where a wrong answer harms."
     )

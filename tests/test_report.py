@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -230,6 +231,16 @@ def test_a_name_of_digits_stays_whole_in_a_picture(tmp_path: Path) -> None:
     drawn = "".join(chart.wide + chart.narrow for chart in charts(told(tmp_path, record(names=names)))[0])
     texts = " ".join(re.findall(">([^<]+)<", drawn))
     assert names[0] in texts and names[1] in texts and not re.search(r"lr0\.00(?![12])", texts)
+
+
+def test_markdown_and_the_card_show_names_as_they_are(tmp_path: Path) -> None:
+    names = ("fp32", "a 🍏\x7f\u2028é")
+    made = replace(record(names=names), data={**record().data, "name": "my_set"})
+    story = tell(load_sources([made.save(tmp_path / "score_b.json")]))
+    card = model_card(story, licences(story, None, None))
+    assert r"score\_b.json (bench" in as_markdown(story, (), gallery(story, 5))
+    assert r"my\_set" in card and r"- score\_b.json," in card  # in a code span its backslash would show
+    assert yaml.safe_load(card.split("---")[1])["model-index"][0]["name"] == names[1]
 
 
 def test_markdown_stays_below_its_bound_and_says_what_it_dropped(tmp_path: Path) -> None:
