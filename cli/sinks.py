@@ -107,7 +107,9 @@ def _is_text(line: str) -> bool:
 
 
 def _csv(cells: Sequence[str]) -> str:
-    text = io.StringIO()
+    from ..records.spreadsheet import inert
+
+    text, cells = io.StringIO(), [inert(cell) for cell in cells]
     # The writer leaves a lone carriage return bare, which its reader refuses.
     bare = any("\r" in cell for cell in cells)
     csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if bare else csv.QUOTE_MINIMAL).writerow(cells)
@@ -240,7 +242,9 @@ def _whole(data: bytes, form: Form) -> int:
 
 
 def _csv_names(text: str, form: Form) -> frozenset[str]:
+    from ..records.spreadsheet import without_guard
+
     rows = list(csv.reader(io.StringIO(text, newline="")))
     if rows and _csv(rows[0]) != form.head():
         raise ValueError("other columns")
-    return frozenset(row[0] for row in rows[1:] if not row[-1])
+    return frozenset(without_guard(row[0]) for row in rows[1:] if not row[-1])

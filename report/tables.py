@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..records.estimate import Decision
 from ..records.findings import Outcome
+from ..records.spreadsheet import inert
 from .cell import NONE, Cell, of_estimate
 from .charts.distributions import tail_cell
 from .charts.footprint import MEASURES, cell
@@ -177,7 +178,7 @@ def as_csv(story: Story) -> str:
     for line in table(story):
         values = [_number(one, part) for one in line[2:] for part in parts]
         records = dict.fromkeys(one.record for one in line if one.record)
-        writer.writerow([line[0].text, _inert(line[1].text), *values, _inert(" ".join(records))])
+        writer.writerow([line[0].text, inert(line[1].text), *values, inert(" ".join(records))])
     return out.getvalue()
 
 
@@ -186,11 +187,6 @@ def _number(one: Cell, part: str) -> str:
     if value is not None:
         return f"{value:.6g}"
     return one.text if part == "value" and one.value is None and one.text != NONE else ""
-
-
-def _inert(text: str) -> str:
-    """A spreadsheet takes text that begins so for a formula (OWASP, CSV injection)."""
-    return f"'{text}" if text[:1] in "=+-@\t\r" else text
 
 
 _TEX = {

@@ -625,10 +625,12 @@ def test_each_list_of_photos_has_its_table() -> None:
         logits = np.eye(len(photos), 4, dtype=np.float32)
         return Predictions.from_logits(photos, np.zeros(len(photos), np.int64), logits, "photos")
 
-    record = Record("score", {}, (), predictions={"a": answers(("1" * 64,)), "b, c": answers(("1" * 64, "2" * 64))})
-    first, second = photo_tables(record)
+    told = {"a": answers(("1" * 64,)), "b, c": answers(("1" * 64, "2" * 64)), "=d": answers(("=e",))}
+    record = Record("score", {}, (), predictions=told)
+    first, second, formula = photo_tables(record)
     assert first == f"photo,truth,a\n{'1' * 64},0,0\n"
     assert second == f'photo,truth,"b, c"\n{"1" * 64},0,0\n{"2" * 64},0,1\n'
+    assert formula == "photo,truth,'=d\n'=e,0,0\n"
 
 
 # Every verdict

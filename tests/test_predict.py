@@ -309,7 +309,14 @@ def test_a_torn_file_is_cut_to_whole_answers(names: list[str], data: st.DataObje
                 assert whole and sink.answered == set(names[: max(whole[-1] - 1, 0)])  # the first line is the head
 
 
-@given(st.text(min_size=1), st.text(min_size=1))
+def test_csv_holds_no_formula() -> None:
+    form, formula = Form("csv", 1), "=cmd|' /C calc'!A0"
+    said = form.lines(Answer(formula, (Guess(formula, 0, 0.5),))) + form.lines(Answer("a", error=BadInput(formula)))
+    (photo, _, label, *_), (*_, error) = csv.reader(io.StringIO(said))
+    assert {photo, label, error} == {"'" + formula}
+
+
+@given(st.text(min_size=1) | st.text("'=+-@\t\r\na", min_size=1), st.text(min_size=1))
 def test_any_name_is_read_back_from_a_file(name: str, other: str) -> None:
     for kind in ("jsonl", "csv"):
         form = Form(kind, 1)

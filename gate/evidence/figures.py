@@ -20,6 +20,7 @@ from ...records.loss_budget import loss_budget
 from ...records.predictions import Predictions
 from ...records.record import Record
 from ...records.speed import compare_speeds
+from ...records.spreadsheet import inert
 
 _MARGIN = 0.01  # of the non-inferiority that is stated for every row; a policy's own is in gate.json
 
@@ -94,10 +95,10 @@ def photo_tables(record: Record) -> list[str]:
 def _photo_table(record: Record, photos: Sequence[str], names: Sequence[str]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["photo", "truth", *names])
+    writer.writerow(["photo", "truth", *map(inert, names)])
     truth = record.predictions[names[0]].truth.tolist()
     answers = [record.predictions[name].top[:, 0].tolist() for name in names]
-    writer.writerows([photo, label, *row] for photo, label, *row in zip(photos, truth, *answers, strict=True))
+    writer.writerows([inert(photo), label, *row] for photo, label, *row in zip(photos, truth, *answers, strict=True))
     return text.getvalue()
 
 
