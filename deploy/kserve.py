@@ -18,7 +18,7 @@ from .beside import require_classifier
 from .folder import described_folder
 from .ovms import ovms_files, plugin_config
 from .repository import VERSION, Written, model_name, put_beside, put_model
-from .triton import triton_backend, write_triton
+from .triton import server_arguments, triton_backend, write_triton
 
 _DNS_LABEL = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 _RESOURCE = "inferenceservice.yaml"
@@ -60,9 +60,12 @@ def write_kserve(
     with described_folder(out) as draft:
         if artifact.manifest.format == "openvino":
             put_model(artifact, draft / STORAGE / VERSION, ovms_files(artifact))
+            arguments: tuple[str, ...] = (f"--plugin_config={json.dumps(plugin_config())}",)
         else:
+            arguments = server_arguments(artifact)
             notes = write_triton(artifact, draft / STORAGE, called, max_batch).notes
-        (draft / _RESOURCE).write_text(resource(called, runtime, storage_uri or f"pvc://models/{called}"))
+        uri = storage_uri or f"pvc://models/{called}"
+        (draft / _RESOURCE).write_text(resource(called, runtime, uri, arguments))
         put_beside(artifact, draft)
     place = shlex.quote(str(out / _RESOURCE))
     return Written(out, f"kubectl apply -f {place}", (*notes, *_notes(runtime, storage_uri)))
@@ -83,11 +86,9 @@ def _dns_label(name: str) -> str:
     return name
 
 
-def resource(name: str, runtime: _Runtime, storage_uri: str) -> str:
-    """The InferenceService as YAML."""
+def resource(name: str, runtime: _Runtime, storage_uri: str, arguments: tuple[str, ...]) -> str:
+    """The InferenceService as YAML; the arguments are its server's."""
     gpu = '          nvidia.com/gpu: "1"\n' if runtime.format == "triton" else ""
-    plugin = json.dumps(f"--plugin_config={json.dumps(plugin_config())}")
-    arguments = f"      args:\n        - {plugin}\n" if runtime.format == "openvino" else ""
     return (
         "apiVersion: serving.kserve.io/v1beta1\n"
         "kind: InferenceService\n"
@@ -102,7 +103,7 @@ def resource(name: str, runtime: _Runtime, storage_uri: str) -> str:
         f"      runtime: {runtime.name}\n"
         "      protocolVersion: v2\n"
         f"      storageUri: {json.dumps(storage_uri)}\n"
-        f"{arguments}"
+        f"      args: {json.dumps(arguments)}\n"
         "      resources:\n"
         "        requests:\n"
         '          cpu: "1"\n'

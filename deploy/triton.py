@@ -1,7 +1,9 @@
 """A model for NVIDIA Triton: NAME/config.pbtxt, NAME/1/model file, labels.
 
-Sources: Triton's user guide, «Model Repository» and «Model Configuration», and the sources of its OpenVINO backend
-(`src/openvino.cc`), which fixes a model's batch to `max_batch_size` and has no parameter for float32 execution.
+Sources: Triton's user guide, «Model Repository» and «Model Configuration», and the sources of its backends. OpenVINO's
+(`src/openvino.cc`) fixes a model's batch to `max_batch_size` and has no parameter for float32 execution. TensorRT's
+(`src/loader.cc`, `src/instance_state.cc`) does not refit, and uses of the optimization profiles that are named the best
+for a batch, else the first; its README has `version-compatible`.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..artifact import Artifact, TensorSpec
-from ..artifact.engine_stamp import read_stamp
+from ..artifact.engine_stamp import EngineStamp, read_stamp
 from ..errors import BadInput
 from .beside import LABELS, require_classifier
 from .engines import obstacle
@@ -69,7 +71,7 @@ def write_triton(artifact: Artifact, out: Path, name: str | None = None, max_bat
     image = "nvcr.io/nvidia/tritonserver:YY.MM-py3"
     gpu = "--gpus=all " if backend.kind == "KIND_GPU" else ""
     start = (f"docker run --rm {gpu}-p 8000:8000 -p 8001:8001 -p 8002:8002 -v {mount} {image} "
-             "tritonserver --model-repository=/models")  # fmt: skip
+             f"{shlex.join(['tritonserver', '--model-repository=/models', *server_arguments(artifact)])}")  # fmt: skip
     return Written(out / called, start, _notes(artifact, backend, batch))
 
 
@@ -89,24 +91,50 @@ def triton_backend(artifact: Artifact) -> _Backend:
             "compile it: `tiffin compile ARTIFACT --backend tensorrt`" if manifest.scheme == "tensorrt"
             else "start from what `tiffin export` or `tiffin quantize` wrote",
         )  # fmt: skip
+    stamp = _stamp(artifact)
+    if stamp and stamp.stripped:
+        raise BadInput(f"{artifact.folder}: an engine without weights, which Triton does not put back",
+                       "an engine with its weights", "compile it again without --strip-weights")  # fmt: skip
     return backend
+
+
+def server_arguments(artifact: Artifact) -> tuple[str, ...]:
+    """What tritonserver must be told beside the repository."""
+    stamp = _stamp(artifact)
+    return ("--backend-config=tensorrt,version-compatible=true",) if stamp and stamp.version_compatible else ()
+
+
+def _stamp(artifact: Artifact) -> EngineStamp | None:
+    manifest = artifact.manifest
+    return read_stamp(manifest.built_for, str(artifact.folder)) if manifest.format == "tensorrt" else None
 
 
 def _batch(artifact: Artifact, asked: int | None) -> int:
     """`max_batch_size`; 0 where Triton shall not join requests."""
     manifest = artifact.manifest
-    largest = _MAX_BATCH
-    if manifest.format == "tensorrt":
-        largest = read_stamp(manifest.built_for, str(artifact.folder)).max_batch or 1
+    largest, stamp = _MAX_BATCH, _stamp(artifact)
+    if stamp:
+        largest = _largest_batch(artifact, stamp)
     elif manifest.inputs[0].shape[0] is not None:
         largest = 0
     elif manifest.format == "openvino":
         return asked or 0  # the backend would run every request, of one photo too, at the largest batch
-    if asked and largest == 0 or asked and manifest.format == "tensorrt" and asked > largest:
+    if asked and largest == 0 or asked and stamp and asked > largest:
         fixed = f"no --max-batch: the model's batch is fixed at {manifest.inputs[0].shape[0]}"
         expected = f"at most {largest}, as the engine was built" if largest else fixed
         raise BadInput(f"{artifact.folder}: max batch {asked}", expected, "leave --max-batch out")
     return asked or largest
+
+
+def _largest_batch(artifact: Artifact, stamp: EngineStamp) -> int:
+    """The batch up to which there is a profile for every one: Triton neither splits nor pads."""
+    size = 0 if stamp.profiles else 1
+    while any(least <= size + 1 <= most for least, _, most in stamp.profiles):
+        size += 1
+    if not size:
+        raise BadInput(f"{artifact.folder}: no optimization profile for one photo, which Triton does not pad",
+                       "an engine that takes a batch of 1", "compile it again with a profile from 1")  # fmt: skip
+    return size
 
 
 def _config(artifact: Artifact, name: str, backend: _Backend, batch: int) -> str:
@@ -116,12 +144,21 @@ def _config(artifact: Artifact, name: str, backend: _Backend, batch: int) -> str
     lines = [f"name: {json.dumps(name)}", f"backend: {json.dumps(backend.word)}", f"max_batch_size: {batch}"]
     lines += _block("input", _tensor(tensor, batch))
     lines += _block("output", [*_tensor(answer, batch), f"label_filename: {json.dumps(LABELS)}"])
-    lines += _block("instance_group", ["count: 1", f"kind: {backend.kind}"])
+    lines += _block("instance_group", ["count: 1", f"kind: {backend.kind}", *_profiles(artifact, batch)])
     if batch > 1:
         lines += ["dynamic_batching {", f"  max_queue_delay_microseconds: {_QUEUE_DELAY_US}", "}"]
     for key, value in _parameters(backend, batch).items():
         lines += [f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}']
     return "\n".join(lines) + "\n"
+
+
+def _profiles(artifact: Artifact, batch: int) -> list[str]:
+    """Those of several that a request can come to; one that begins above the batch would not load."""
+    stamp = _stamp(artifact)
+    if not stamp or len(stamp.profiles) < 2:
+        return []
+    numbers = [json.dumps(str(index)) for index, (least, _, _) in enumerate(stamp.profiles) if least <= batch]
+    return [f"profile: [ {', '.join(numbers)} ]"]
 
 
 def _block(field: str, inside: Sequence[str]) -> list[str]:
@@ -148,8 +185,10 @@ def _notes(artifact: Artifact, backend: _Backend, batch: int) -> tuple[str, ...]
                     "layers are computed in bfloat16; `--for ovms` sets it")  # fmt: skip
         if batch:
             said.append(f"that backend runs every request padded to {batch} photos")
-    if backend.word == "tensorrt":
-        stamp = read_stamp(artifact.manifest.built_for, str(artifact.folder))
-        said.append(f"the engine loads only in a Triton with {stamp.library} {stamp.engine_version}, on compute "
+    if stamp := _stamp(artifact):
+        newer = " or newer of the same major version" if stamp.version_compatible else ""
+        said.append(f"the engine loads only in a Triton with {stamp.library} {stamp.engine_version}{newer}, on compute "
                     f"capability {', '.join(stamp.compute_capabilities)}")  # fmt: skip
+    if stamp and stamp.version_compatible:
+        said.append("a version-compatible engine holds code that Triton runs: serve none that you do not trust")
     return tuple(said)

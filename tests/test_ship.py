@@ -57,11 +57,11 @@ def make(onnx_artifact: Artifact, tmp_path: Path) -> Make:
 
 
 @pytest.fixture
-def engine(make: Make) -> Callable[[str], Artifact]:
+def engine(make: Make) -> Make:
     """A TensorRT engine that says where it was built; its bytes are none."""
 
-    def build(platform: str) -> Artifact:
-        stamp = {**ENGINE, "platform": platform}
+    def build(platform: str, **told: Any) -> Artifact:
+        stamp = {**ENGINE, "platform": platform, **told}
         return make(f"engine-{platform}", {"model.engine": b"plan"}, format="tensorrt", built_for=stamp)
 
     return build
@@ -95,7 +95,7 @@ def test_what_a_board_cannot_run_rightly_is_refused(
     assert caught.value.fix
 
 
-def test_an_engine_travels_to_no_board_but_one_like_the_one_that_built_it(engine: Callable[[str], Artifact]) -> None:
+def test_an_engine_travels_to_no_board_but_one_like_the_one_that_built_it(engine: Make) -> None:
     foreign, own = variant(engine("linux-x86_64"), "tensorrt"), variant(engine("linux-aarch64"), "tensorrt")
     with pytest.raises(BadInput, match="built on linux-x86_64") as caught:
         fit_to(BOARDS["jetson"], [foreign], keep_order=False)
@@ -360,7 +360,7 @@ def test_what_cannot_be_written_is_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_an_engine_of_tensorrt_comes_without_a_program(engine: Callable[[str], Artifact], tmp_path: Path) -> None:
+def test_an_engine_of_tensorrt_comes_without_a_program(engine: Make, tmp_path: Path) -> None:
     assert write_plain(engine("linux-aarch64"), tmp_path / "out") == ()
     assert "trtexec" in (tmp_path / "out/README.txt").read_text() and not (tmp_path / "out/cpp").exists()
 
@@ -496,12 +496,47 @@ def test_tritons_openvino_backend_gets_the_batch_dimension_or_padding(
     assert {path.name for path in (tmp_path / "food/1").iterdir()} == {"model.xml", "model.bin"}
 
 
-def test_triton_loads_an_engine_as_a_plan_of_its_own_batch(engine: Callable[[str], Artifact], tmp_path: Path) -> None:
+def test_triton_loads_an_engine_as_a_plan_of_its_own_batch(engine: Make, tmp_path: Path) -> None:
     built = engine("linux-x86_64")
     assert "max_batch_size: 8" in config_of(built, tmp_path) and "KIND_GPU" in config_of(built, tmp_path)
     assert (tmp_path / "food/1/model.plan").read_bytes() == b"plan"
     with pytest.raises(BadInput, match="max batch 9"):
         config_of(built, tmp_path, max_batch=9)
+
+
+@pytest.mark.parametrize(
+    ("profiles", "asked", "batch", "named"),
+    [
+        ([[1, 1, 1], [2, 8, 8]], None, 8, '"0", "1"'),
+        ([[1, 1, 1], [2, 8, 8]], 1, 1, '"0"'),
+        ([[8, 8, 16], [1, 1, 2]], None, 2, '"1"'),  # Triton neither splits nor pads 3 photos
+    ],
+)
+def test_triton_gets_the_profiles_that_a_request_can_come_to(
+    engine: Make, tmp_path: Path, profiles: list[list[int]], asked: int | None, batch: int, named: str
+) -> None:
+    text = config_of(engine("linux-x86_64", profiles=profiles), tmp_path, max_batch=asked)
+    assert f"max_batch_size: {batch}" in text and f"profile: [ {named} ]" in text
+
+
+def test_an_engine_that_triton_would_not_serve_is_refused(engine: Make, tmp_path: Path) -> None:
+    for write in (write_triton, write_kserve):
+        with pytest.raises(BadInput, match="without weights") as caught:
+            write(engine("linux-x86_64", stripped=True), tmp_path / "out", "food")
+        assert "--strip-weights" in caught.value.fix
+        with pytest.raises(BadInput, match="no optimization profile for one photo"):
+            write(engine("linux-x86_64", profiles=[[2, 8, 8]]), tmp_path / "out", "food")
+    assert not (tmp_path / "out").exists()
+
+
+def test_triton_is_told_of_a_version_compatible_engine(engine: Make, tmp_path: Path) -> None:
+    built, word = engine("linux-x86_64", version_compatible=True), "--backend-config=tensorrt,version-compatible=true"
+    written = write_triton(built, tmp_path / "triton", "food")
+    assert shlex.split(written.start)[-1] == word and "10.3.0 or newer of the same major" in written.notes[0]
+    write_kserve(built, tmp_path / "kserve", "food")
+    resource = yaml.safe_load((tmp_path / "kserve/inferenceservice.yaml").read_text())
+    assert resource["spec"]["predictor"]["model"]["args"] == [word]
+    assert word not in write_triton(engine("linux-x86_64"), tmp_path / "other", "food").start
 
 
 def test_another_dialect_is_not_served(make: Make, tmp_path: Path) -> None:
@@ -582,7 +617,7 @@ def test_a_resources_name_is_a_dns_label(onnx_artifact: Artifact, tmp_path: Path
 
 @pytest.mark.slow  # installs tritonclient, which wants an older protobuf than ours, in an environment of its own
 def test_tritons_own_schema_reads_the_configuration(
-    onnx_artifact: Artifact, openvino_artifact: Artifact, engine: Callable[[str], Artifact], tmp_path: Path
+    onnx_artifact: Artifact, openvino_artifact: Artifact, engine: Make, tmp_path: Path
 ) -> None:
     venv.create(tmp_path / "env", with_pip=True)
     python = tmp_path / "env/bin/python"
