@@ -68,12 +68,12 @@ def _write_cache(cache: Path, entries: dict[str, Any]) -> None:
 
 
 def _stamp(path: Path) -> list[int]:
-    """[size in bytes, mtime in ns]: what must not have changed for a cached hash to hold."""
+    """What must not have changed for a cached hash to hold. Archives bring their own mtime, but no ctime."""
     try:
         stat = path.stat()
     except OSError as error:
         raise BadDataset(f"{path}: {error.strerror}", "a photo that can be read") from error
-    return [stat.st_size, stat.st_mtime_ns]
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
 
 
 def pixel_hashes(photos: Iterable[Photo], cache: Path | None = None) -> dict[Path, str]:
@@ -81,7 +81,7 @@ def pixel_hashes(photos: Iterable[Photo], cache: Path | None = None) -> dict[Pat
 
     Args:
         photos: any photos; a path that is listed twice is hashed once.
-        cache: JSON file of hashes by path, size and mtime; read and extended. None keeps none.
+        cache: JSON file of hashes by path and stamp; read and extended. None keeps none.
 
     Raises:
         BadDataset: a photo is missing or unreadable.
@@ -89,9 +89,9 @@ def pixel_hashes(photos: Iterable[Photo], cache: Path | None = None) -> dict[Pat
     entries, hashes, fresh = _read_cache(cache), {}, False
     for path in dict.fromkeys(photo.path for photo in photos):
         key, stamp = str(path.resolve()), _stamp(path)
-        if entries.get(key, [])[:2] != stamp:
+        if entries.get(key, [])[:-1] != stamp:
             entries[key], fresh = [*stamp, pixel_hash(path)], True
-        hashes[path] = entries[key][2]
+        hashes[path] = entries[key][-1]
     if cache and fresh:
         _write_cache(cache, entries)
     return hashes

@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import threading
+import time
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
@@ -391,6 +392,18 @@ def test_hashes_are_cached_until_the_photo_changes(tmp_path: Path, monkeypatch: 
     photo(path, 2)
     os.utime(path, ns=(1, 1))
     assert pixel_hashes([Photo(path, 0)], cache) != before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="its ctime is that of the first file of the name")
+@pytest.mark.parametrize("in_place", [True, False])
+def test_a_photo_replaced_by_one_of_its_size_and_time_is_hashed_anew(tmp_path: Path, in_place: bool) -> None:
+    path, new, cache = tmp_path / "a.bmp", tmp_path / "new.bmp", tmp_path / "hashes.json"
+    for seed, target in enumerate((path, path if in_place else new)):
+        Image.fromarray(np.full((4, 4, 3), seed, np.uint8)).save(target)
+        os.utime(target, (1e9, 1e9))  # as a reproducible archive has them
+        target.replace(path)
+        assert pixel_hashes([Photo(path, 0)], cache)[path] == pixel_hash(path)
+        time.sleep(0.02)  # more than the kernel's clock ticks
 
 
 @pytest.mark.parametrize("broken", ["{", "[]", '{"decoder": "another", "photos": {}}'])
