@@ -8,7 +8,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -236,6 +236,7 @@ class Manifest:
     def __post_init__(self) -> None:
         if not (self.inputs and self.outputs):
             raise BadInput(f"{len(self.inputs)} inputs, {len(self.outputs)} outputs", "at least 1 of each")
+        require_shown(self.labels, "manifest")
         if not 0 < self.temperature <= sys.float_info.max:  # nor NaN
             raise BadInput(f"temperature {self.temperature}", "a finite number above 0")
         classes = self.outputs[0].shape[-1:]
@@ -252,6 +253,16 @@ class Manifest:
     def digest(self) -> str:
         """sha256 of the canonical text."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def require_shown(labels: Iterable[str], where: str) -> None:
+    """Raises BadInput for a label that breaks lines or steers the terminal which shows it."""
+    for label in labels:
+        if _CONTROL.search(label):
+            raise BadInput(f"{where}: label {label!r} holds a control character", "labels of one line, without tabs")
 
 
 _WRITTEN = {"labels", "calibration", "preprocess", "run"}  # always, though they have defaults

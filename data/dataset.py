@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ..artifact.manifest import require_shown
 from ..errors import BadDataset, BadInput
 
 ROLES = ("train", "calibrate", "select", "confirm")
@@ -59,6 +60,12 @@ class Dataset:
     kind: Literal["photos", "synthesized"] = "photos"
     coarse: tuple[str, ...] | None = None
     note: str = ""
+
+    def __post_init__(self) -> None:
+        try:
+            require_shown((*self.labels, *(self.coarse or ())), str(self.root))
+        except BadInput as error:
+            raise BadDataset(error.what, error.expected, "rename the class") from error
 
     def role(self, name: str) -> tuple[Photo, ...]:
         """Photos of a role, at least one.

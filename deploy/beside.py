@@ -31,7 +31,7 @@ def files_beside(artifact: Artifact) -> dict[str, bytes]:
     """Name → content of the four files.
 
     Raises:
-        BadInput: it is no classifier of photos, or a label has a line break in it.
+        BadInput: it is no classifier of photos.
         BadArtifact: this machine prepares the pattern otherwise than the artifact's golden hash says.
     """
     require_classifier(artifact)
@@ -50,14 +50,11 @@ def files_beside(artifact: Artifact) -> dict[str, bytes]:
 
 
 def require_classifier(artifact: Artifact) -> None:
-    """Raises BadInput for what takes no photos, has several inputs, or labels that no text file can hold."""
+    """Raises BadInput for what takes no photos or has several inputs."""
     manifest = artifact.manifest
     if manifest.preprocess is None or not manifest.labels or len(manifest.inputs) != 1 or len(manifest.outputs) != 1:
         raise BadInput(f"{artifact.folder}: task {manifest.task}, no classifier of photos",
                        "labels, preprocessing, one input and one output")  # fmt: skip
-    broken = [label for label in manifest.labels if len(label.splitlines()) != 1]
-    if broken:
-        raise BadInput(f"{artifact.folder}: label {broken[0]!r} is not one line", "labels without line breaks")
 
 
 def description(artifact: Artifact, prepared_sha256: str) -> dict[str, Any]:

@@ -71,6 +71,7 @@ def left_in(folder: Path) -> list[str]:
 # Manifest
 
 WORDS = st.text(st.characters(codec="utf-8"), max_size=12)
+SHOWN = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Zl", "Zp")), max_size=12)
 TENSORS = st.builds(
     TensorSpec,
     WORDS,
@@ -104,7 +105,7 @@ MANIFESTS = st.builds(
     inputs=st.lists(TENSORS, min_size=1, max_size=3).map(tuple),
     outputs=st.lists(TENSORS, min_size=1, max_size=3).map(tuple),
     files=st.just((ModelFile("model.bin", 4, "0" * 64),)),
-    labels=st.lists(WORDS, max_size=4).map(tuple),
+    labels=st.lists(SHOWN, max_size=4).map(tuple),
     preprocess=st.none() | PREPROCESSES,
     run=st.none() | RUNS,
     scheme=st.none() | st.sampled_from(sorted(SCHEMES)),
@@ -285,7 +286,7 @@ PREPROCESS = Preprocess(8, 8).plain()
         {"format": ["onnx"]},
         *({end: [{**TENSOR, name: wrong}]} for end in ("inputs", "outputs") for name, wrong in BAD_TENSORS),
         *({end: []} for end in ("inputs", "outputs")),
-        *({"labels": wrong} for wrong in (["dal"], "ab", [1, 2], ["\ud800", "dal"])),
+        *({"labels": wrong} for wrong in (["dal"], "ab", [1, 2], ["\ud800", "dal"], ["dal", "na\x1ban"])),
         *({"temperature": wrong} for wrong in ("x", -1, 0, float("nan"), float("inf"), True, 10**400)),
         {"preprocess": {**PREPROCESS, "height": 1.5}},
         {"preprocess": {**PREPROCESS, "mean": [0, 0]}},
@@ -306,6 +307,12 @@ def test_a_wrong_field_is_refused(tmp_path: Path, fields: dict[str, object]) -> 
 def test_no_artifact_is_made_with_a_temperature_that_cannot_be(temperature: float) -> None:
     with pytest.raises(BadInput, match="temperature"):
         manifest(temperature=temperature)
+
+
+@pytest.mark.parametrize("label", ["two\nlines", "a\ttab", "\x1b]0;title\x07", "\x9b31m", "\u2028"])
+def test_no_artifact_is_made_with_a_label_that_steers_the_terminal(label: str) -> None:
+    with pytest.raises(BadInput, match="holds a control character"):
+        manifest(labels=("dal", label))
 
 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="no file here that root cannot read")

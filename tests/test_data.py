@@ -140,6 +140,13 @@ def test_a_class_that_a_mac_wrote_is_the_one_that_linux_wrote(tmp_path: Path) ->
         assert read_as(dataset, ("Kiwi", MAC), "the model")[0].labels == ("Kiwi", MAC)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no such folder there")
+def test_a_class_that_steers_the_terminal_is_refused(tmp_path: Path) -> None:
+    photo(tmp_path / "rice\x1b]0;title\x07" / "1.jpg")
+    with pytest.raises(BadDataset, match=r"label 'rice\\x1b.*control character"):
+        open_dataset(tmp_path)
+
+
 @pytest.mark.parametrize("split", ["", "train"])
 def test_a_folder_without_photos_is_no_class_and_said_once(tmp_path: Path, caplog, split: str) -> None:
     photo(tmp_path / split / "rice" / "1.jpg")

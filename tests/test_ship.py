@@ -346,7 +346,6 @@ def test_a_full_disk_leaves_nothing(
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"labels": ("one", "two\nlines", "c", "d")}, "not one line"),
         ({"labels": ()}, "no classifier"),
         ({"preprocess": None, "task": "detection"}, "no classifier"),
         ({"format": "pt2"}, "pt2"),

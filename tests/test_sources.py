@@ -51,6 +51,7 @@ from tiffin.export.loaders import (
     timm,
     torchvision,
 )  # fmt: skip
+from tiffin.export.loaders.classifier import checked_labels
 from tiffin.export.loaders.state import load_weights
 from tiffin.export.loaders.told import TURNED, read_labels
 from tiffin.export.logits import engine_logits
@@ -459,6 +460,11 @@ def test_labels_come_as_lists_or_maps(tmp_path: Path, raw: object) -> None:
 def test_labels_of_a_windows_editor_begin_without_its_mark(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_bytes(text.replace("\n", "\r\n").encode("utf-8-sig"))
     assert read_labels(tmp_path / name) == LABELS
+
+
+def test_a_source_with_a_label_that_steers_the_terminal_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"net: label 'pear\\x1b\[31m' holds a control character"):
+        checked_labels(("apple", "pear\x1b[31m"), 2, "net")
 
 
 def test_mean_and_std_are_of_zero_to_one_or_of_levels() -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import nn
 
 from ...artifact import Preprocess
+from ...artifact.manifest import require_shown
 from ...errors import BadInput, NotTold, first_line
 from ...train import Checkpoint
 from ...train.checkpoint import state_digest
@@ -181,6 +182,7 @@ def checked_labels(labels: tuple[str, ...] | None, classes: int, text: str) -> t
 
     Raises:
         NotTold: there are none, or other than the network has classes.
+        BadInput: one holds a control character.
     """
     if labels is None:
         raise NotTold(f"{text} names none of its {classes} classes", "a name for each class",
@@ -188,5 +190,6 @@ def checked_labels(labels: tuple[str, ...] | None, classes: int, text: str) -> t
     if len(labels) != classes:
         raise NotTold(f"{text} answers {classes} classes, there are {len(labels)} labels",
                        "one label a class", "give --labels FILE that fits, or weights for these labels")  # fmt: skip
+    require_shown(labels, text)
     times = Counter(labels)
     return tuple(f"{label} ({index})" if times[label] > 1 else label for index, label in enumerate(labels))
