@@ -136,7 +136,7 @@ def _settings(loadgen: ModuleType, asked: LoadOptions, count: int, samples_per_s
     settings = loadgen.TestSettings()
     if settings.FromConfig("", _OFFICIAL_NETWORK, SCENARIOS[asked.scenario], 0) != 0:  # 0: only what it carries itself
         raise BadInput(
-            "this LoadGen carries no official settings", "version 6 or newer", 'pip install -U "tiffin[loadgen]"'
+            "this LoadGen carries no official settings", "version 6 or newer", 'pip install -U "mlcommons-loadgen>=6"'
         )
     official = {name: getattr(settings, name) for name in _SHORTENED}
     kept_ns = settings.server_target_latency_ns
