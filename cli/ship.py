@@ -89,7 +89,7 @@ def _with_engine(word: str, board: Board) -> str:
 def _pack_for(board: Board, variants: list[Variant], about: dict[str, object], out: Path) -> None:
     """Write the box, then say what to type on the board and what nobody could check here."""
     from ..artifact.bundle import pack as write_box
-    from ..deploy.boards import UNVERIFIED, commands, fit_to
+    from ..deploy.boards import UNVERIFIED, commands, fit_to, wheel
 
     measured = about["order"] == "by time"
     fitted = fit_to(board, variants, keep_order=measured)
@@ -98,7 +98,8 @@ def _pack_for(board: Board, variants: list[Variant], about: dict[str, object], o
     render.show(tables.box_text(out, fitted.variants, told))
     render.show("\n" + render.wrapped([*fitted.warnings, f"not verified: {UNVERIFIED}"]))
     place = f"{board.words} ({board.architecture}, Python {board.python} or later)"
-    render.show("\n" + render.wrapped([f"There, beside {out.name}, on a {place}:"]) + "\n")
+    beside = f"{out.name} and {wheel()} (docs/platforms.md says how it is made)"
+    render.show("\n" + render.wrapped([f"There, beside {beside}, on a {place}:"]) + "\n")
     for line in commands(board, fitted.variants, out):
         render.show(f"    {line}")
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .. import __version__
 from ..artifact import Artifact
 from ..artifact.bundle import Variant
 from ..artifact.certificate import read_certificates
@@ -245,7 +246,12 @@ def commands(board: Board, variants: Sequence[Variant], box: Path) -> list[str]:
     ]
 
 
+def wheel() -> str:
+    """The file that `pip wheel` makes of this release: no index has it."""
+    return f"tiffin-{__version__}-py3-none-any.whl"
+
+
 def _install(board: Board, engines: Sequence[str]) -> str:
     extras = [*(engine for engine in engines if engine not in board.packages), "photos"]
     packages = [board.packages[engine] for engine in engines if engine in board.packages]
-    return " ".join(["pip install", f'"tiffin[{",".join(extras)}]"', *packages])
+    return " ".join(["pip install", f'"./{wheel()}[{",".join(extras)}]"', *packages])

@@ -26,7 +26,7 @@ from .engine_progress import progress_monitor
 
 Tell = Callable[[dict[str, Any]], None]
 _PROBLEMS = 20
-_FOR_CUDA_12 = 'pip install tiffin onnx tensorrt-cu12 "cuda-bindings<13"'
+_FOR_CUDA_12 = 'pip install onnx tensorrt-cu12 "cuda-bindings<13"'
 
 
 @dataclass
@@ -70,7 +70,7 @@ class _Builder:
         reason = _one_line(self.log.first_error())
         # 35 is cudaErrorInsufficientDriver: pip's `tensorrt` is for CUDA 13, which drivers 535 to 575 do not serve.
         too_new = reason.endswith("error: 35") and not self.lib.is_rtx and _cuda.driver_version().startswith("12.")
-        fix = f"update the driver, or in a new environment: {_FOR_CUDA_12}" if too_new else ""
+        fix = f"update the driver, or beside tiffin in a new environment: {_FOR_CUDA_12}" if too_new else ""
         raise EngineMissing(f"{self.lib.name} does not start: {reason}", "a driver that it takes", fix) from cause
 
     def parse(self, path: str) -> list[dict[str, str]]:

@@ -97,7 +97,7 @@ def test_the_raspberry_pis_steps_run_with_only_what_pip_brings(tmp_path: Path) -
     stage = walkthrough.Stage(tmp_path / "walk", walkthrough.tiffin_by([sys.executable]), None)
     stage.prepare(walkthrough.few_photos(tmp_path / "few", 12), walkthrough.SYNTHESIZED / "confirm-000.jpg")
     for section in walkthrough.sections((ROOT / "docs" / "raspberry-pi.md").read_text()):
-        lines = (line.replace('"tiffin[', f'"{wheel}[') for line in section.steps)
+        lines = (line.replace('"./tiffin-0.1.0-py3-none-any.whl[', f'"{wheel}[') for line in section.steps)
         steps = tuple(
             f"{line} {walkthrough.SHORT_BENCH}" if line.startswith("tiffin bench") else line for line in lines
         )

@@ -235,6 +235,11 @@ def test_gitlabs_script_ends_with_the_gates_exit_code(project: Path, lost: int, 
         assert (project / path.replace("$TIFFIN_OUT", "out/check")).is_file()
 
 
+def test_gitlabs_job_installs_what_it_was_told_to_and_nothing_else(project: Path) -> None:
+    code, said = gitlab(project, TIFFIN_RECORDS="score.json")
+    assert code and "TIFFIN_PACKAGE: says what pip installs" in said and "error:" not in said
+
+
 def test_the_hook_reads_the_policy(project: Path) -> None:
     (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
     words = [*hook["entry"].split(), *hook["args"]]

@@ -29,7 +29,7 @@ from tiffin.artifact.claims import write_claim
 from tiffin.artifact.store import save
 from tiffin.deploy import boards
 from tiffin.deploy.beside import files_beside, ppm
-from tiffin.deploy.boards import BOARDS, board_named, commands, engine_on, fit_to
+from tiffin.deploy.boards import BOARDS, board_named, commands, engine_on, fit_to, wheel
 from tiffin.deploy.kserve import write_kserve
 from tiffin.deploy.ovms import write_ovms
 from tiffin.deploy.plain import write_plain
@@ -144,7 +144,7 @@ def test_the_commands_for_a_board_are_real(make: Make, board: boards.Board) -> N
     for backend in board.engines:
         lines = commands(board, [variant(make(f"m-{backend}"), backend)], Path("food box.tiffin"))
         install = next(line for line in lines if line.startswith("pip install"))
-        for name in re.search(r"tiffin\[(.*?)\]", install)[1].split(","):
+        for name in re.search(rf'"\./{wheel()}\[(.*?)\]', install)[1].split(","):
             assert re.search(rf"^{name} = \[", extras, re.MULTILINE)
         for line in (line for line in lines if line.startswith("tiffin ")):
             parses(shlex.split(line)[1:])
@@ -190,7 +190,7 @@ def test_packing_for_a_board(
         ("int8", "openvino"), ("fp32", "openvino")]  # fmt: skip
     assert open_box(box).about["board"] == "x86"
     assert max(map(len, shown.splitlines())) <= 80
-    assert 'pip install "tiffin[openvino,photos]"' in shown and "tiffin predict food.tiffin photo.jpg" in shown
+    assert f'pip install "./{wheel()}[openvino,photos]"' in shown and "tiffin predict food.tiffin photo.jpg" in shown
     assert "not verified" in shown
     listed = tell(capsys, "unpack", box)
     assert "int8@openvino" in listed and "as is usual on" in listed
