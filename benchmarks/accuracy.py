@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,14 +40,14 @@ def score(
     """Answer every photo.
 
     Args:
-        cache: folder for logits by content; a finished pass is read from it, an interrupted one goes on.
+        cache: folder for logits by content; what is answered there, by whomever, is not asked again.
         batch: photos a call; float kernels may round the same photo another way in another batch.
 
     Returns:
         The predictions, and what the engine applied.
 
     Raises:
-        BadInput: nothing to score, or labels that do not fit.
+        BadInput: nothing to score, labels that do not fit, or no room for the answers.
         Overlap: some of the photos have calibrated the artifact.
         EngineFailed: an answer holds NaN, which would count as the first class.
         WorkerFailed, EngineFailed: as the worker says.
@@ -66,7 +67,6 @@ def score(
         logits = np.load(path)
         applied = worker.applied
     if lost := int(np.isnan(logits).any(axis=1).sum()):
-        path.unlink()  # they are asked again the next time
         raise EngineFailed(f"{candidate.name}: NaN in the answers to {lost} of {len(photos)} photos", "numbers",
                            "half precision ends at 65504: compute in fp32; docs/debug.md finds the layer")  # fmt: skip
     return Predictions.from_logits(photos.hashes, photos.truth, logits, photos.kind), applied
@@ -104,29 +104,40 @@ def _key(candidate: Candidate, photos: PreparedPhotos, applied: dict[str, Any], 
 
 
 def _fill(worker: WorkerClient, path: Path, photos: PreparedPhotos, sizes: tuple[int, int], progress: Progress) -> None:
-    """Rows not answered yet are NaN in the draft. `sizes`: classes, and photos a call."""
+    """Rows not answered yet are NaN in the file. `sizes`: classes, and photos a call."""
     classes, batch = sizes
     chunk = _CHUNK * batch
-    if path.exists():
-        progress(len(photos))
-        return
-    draft = path.with_suffix(".part.npy")
-    if not _usable(draft, (len(photos), classes)):
-        array = np.lib.format.open_memmap(draft, "w+", np.float32, (len(photos), classes))
-        array[:] = np.nan
-        array.flush()
-    waiting = np.isnan(np.load(draft)[:, 0])
+    _begin(path, (len(photos), classes))
+    waiting = np.isnan(np.load(path)).any(axis=1)
     for start in range(0, len(photos), chunk):
         stop = min(start + chunk, len(photos))
         if waiting[start:stop].any():
-            worker.ask("infer", 600, photos=str(photos.path), start=start, stop=stop, batch=batch, out=str(draft))
+            worker.ask("infer", 600, photos=str(photos.path), start=start, stop=stop, batch=batch, out=str(path))
         progress(stop)
-    draft.replace(path)
 
 
-def _usable(draft: Path, shape: tuple[int, int]) -> bool:
+def _begin(path: Path, shape: tuple[int, int]) -> None:
+    """A file of NaN, unless one is there that another pass, interrupted or still running, has begun.
+
+    Written in full: a sparse file that is mapped would kill the worker on a full disk, and be zeros where it ended.
+
+    Raises:
+        BadInput: it cannot be written (a full disk).
+    """
+    if _usable(path, shape):
+        return
     try:
-        found = np.load(draft, mmap_mode="r")
+        with tempfile.TemporaryDirectory(prefix=".logits-", dir=path.parent) as folder:
+            np.save(draft := Path(folder, path.name), np.full(shape, np.nan, np.float32))
+            if not _usable(path, shape):
+                draft.replace(path)
+    except OSError as error:
+        raise BadInput(f"cannot write {path} ({error.strerror or error})", "room and permission to write") from error
+
+
+def _usable(path: Path, shape: tuple[int, int]) -> bool:
+    try:
+        found = np.load(path, mmap_mode="r")
         return found.shape == shape and found.dtype == np.float32
     except (OSError, ValueError, EOFError):  # an empty file is EOFError
         return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import importlib
 import itertools
 import json
@@ -749,10 +750,35 @@ def test_nan_is_no_answer(ort: Candidate, prepared, tmp_path: Path, asked) -> No
 def test_a_broken_draft_is_written_anew(ort: Candidate, prepared, tmp_path: Path, asked, content: bytes) -> None:
     with pytest.raises(KeyboardInterrupt):
         score(ort, prepared, tmp_path, lambda done: (_ for _ in ()).throw(KeyboardInterrupt()))
-    (draft,) = tmp_path.glob("logits-*.part.npy")
+    (draft,) = tmp_path.glob("logits-*.npy")
     draft.write_bytes(content)
     found, _ = score(ort, prepared, tmp_path)
     np.testing.assert_array_equal(found.top, directly(ort.artifact, ort.run, prepared).top)
+
+
+def test_a_full_disk_is_an_error_before_anything_is_asked(ort: Candidate, prepared, tmp_path: Path, asked, monkeypatch):
+    def full(path: Path, array: np.ndarray) -> None:
+        if array.dtype == np.float32:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        plain(path, array)
+
+    plain = np.save
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(BadInput, match="No space left"):
+        score(ort, prepared, tmp_path / "cache")
+    assert asked == [] and list((tmp_path / "cache").iterdir()) == []
+
+
+def test_two_scorings_into_one_folder_end_alike(ort: Candidate, prepared, tmp_path: Path, asked) -> None:
+    others: list[Predictions] = []
+
+    def beside(done: int) -> None:
+        if not others:
+            others.append(score(ort, prepared, tmp_path)[0])
+
+    found, _ = score(ort, prepared, tmp_path, beside)
+    np.testing.assert_array_equal(found.scores, others[0].scores)
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_photos_that_calibrated_are_refused(ort: Candidate, prepared, tmp_path: Path, asked) -> None:
