@@ -73,7 +73,7 @@ def certify(
     drawn = _photos(dataset, role)
     context = Context({"name": dataset.name, "kind": dataset.kind, "role": role, "count": len(drawn)},
                       base.artifact.digest, margin)  # fmt: skip
-    output.make_parent(out)
+    output.prepare_record(out)
     render.echo_options(data=dataset.name, role=role, photos=len(drawn), reference=base.name, margin=margin, out=out)
     cache = out.parent / "cache"
     prepared = prepare_photos(drawn, options.one_preprocess([base, *found]), cache, dataset.kind)

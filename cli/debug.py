@@ -65,7 +65,8 @@ def debug(
     output.require_ending("--reduce", reduce, ".onnx")
     output.require_ending("--plot", plot, ".svg")
     pair = _named_apart(_candidate(one, threads), _candidate(other, threads), (one, other))
-    for path, option in ((out, "--out"), (plot, "--plot"), (reduce, "--reduce")):
+    output.prepare_record(out)
+    for path, option in ((plot, "--plot"), (reduce, "--reduce")):
         if path is not None:
             output.make_parent(path, option)
     sides, about = fed.from_file(pair, feeds) if feeds else fed.from_photos(pair, photos or _PHOTOS, data, role, seed)

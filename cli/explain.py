@@ -63,7 +63,7 @@ def explain(
     dataset = dataset_of(data)
     drawn = dataset.role(role) if photos is None else sample(dataset.role(role), photos, seed)
     asked = Asked(own, dataset, role, drawn, out.parent / "cache", checkpoint, _classes(cpu_classes), tries, seed)
-    output.make_parent(out)
+    output.prepare_record(out)
     render.echo_options(data=dataset.name, role=role, photos=len(drawn), cpu_classes=cpu_classes or "default",
                         tries=tries, seed=seed, out=out)  # fmt: skip
     record = find(asked, (lambda name, total: lambda done: None) if as_json else render.TerminalProgress().bar)

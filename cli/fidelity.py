@@ -58,7 +58,7 @@ def fidelity(
     rows = options.candidates(artifacts, backend, threads, precision, only_scored=True)
     given, about = fed.from_file(rows, feeds) if feeds else fed.from_photos(rows, str(photos), data, role, seed)
     wanted = read_arrays(truth) if truth else None
-    output.make_parent(out)
+    output.prepare_record(out)
     render.echo_options(data=about["name"], count=about["count"], against=truth or rows[0].name, peak=peak, out=out)
     found = compare_outputs(rows, given, wanted, render.TerminalProgress().bar("rows", about["count"]))
     record = replace(found, data=about, options={**found.options, "peak": peak})

@@ -54,7 +54,7 @@ def loadgen(
     check_options(chosen)
     need_loadgen()
     (candidate,) = options.candidates([artifact], None, threads, precision, lanes)
-    output.make_parent(out)
+    output.prepare_record(out)
     prepared, about = _prepared(candidate.artifact, mode, photos, data, seed, out.parent / "cache")
     render.echo_options(scenario=scenario, mode=mode, duration="official" if official else f"{chosen.duration_s:g} s",
                         lanes=lanes, batch=batch, samples=about.get("count", "noise"), out=out)  # fmt: skip

@@ -62,7 +62,7 @@ def bench(
     chosen = RoundOptions(launches=launches, blocks=blocks, block_s=block_s, batch=batch, seed=seed,
                           regime=cast("Regime", regime), fps=fps, burners=burners, sustain_s=sustain_s, target=target,
                           time_limit_s=time_limit_s)  # fmt: skip
-    output.make_parent(out)
+    output.prepare_record(out)
     render.echo_options(**asdict(chosen), threads=threads or machine.usable_cores(), lanes=lanes, out=out)
     environment = machine.environment()
     progress = render.TerminalProgress()
@@ -129,7 +129,7 @@ def score(
     host = options.one_preprocess(candidates)
     dataset = options.labelled(dataset_of(data), candidates)
     drawn = dataset.role(role) if photos is None else sample(dataset.role(role), photos, seed)
-    output.make_parent(out)
+    output.prepare_record(out)
     render.echo_options(data=dataset.name, role=role, photos=len(drawn), reference=candidates[0].name, out=out)
     cache = out.parent / "cache"
     prepared = prepare_photos(drawn, host, cache, dataset.kind)

@@ -33,6 +33,16 @@ def make_parent(out: Path, option: str = "--out") -> None:
         raise _unwritable(out, "permission denied", option)
 
 
+def prepare_record(out: Path) -> None:
+    """Before minutes of measuring: `make_parent`, and the name leaves room for the arrays, which end in .npz beside it.
+
+    Raises:
+        BadInput: it cannot be written, or does not end in .json: `run.1` and `run.2` would share one `run.npz`.
+    """
+    make_parent(out)
+    require_ending("--out", out, ".json")
+
+
 def require_ending(option: str, path: Path | None, ending: str) -> None:
     """What is written is of this kind, so its name says so.
 

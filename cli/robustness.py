@@ -52,7 +52,7 @@ def robustness(
             f"robustness on {dataset.kind} images", "photos with true labels", "give their folder with --data"
         )
     drawn = sample(dataset.role(role), photos, seed)
-    output.make_parent(out)
+    output.prepare_record(out)
     render.echo_options(
         data=dataset.name, role=role, photos=len(drawn), seed=seed, reference=candidates[0].name,
         corruptions=len(chosen), out=out,

@@ -384,6 +384,13 @@ def test_a_record_takes_no_pipes_place(refused: Run, here: Path) -> None:
     assert "it is no regular file" in ended.err and Path("pipe").is_fifo()
 
 
+@pytest.mark.parametrize("out", ["run.1", "x.npz"])
+@pytest.mark.parametrize("command", ["bench", "score", "certify", "robustness", "explain", "loadgen"])
+def test_a_record_ends_in_json_for_its_arrays_lie_beside_it(refused: Run, photo_folder: Path, command, out) -> None:
+    data = () if command == "bench" else ("--data", photo_folder)
+    assert f"--out {out}" in refused(command, "fp32", *data, "--out", out).err and not Path(out).exists()
+
+
 def test_a_folder_of_somebody_elses_is_not_replaced(refused: Run, here: Path) -> None:
     (here / "work").mkdir()
     (here / "work/thesis.txt").write_text("years")
