@@ -29,6 +29,7 @@ from tiffin.benchmarks.debug.point import Point
 from tiffin.benchmarks.debug.reduce import WANTED
 from tiffin.benchmarks.debug.scene import Part, Scene, run_plain
 from tiffin.benchmarks.debug.side import Side
+from tiffin.benchmarks.explain.ranges import activations_of, limits_of
 from tiffin.cli.app import main
 from tiffin.cli.parting import cause_lines, debug_text, parting_of
 from tiffin.errors import BadInput
@@ -36,7 +37,7 @@ from tiffin.export.graph.precision import to_half
 from tiffin.export.to_openvino import to_openvino
 from tiffin.quantize.calibration import CalibrationSet
 from tiffin.quantize.options import PtqOptions
-from tiffin.quantize.quantize import quantize_int8
+from tiffin.quantize.quantize import quantize_fp8, quantize_int8
 from tiffin.records import Record
 from tiffin.records.closeness import Closeness, closeness
 from tiffin.records.parting import Parting, Tried, ordered
@@ -457,6 +458,18 @@ def test_int8_in_an_ir_is_seen_behind_its_rounding(
 ) -> None:
     record, found = classified(onnx_artifact, to_openvino(int8_artifact, tmp_path / "ir"), (ORT, OPENVINO), photos)
     assert found.first is None and found.pairs >= 8, debug_text(record)
+
+
+def test_eight_bit_floats_are_told_as_such(onnx_artifact: Artifact, photos: np.ndarray) -> None:
+    out = onnx_artifact.folder.parent / "fp8"
+    fp8 = quantize_fp8(onnx_artifact, PtqOptions("tensorrt", compensate=False), CalibrationSet(photos, "drawn"), out)
+    model = onnx.load(fp8.model_path)
+    low, high = limits_of(model, activations_of(model)[0])
+    assert high == -low > 0  # 448 times the scale, of E4M3FN
+    pair = Candidate("one", onnx_artifact, ORT), Candidate("other", fp8, PLAIN)
+    fed = ({"photos": photos[:4]}, {"photos": photos[:4]})
+    record = debug(Asked(*pair, fed, {"name": "drawn", "count": 4}, 60.0))
+    assert parting_of(record).first is not None and "int8" not in debug_text(record)
 
 
 def test_a_torch_program_finds_what_its_export_lost(

@@ -122,7 +122,7 @@ def _told(node: str, wanted: np.ndarray, found: np.ndarray) -> tuple[str, str]:
 
 
 def constants(part: Part) -> Constants:
-    """Weights and biases by node and position, restored from int8 where they are rounded."""
+    """Weights and biases by node and position, restored where they are rounded to 8 bits."""
     from onnx import numpy_helper
 
     from ...export.graph.dialect import axis_of, constants_of, spread
@@ -133,8 +133,8 @@ def constants(part: Part) -> Constants:
         if node.op_type == "DequantizeLinear" and node.input[0] in held:
             whole, scale, *zero = (held[name] for name in node.input if name in held)
             shape = spread(np.size(scale), axis_of(node), whole.ndim)
-            shift = zero[0].astype(np.int64).reshape(shape) if zero else 0
-            held[node.output[0]] = ((whole.astype(np.int64) - shift) * scale.reshape(shape)).astype(np.float32)
+            shift = zero[0].astype(np.float64).reshape(shape) if zero else 0
+            held[node.output[0]] = ((whole.astype(np.float64) - shift) * scale.reshape(shape)).astype(np.float32)
     return {(node.name, at): held[name] for node in part.nodes for at, name in enumerate(node.input) if name in held}
 
 
@@ -153,7 +153,7 @@ def _exchanged(model: onnx.ModelProto, name: str, values: np.ndarray) -> onnx.Mo
 
 
 def _clipped(scene: Scene) -> Iterator[Tried]:
-    """The trusted tensor cut off at what the other's int8 holds."""
+    """The trusted tensor cut off at what the other's quantizer holds."""
     part = scene.theirs
     graph = part.side.graph
     quantizer = graph.quantizer(graph.named[part.point.name].name) if graph and part.point.name in graph.named else None
@@ -164,7 +164,7 @@ def _clipped(scene: Scene) -> Iterator[Tried]:
     low, high = (float(np.ravel(each)[0]) for each in limits_of(graph.model, quantizer))
     wanted = scene.ours.value
     out = float(np.mean((wanted < low) | (wanted > high)))
-    words = f"int8 holds {low:.3g} to {high:.3g} here: {out * 100:.2g} % of the values are cut off"
+    words = f"{part.side.precision} holds {low:.3g} to {high:.3g} here: {out * 100:.2g} % of the values are cut off"
     if out:
         yield scene.tried("saturation", words, np.clip(wanted, low, high), part.value)
 
@@ -178,10 +178,14 @@ def _engine(scene: Scene) -> Iterator[Tried]:
     own = closeness(plain, part.value.reshape(plain.shape))
     backend, floats = side.run_config.backend, side.run_config.execution_precision
     if side.precision in _LOW:
+        words = f"{backend}'s {side.precision} kernels give {own.sqnr_db:.0f} dB of what the same graph gives in float "
+        words += "of the same inputs"
+        if side.precision == "fp8":  # accumulated in float: nothing to overflow
+            yield scene.tried("engine", words, scene.ours.value, plain)
+            return
         share = _overflowing(part)
         lacks = "" if machine.has_vnni() else ", and this CPU has no VNNI"
-        words = f"{backend}'s int8 kernels give {own.sqnr_db:.0f} dB of what the same graph gives in float of the "
-        words += f"same inputs; {share * 100:.2g} % of its pairs of weights can leave int16{lacks}"
+        words += f"; {share * 100:.2g} % of its pairs of weights can leave int16{lacks}"
         yield scene.tried("saturation", words, scene.ours.value, plain, own.sqnr_db < SAME_DB and share > 0)
     elif floats != "fp32":
         words = f"{backend} computes it in {floats}: {own.sqnr_db:.0f} dB of what float32 gives of the same inputs"

@@ -118,9 +118,12 @@ def _name(node: onnx.NodeProto) -> str:
 
 def limits_of(model: onnx.ModelProto, node: onnx.NodeProto) -> tuple[np.ndarray, np.ndarray]:
     """Least and greatest value that a quantizer can represent, float64, one or one a channel."""
+    import ml_dtypes  # comes with onnx
+
     scale, zero = _scale_and_zero(model, node)
-    info, shift = np.iinfo(zero.dtype), zero.astype(np.float64)
-    return (info.min - shift) * scale, (info.max - shift) * scale
+    limits = ml_dtypes.finfo(zero.dtype) if zero.dtype.name.startswith("float") else ml_dtypes.iinfo(zero.dtype)
+    least, most = (float(limit) - zero.astype(np.float64) for limit in (limits.min, limits.max))
+    return least * scale, most * scale
 
 
 def _scale_and_zero(model: onnx.ModelProto, node: onnx.NodeProto) -> tuple[np.ndarray, np.ndarray]:
