@@ -10,6 +10,8 @@ from ..errors import BadInput
 from ..records.rounds import REGIMES, Regime
 from ..records.stopping import Precision
 
+_LEAST_FPS, _MOST_FPS = 1e-3, 1e6  # beyond, a block lasts an hour, or a frame less than the clock's reading
+
 
 @dataclass(frozen=True)
 class RoundOptions:
@@ -52,11 +54,10 @@ class RoundOptions:
     def __post_init__(self) -> None:
         if self.regime not in REGIMES:
             raise BadInput(f"unknown regime {self.regime!r}", f"one of {', '.join(REGIMES)}")
-        if self.launches < 1 or self.blocks < 1 or not 0 < self.fps < math.inf or self.burners < 1:
-            raise BadInput(
-                f"launches {self.launches}, blocks {self.blocks}, fps {self.fps}, burners {self.burners}",
-                "finite and above 0",
-            )
+        if self.launches < 1 or self.blocks < 1 or self.burners < 1:
+            raise BadInput(f"launches {self.launches}, blocks {self.blocks}, burners {self.burners}", "above 0")
+        if not _LEAST_FPS <= self.fps <= _MOST_FPS:
+            raise BadInput(f"fps {self.fps}", f"calls a second, {_LEAST_FPS:g} to {_MOST_FPS:g}")
         for name in ("block_s", "warmup_s", "sustain_s", "time_limit_s"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise BadInput(f"{name} {getattr(self, name)}", "seconds, finite and not below 0")

@@ -204,7 +204,7 @@ def test_engines_are_measured_side_by_side(onnx_artifact, openvino_artifact, pt2
 @pytest.mark.parametrize(
     "wrong",
     [{"regime": "idle"}, {"fps": 0.0}, {"fps": -1.0}, {"launches": 0}, {"blocks": 0}, {"burners": 0}, {"target": 0.0},
-     {"target": 1.0}, {"target": -0.1}, {"target": float("nan")}, {"fps": float("nan")}, {"fps": float("inf")},
+     {"target": 1.0}, {"target": -0.1}, {"target": float("nan")}, {"fps": float("nan")}, {"fps": 1e12}, {"fps": 1e-300},
      {"time_limit_s": float("nan")}, {"block_s": -1.0}, {"warmup_s": float("inf")}, {"sustain_s": -0.1}],
 )  # fmt: skip
 def test_options_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
@@ -532,6 +532,21 @@ def test_a_worker_that_hangs_in_a_call_is_found_out(null, tmp_path: Path) -> Non
             worker.ask("time", 0.3, seconds=0, min_calls=1)
         pid = worker._process.pid
     assert gone(pid)
+
+
+@pytest.mark.parametrize(
+    ("asked", "least_s"),
+    [({"seconds": 0.0, "min_calls": 3, "rewarm": 1}, 60 + 4 * 30), ({"seconds": 1.0, "min_calls": 0}, 80),
+     ({"seconds": 0.1, "min_calls": 3, "regime": "paced", "fps": 0.04}, 60 + 4 / 0.04)],
+)  # fmt: skip
+def test_a_worker_has_the_time_that_its_calls_take(null, tmp_path: Path, monkeypatch, asked, least_s: float) -> None:
+    place = script(tmp_path / "worker", fake(0).replace('"first_s": 0', '"first_s": 30'), sys.executable)
+    given: list[float] = []
+    plain = WorkerClient._read
+    monkeypatch.setattr(WorkerClient, "_read", lambda self, limit_s: given.append(limit_s) or plain(self, limit_s))
+    with WorkerClient(null("a").artifact, RunConfig("null"), place, {}) as worker:
+        worker.time(**asked)
+    assert given[-1] >= least_s
 
 
 def test_an_interpreter_that_is_not_there_is_a_reason(null, tmp_path: Path) -> None:

@@ -74,6 +74,7 @@ class WorkerClient:
         self.cold_start_s = (time.perf_counter_ns() - started) / 1e9
         split = {name: float(opened[f"{name}_s"]) for name in ("import", "load", "first")}
         self.cold_split_s: dict[str, float] = {"start": (greeted - started) / 1e9, **split}
+        self._call_s = split["first"]  # the longest call so far
 
     def _start(self, place: Place) -> subprocess.Popen[bytes]:
         asked = json.dumps({"cpus": place.cpus, "delay": place.delay})
@@ -111,10 +112,13 @@ class WorkerClient:
         self, seconds: float, min_calls: int, regime: str = "back-to-back", fps: float = 30.0, rewarm: int = 0
     ) -> Block:
         """One block of calls in a regime; `rewarm` calls before it are kept apart."""
-        timeout_s = 60 + 20 * seconds
-        answer = self.ask("time", timeout_s, seconds=seconds, min_calls=min_calls, regime=regime, fps=fps,
+        expected_s = seconds + (min_calls + rewarm) * self._call_s
+        if regime == "paced":
+            expected_s += (min_calls + 1) / fps
+        answer = self.ask("time", 60 + 20 * expected_s, seconds=seconds, min_calls=min_calls, regime=regime, fps=fps,
                           rewarm=rewarm)  # fmt: skip
         ns, warm = (np.array(answer[name], np.int64) for name in ("ns", "warm"))
+        self._call_s = max(self._call_s, int(ns.max(initial=0)) / 1e9)
         if "details" in answer:  # such as graphs, which are recorded only after the first calls
             self.applied["details"] = answer["details"]
         kernels = answer.get("kernels_ns")
