@@ -515,6 +515,7 @@ def test_a_worker_that_dies_is_not_started_again(null, tmp_path: Path) -> None:
         ("exec sleep 60", "did not answer within"),
         ("exit 0", r"died \(exit 0\)"),
         ("kill -SEGV $$", r"died \(exit -11\)"),
+        ("kill -KILL $$", r"died \(exit -9; the system killed it, likely for want of memory\)"),
     ],
 )
 def test_a_worker_that_answers_wrongly_is_found_out(null, tmp_path: Path, text: str, said: str) -> None:
@@ -532,6 +533,15 @@ def test_a_worker_that_hangs_in_a_call_is_found_out(null, tmp_path: Path) -> Non
             worker.ask("time", 0.3, seconds=0, min_calls=1)
         pid = worker._process.pid
     assert gone(pid)
+
+
+def test_debugging_shows_all_that_a_worker_said(null, tmp_path: Path, monkeypatch, caplog) -> None:
+    place = script(tmp_path / "worker", "echo first >&2; echo last >&2; exit 3")
+    for wanted in ("0", "1"):
+        monkeypatch.setenv("TIFFIN_DEBUG", wanted)
+        with pytest.raises(WorkerFailed, match="its last words: last"):
+            WorkerClient(null("a").artifact, RunConfig("null"), place, {})
+        assert ("first\nlast" in caplog.text) == (wanted == "1")
 
 
 @pytest.mark.parametrize(

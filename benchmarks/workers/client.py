@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import select
 import signal
@@ -23,6 +24,8 @@ from ...artifact import Artifact, RunConfig
 from ...artifact.lineage import is_source
 from ...errors import EngineMissing, TiffinError, WorkerFailed
 from .place import Place
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -191,10 +194,13 @@ class WorkerClient:
             self._process.wait(1)
         code = self._process.poll()
         self._stderr.seek(0)
-        words = self._stderr.read().decode(errors="replace").strip().splitlines()
-        last = f"; its last words: {words[-1][:200]}" if words else ""
-        ended = "" if code is None else f" (exit {code})"
-        return WorkerFailed(f"worker {what}{ended}{last}", "an answer", "set TIFFIN_DEBUG=1 and run it alone")
+        said = self._stderr.read().decode(errors="replace").strip()
+        if os.environ.get("TIFFIN_DEBUG") == "1":
+            _log.error("all that the worker said:\n%s", said or "(nothing)")
+        last = f"; its last words: {said.splitlines()[-1][:200]}" if said else ""
+        killed = "; the system killed it, likely for want of memory" if code == -signal.SIGKILL else ""
+        ended = "" if code is None else f" (exit {code}{killed})"
+        return WorkerFailed(f"worker {what}{ended}{last}", "an answer", "TIFFIN_DEBUG=1 shows all that it said")
 
     def __enter__(self) -> WorkerClient:
         return self
