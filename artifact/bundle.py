@@ -22,7 +22,7 @@ from typing import IO, Any
 from ..errors import BadArtifact, BadInput
 from ..machine import cache_folder
 from .files import replace_files, replaced_folder, sha256_of
-from .manifest import ModelFile, RunConfig, parse_manifest
+from .manifest import ModelFile, RunConfig, parse_manifest, require_shown
 from .store import CLAIMS, MANIFEST, Artifact, check_name, is_plain, reading
 from .strict import read_as_type
 
@@ -36,6 +36,7 @@ _BOX = "box.json"
 _KEPT = ".files"  # while it is unpacked
 _MOST_BYTES = 256_000_000  # of all manifests and claims; a claim's predictions of 100,000 photos take 5 MB
 _MOST_READ = 16_000_000  # of a manifest or the index
+_ABOUT: dict[str, Any] = {"order": str, "cpu": str, "board": str, "times_of_the_first": Mapping[str, float]}
 _WHEN = (1980, 1, 1, 0, 0, 0)  # a zip's earliest: equal contents give equal bytes
 
 
@@ -221,6 +222,8 @@ def _index(path: Path, text: bytes) -> _Index:
         index: _Index = read_as_type(raw, _Index, "index")
         if not index.variants:
             raise BadInput("no variants", "at least one")
+        told = {name: read_as_type(index.about.get(name), kind | None, name) for name, kind in _ABOUT.items()}
+        require_shown((word for word in told.values() if isinstance(word, str)), "about")
     except (KeyError, TypeError, ValueError, RecursionError, BadInput) as error:
         if isinstance(error, BadArtifact):
             raise

@@ -41,7 +41,7 @@ def read_claim(artifact: Artifact, kind: str) -> dict[str, Any] | None:
         return None
     try:
         body = json.loads(path.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadArtifact(f"{path}: not JSON ({error})", "a claim written by tiffin", f"delete {path}") from error
     if not isinstance(body, dict):
         raise BadArtifact(f"{path}: no claim", "a claim written by tiffin", f"delete {path}")

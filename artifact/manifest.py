@@ -236,7 +236,7 @@ class Manifest:
     def __post_init__(self) -> None:
         if not (self.inputs and self.outputs):
             raise BadInput(f"{len(self.inputs)} inputs, {len(self.outputs)} outputs", "at least 1 of each")
-        require_shown(self.labels, "manifest")
+        require_shown(self.labels, "labels")
         if not 0 < self.temperature <= sys.float_info.max:  # nor NaN
             raise BadInput(f"temperature {self.temperature}", "a finite number above 0")
         classes = self.outputs[0].shape[-1:]
@@ -258,11 +258,11 @@ class Manifest:
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
-def require_shown(labels: Iterable[str], where: str) -> None:
-    """Raises BadInput for a label that breaks lines or steers the terminal which shows it."""
-    for label in labels:
-        if _CONTROL.search(label):
-            raise BadInput(f"{where}: label {label!r} holds a control character", "labels of one line, without tabs")
+def require_shown(words: Iterable[str], where: str) -> None:
+    """Raises BadInput for words that break lines or steer the terminal which shows them."""
+    for word in words:
+        if _CONTROL.search(word):
+            raise BadInput(f"{where}: {word!r} holds a control character", "one line without tabs")
 
 
 _WRITTEN = {"labels", "calibration", "preprocess", "run"}  # always, though they have defaults

@@ -167,7 +167,7 @@ def box_text(path: Path, variants: Sequence[Variant], about: Mapping[str, Any]) 
     """What was packed: sizes, what each variant is certified for, and what portability costs."""
     from ..artifact.certificate import read_certificates
 
-    times: Mapping[str, float] = about.get("times_of_the_first", {})
+    times: Mapping[str, float] = about.get("times_of_the_first") or {}
     rows, said = [], []
     for variant in variants:
         time = f"{times[variant.name]:.2f}" if variant.name in times else ""
@@ -176,7 +176,7 @@ def box_text(path: Path, variants: Sequence[Variant], about: Mapping[str, Any]) 
         verdicts = ", ".join(f"{each.cpu_class} {each.verdict}{' (emulated)' * bool(each.emulator)}" for each in held)
         said.append(f"{variant.name}: {verdicts or 'nothing is certified'}")
     table = render.Table(("variant", "MB", "× time"), rows).compact()
-    order = f"ordered by time on {about['cpu']}" if times else f"ordered {about.get('order', 'as given')}"
+    order = f"ordered by time on {about.get('cpu')}" if times else f"ordered {about.get('order', 'as given')}"
     size, alone = path.stat().st_size, variants[0].artifact.size_bytes
     said.append(f"{path}: {size / 1e6:.2f} MB, {size / alone:.2f} × the first variant's files; {order}")
     return f"{table.text()}\n\n{render.wrapped(said)}"

@@ -63,7 +63,7 @@ class Dataset:
 
     def __post_init__(self) -> None:
         try:
-            require_shown((*self.labels, *(self.coarse or ())), str(self.root))
+            require_shown((*self.labels, *(self.coarse or ())), f"{self.root}: a class")
         except BadInput as error:
             raise BadDataset(error.what, error.expected, "rename the class") from error
 

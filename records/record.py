@@ -193,7 +193,7 @@ def load_record(path: Path) -> Record:
         raise BadInput(f"{path}: no such record", "a record's .json") from error
     except (KeyError, TypeError, AttributeError) as error:  # other JSON
         raise BadInput(f"{path}: no record (it has no schema)", "a record's .json") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         why = "it is a folder" if path.is_dir() else getattr(error, "strerror", None) or error
         raise BadInput(f"{path}: no record ({why})", "a record's .json") from error
     if version > SCHEMA_VERSION:

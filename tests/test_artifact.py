@@ -516,7 +516,7 @@ def test_a_claim_about_another_artifact_is_refused(tmp_path: Path) -> None:
         read_claim(other, "score")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '"words"'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '"words"', "[" * 100_000])
 def test_a_broken_claim_is_named(tmp_path: Path, text: str) -> None:
     artifact = saved(tmp_path / "a")
     (artifact.folder / "claims").mkdir()
@@ -1052,6 +1052,9 @@ def test_a_newer_box_says_to_upgrade(tmp_path: Path) -> None:
         pytest.param(lambda index: index["variants"][0].update(run={"backend": "null", "gears": 4})),
         pytest.param(lambda index: index["variants"][0].update(run={"backend": "null", "hint": "fast"})),
         lambda index: index.update(variants=[]),
+        lambda index: index.update(about={"times_of_the_first": {"a@null": "x"}}),
+        lambda index: index.update(about={"order": ["by time"]}),
+        lambda index: index.update(about={"cpu": "\x1b]0;title\x07"}),
         lambda index: index["variants"][0]["run"].update(backend=["a"]),
         lambda index: index["variants"][0]["run"].update(device=5),
         lambda index: index["variants"][0]["run"].update(lanes=1.5),

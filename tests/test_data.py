@@ -143,7 +143,7 @@ def test_a_class_that_a_mac_wrote_is_the_one_that_linux_wrote(tmp_path: Path) ->
 @pytest.mark.skipif(os.name == "nt", reason="no such folder there")
 def test_a_class_that_steers_the_terminal_is_refused(tmp_path: Path) -> None:
     photo(tmp_path / "rice\x1b]0;title\x07" / "1.jpg")
-    with pytest.raises(BadDataset, match=r"label 'rice\\x1b.*control character"):
+    with pytest.raises(BadDataset, match=r"class: 'rice\\x1b.*control character"):
         open_dataset(tmp_path)
 
 

@@ -242,6 +242,9 @@ def test_what_is_no_record_is_refused(tmp_path: Path, text: str) -> None:
 def test_a_record_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no such record"):
         load_record(tmp_path / "run.json")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(BadInput, match=r"deep\.json: no record \(maximum recursion"):
+        load_record(tmp_path / "deep.json")
     with pytest.raises(BadInput, match=r"no record \(it is a folder\)"):
         load_record(tmp_path)
 

@@ -463,7 +463,7 @@ def test_labels_of_a_windows_editor_begin_without_its_mark(tmp_path: Path, name:
 
 
 def test_a_source_with_a_label_that_steers_the_terminal_is_refused() -> None:
-    with pytest.raises(BadInput, match=r"net: label 'pear\\x1b\[31m' holds a control character"):
+    with pytest.raises(BadInput, match=r"net: a label: 'pear\\x1b\[31m' holds a control character"):
         checked_labels(("apple", "pear\x1b[31m"), 2, "net")
 
 

@@ -190,6 +190,6 @@ def checked_labels(labels: tuple[str, ...] | None, classes: int, text: str) -> t
     if len(labels) != classes:
         raise NotTold(f"{text} answers {classes} classes, there are {len(labels)} labels",
                        "one label a class", "give --labels FILE that fits, or weights for these labels")  # fmt: skip
-    require_shown(labels, text)
+    require_shown(labels, f"{text}: a label")
     times = Counter(labels)
     return tuple(f"{label} ({index})" if times[label] > 1 else label for index, label in enumerate(labels))
