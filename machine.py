@@ -198,10 +198,20 @@ def _nvml() -> tuple[str | None, str | None]:
 
 
 def git_commit() -> str | None:
-    """Commit of the working directory, "+dirty" behind it where tracked files differ; None without git or commit."""
-    words = ["git", "--no-optional-locks", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+dirty"]
+    """Commit of the working directory, "+dirty" behind it where tracked files differ; None without one or git 2.31."""
+    # The folder may be anybody's, and these settings name programs that git would run: nothing is set over them.
+    filters = _git("config", "--name-only", "--get-regexp", r"^filter\.") or ""
+    off = [f"--config-env={name}={_NOTHING}" for name in ("core.fsmonitor", *filters.splitlines())]
+    return _git(*off, "--no-optional-locks", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+dirty")
+
+
+_NOTHING = "TIFFIN_NOTHING"  # a variable that is empty
+
+
+def _git(*words: str) -> str | None:
     try:
-        asked = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=5)
+        asked = subprocess.run(["git", *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=5,
+                               env={**os.environ, _NOTHING: ""})  # fmt: skip
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
     return asked.stdout.strip() or None if asked.returncode == 0 else None

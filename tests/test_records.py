@@ -1299,6 +1299,19 @@ def test_the_commit_says_whether_files_differ(repository: Path, monkeypatch: pyt
     assert machine.git_commit() is None
 
 
+def test_no_program_that_a_foreign_repository_names_is_run(repository: Path) -> None:
+    (repository / ".gitattributes").write_text("file filter=a=b\n")
+    (repository / "file").write_text("one")
+    git(repository, "add", ".")
+    git(repository, "commit", "-qm", "one")
+    for name in ("core.fsmonitor", "filter.a=b.clean", "filter.a=b.process"):
+        git(repository, "config", name, "touch ran; false")
+    git(repository, "config", "filter.a=b.required", "true")
+    os.utime(repository / "file", (0, 0))  # git looks into it
+    commit = machine.git_commit()
+    assert commit is not None and not commit.endswith("+dirty") and not (repository / "ran").exists()
+
+
 def test_no_repository_has_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     monkeypatch.chdir(tmp_path)
