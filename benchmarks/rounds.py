@@ -136,7 +136,8 @@ class Measurement:
             feeds = random_feeds(candidate.artifact, self._options.batch, self._options.seed)
             worker = WorkerClient(candidate.artifact, candidate.run, candidate.place, feeds)
             workers[candidate.name] = worker  # at once: whatever stops us now closes it
-            tally.started(worker, worker.time(self._options.warmup_s, 1).ns)
+            regime = "throughput" if self._options.regime == "throughput" else "back-to-back"  # all lanes, or the one
+            tally.started(worker, worker.time(self._options.warmup_s, 1, regime).ns)
             worker.pause()
 
     @contextlib.contextmanager

@@ -44,10 +44,12 @@ from tiffin.benchmarks.rounds import Measurement, measure, random_feeds
 from tiffin.benchmarks.sensors import Memory, Sensors, between, memory
 from tiffin.benchmarks.tally import Tally
 from tiffin.benchmarks.workers import loadgen as worker_loadgen
+from tiffin.benchmarks.workers import timing
 from tiffin.benchmarks.workers.client import Block, WorkerClient
 from tiffin.benchmarks.workers.loadgen import SCENARIOS, LoadOptions
 from tiffin.benchmarks.workers.place import NATIVE, WITHOUT_VNNI, Place, limited_to
 from tiffin.benchmarks.workers.timing import STAGES, prolonged
+from tiffin.benchmarks.workers.worker import Worker
 from tiffin.data import open_dataset
 from tiffin.data.prepared import PreparedPhotos, prepare_photos
 from tiffin.errors import BadInput, EngineFailed, EngineMissing, Overlap, TiffinError, WorkerFailed
@@ -60,6 +62,7 @@ from tiffin.records.classification import top_k
 from tiffin.records.conditions import throughput
 from tiffin.records.record import load_record
 from tiffin.records.stopping import Precision
+from tiffin.runtime.backends.null import NullLane
 
 QUICK = RoundOptions(launches=2, blocks=3, block_s=0.01, min_calls=4, warmup_s=0.01, target=None)
 ONCE = dataclasses.replace(QUICK, launches=1, blocks=2)
@@ -274,6 +277,27 @@ def test_lanes_are_kept_busy_and_throughput_is_of_the_wall(null, onnx_artifact: 
     rate = throughput(taken)
     assert rate is not None and rate == pytest.approx(4 * len(taken.all_ns()) / taken.sensor("wall_s").sum())
     assert all(len(block) >= 4 and (block > 0).all() for block in taken.blocks)
+
+
+def test_each_lane_is_warm_before_a_block_of_requests_in_flight(null, tmp_path: Path, monkeypatch) -> None:
+    warmed: list[set[int]] = []
+    lanes: list[int] = []
+
+    def run(lane: NullLane, feeds: dict[str, np.ndarray], out: object = None) -> dict[str, np.ndarray]:
+        lanes.append(id(lane))
+        time.sleep(0.005)
+        return plain(lane, feeds)
+
+    plain, loop = NullLane.run, timing.in_flight
+    monkeypatch.setattr(NullLane, "run", run)
+    monkeypatch.setattr(timing, "in_flight", lambda *asked: warmed.append(set(lanes)) or loop(*asked))
+    artifact, worker = null("a").artifact, Worker()
+    (spec,) = artifact.manifest.inputs
+    np.save(tmp_path / "feeds.npy", random_feeds(artifact, 1, 0)[spec.name])
+    worker.open(str(artifact.folder), False, vars(RunConfig("null", lanes=3)), {spec.name: str(tmp_path / "feeds.npy")})
+    worker.time(0.01, 3, "throughput", 30.0, 1)
+    worker.session.close()
+    assert len(warmed[-1]) == 3
 
 
 def test_a_worker_keeps_to_its_cores(null) -> None:

@@ -73,7 +73,10 @@ class Worker:
     def time(self, seconds: float, min_calls: int, regime: str, fps: float, rewarm: int) -> Answer:
         """Nanoseconds of each call for at least `seconds` and `min_calls`, after `rewarm` calls that are kept apart."""
         call = timing.prolonged(self.session.run, self._delay)
-        warm = timing.back_to_back(call, self._feeds, 0, rewarm)
+        if regime == "throughput":  # requests in flight reach every lane
+            warm = timing.in_flight(self.session, self._feeds, 0, rewarm)
+        else:
+            warm = timing.back_to_back(call, self._feeds, 0, rewarm)
         wall, cpu = perf_counter_ns(), process_time_ns()
         if regime == "paced":
             taken = timing.paced(call, self._feeds, seconds, min_calls, fps)
