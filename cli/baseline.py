@@ -11,7 +11,7 @@ from ..errors import BadInput
 from . import output, render
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from ..gate.measured import Measured
 
@@ -50,7 +50,7 @@ def update(
     text = to_json(made)
     output.save_text(text, out)
     now = {name: row for name, row in made.rows(named).items() if name in named and not named[name].reason}
-    render.show(changes(known, now))
+    render.show(changes(known, now, set(made.rows({}))))
     for name, row in now.items():
         if name in known and same_machine(row, known[name]) == "" and (gone := lost(row, known[name])):
             render.say(f"{name}: {', '.join(gone)} gone: of other versions or another artifact")
@@ -60,12 +60,21 @@ def update(
     render.next_command(f"tiffin check RECORD --baseline {out}")
 
 
-def changes(old: Mapping[str, Measured], new: Mapping[str, Measured]) -> str:
-    """Rows of the old baseline and of the new side by side."""
+def changes(old: Mapping[str, Measured], new: Mapping[str, Measured], held: Collection[str]) -> str:
+    """Rows of the old baseline and of the new side by side.
+
+    Args:
+        held: rows that the new baseline has, told anew or not.
+    """
     rows = []
     for name in {**old, **new}:
         one, other = old.get(name), new.get(name)
-        word = "new" if one is None else "kept" if other is None or one.artifact == other.artifact else "changed"
+        if one is None:
+            word = "new"
+        elif other is None:
+            word = "kept" if name in held else "gone"
+        else:
+            word = "kept" if one.artifact == other.artifact else "changed"
         rows.append([name, word, _top_1(one), _top_1(other), _p50(one), _p50(other)])
     header = ("row", "", "top-1 was", "is", "p50 was", "is")
     return "\n" + render.Table(header, rows, left=2).text()

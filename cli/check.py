@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import BadInput
+from ..errors import BadInput, TiffinError
 from . import options, output, render
 from .build import dataset_of, need_build
 
@@ -67,8 +67,8 @@ def check(
 
     Records against it and a baseline.
 
-    Exit codes: 0 pass, 1 regression, 2 wrong input, 3 inconclusive where the policy says that this fails. On GitHub the
-    step summary and annotations are written too.
+    Exit codes: 0 pass, 1 regression, 2 wrong input or a failed build, 3 inconclusive where the policy says that this
+    fails. On GitHub the step summary and annotations are written too.
     """
     if plan is not None:
         _plan(plan, discordance, power, spread, as_json)
@@ -84,12 +84,16 @@ def check(
     if out is not None:
         need_build(("junitparser",), "gate")  # before minutes of measuring: one of the files needs it
         output.make_parent(out / "gate.json")
-    if against is None:
-        result = _of_records([Path(word) for word in subjects], policy, baseline, other_checkpoint)
-    else:
-        _refuse_baseline(baseline)
-        asked = _Asked(subjects, against, build, data, photos, launches, threads, budget_s)
-        result = _side_by_side(asked, chosen, other_checkpoint, (out or Path("out/check")) / "side-by-side.json")
+    try:
+        if against is None:
+            result = _of_records([Path(word) for word in subjects], policy, baseline, other_checkpoint)
+        else:
+            _refuse_baseline(baseline)
+            asked = _Asked(subjects, against, build, data, photos, launches, threads, budget_s)
+            result = _side_by_side(asked, chosen, other_checkpoint, (out or Path("out/check")) / "side-by-side.json")
+    except TiffinError as error:
+        error.exit_code = BadInput.exit_code  # 1 says that a regression is proven; nothing was judged
+        raise
     _tell(result, policy, out, as_json)
     raise typer.Exit(result.exit_code)
 

@@ -67,8 +67,8 @@ def compare(
     from ..records.environment import require_same_machine
     from ..records.record import load_record
 
-    if threshold <= 0 or margin <= 0:
-        raise BadInput(f"threshold {threshold}, margin {margin}", "both above 0")
+    if threshold <= 0 or not 0 < margin < 1:
+        raise BadInput(f"threshold {threshold}, margin {margin}", "both above 0, the margin below 1; 0.01 is one point")
     records = load_record(before), load_record(after)
     if not across_machines:
         require_same_machine(records, (str(before), str(after)))

@@ -71,9 +71,17 @@ def updated(old: Baseline, rows: Sequence[Measured], created: str, commit: str) 
 
     What a row does not tell stays as the entry had it, where that is of the same thing and the same versions: a record
     of latencies leaves the answers alone. Entries of another checkpoint go: a baseline is of one model.
+
+    Raises:
+        BadInput: none of the entries is of the rows' model.
     """
     new = {key(row): _filled(slim(row), old.entries) for row in rows if not row.reason}
     checkpoints = {row.checkpoint for row in new.values()}
+    known = {entry.checkpoint for entry in old.entries if entry.checkpoint}
+    if known and not known & checkpoints and all(checkpoints):
+        raise BadInput(f"rows of checkpoint {', '.join(sorted(brief[:12] for brief in checkpoints))}",
+                       f"{', '.join(sorted(brief[:12] for brief in known))}: a baseline is of one model",
+                       "write another file, or begin this one anew with --new")  # fmt: skip
     of_model = (entry for entry in old.entries if entry.checkpoint in checkpoints or not entry.checkpoint)
     kept = {key(entry): entry for entry in of_model if not any(_replaces(row, entry) for row in rows)}
     return Baseline(tuple(dict(sorted({**kept, **new}.items())).values()), created, commit)

@@ -69,10 +69,10 @@ def tell(
     """Derive everything.
 
     Raises:
-        BadInput: the reference is no row, a margin that is not above 0, or a gate that judged other records.
+        BadInput: the reference is no row, a margin outside of 0 to 1, or a gate that judged other records.
     """
-    if margin <= 0:
-        raise BadInput(f"margin {margin}", "above 0")
+    if not 0 < margin < 1:
+        raise BadInput(f"margin {margin}", "above 0 and below 1; 0.01 is one point")
     _require_judged(gate, sources)
     rows, base = rows_of(sources, reference, margin)
     found = answer.by_gate(gate, rows) if gate else answer.by_records(rows, base, margin)

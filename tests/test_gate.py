@@ -24,7 +24,7 @@ from tiffin.benchmarks.candidate import Candidate
 from tiffin.benchmarks.options import RoundOptions
 from tiffin.benchmarks.workers.client import Block
 from tiffin.cli.app import app
-from tiffin.errors import BadInput, EngineMissing
+from tiffin.errors import BadInput, EngineMissing, TiffinError
 from tiffin.gate import policy as policies
 from tiffin.gate.baseline import Baseline, lost, parse_baseline, to_json, updated
 from tiffin.gate.checks import CHECKS
@@ -137,6 +137,7 @@ def test_the_shipped_schema_is_that_of_the_code() -> None:
 @pytest.mark.parametrize(
     ("text", "line", "words"),
     [
+        ('[[rule]]\nartifacts = "*"\n\naccuracy-drop = 1', 4, "above 0 to 0.5"),
         ('[[rule]]\nartifacts = "*"\nflipz = 0.1', 3, "did you mean 'flips'?"),
         ('[[rule]]\nartifacts = "*"\nflips = "few"', 3, "a number from 0 to 1"),
         ('[[rule]]\nartifacts = "*"\nflips = true', 3, "a number from 0 to 1"),
@@ -853,6 +854,27 @@ def test_a_baseline_is_written_shown_and_compared_with(tmp_path: Path) -> None:
     assert judge_files([path], policy, out).exit_code == 0 and judge_files([worse], policy, out).exit_code == 1
     code, said = run("baseline", "update", str(worse), "--out", str(out))
     assert "90.00 %" in said and "84.00 %" in said
+
+
+def test_a_baseline_is_not_replaced_by_another_model(tmp_path: Path) -> None:
+    path = record(int8={"answers": answers()}).save(tmp_path / "r.json")
+    found = record(other={"answers": answers(lost=60)})
+    subjects = tuple(replace(each, checkpoint="d" * 64) for each in found.subjects)
+    other = replace(found, subjects=subjects).save(tmp_path / "o.json")
+    out = tmp_path / "baseline.json"
+    run("baseline", "update", str(path), "--out", str(out))
+    before = out.read_bytes()
+    with pytest.raises(BadInput, match="rows of checkpoint dddddddddddd"):
+        run("baseline", "update", str(other), "--out", str(out))
+    assert out.read_bytes() == before
+    assert run("baseline", "update", str(other), "--out", str(out), "--new")[0] == 0
+
+
+def test_what_is_not_judged_is_no_regression(tmp_path: Path) -> None:
+    (tmp_path / "p.toml").write_text(rule("size = 1.0", against="").text)
+    with pytest.raises(TiffinError) as caught:
+        run("check", str(tmp_path), "--policy", str(tmp_path / "p.toml"), "--against", "HEAD", "--build", "false")
+    assert caught.value.exit_code == 2
 
 
 @pytest.mark.parametrize(

@@ -192,7 +192,7 @@ def _check_critical(value: Any) -> str:
 _WORDS = {"type": "array", "items": {"type": "string"}}
 _SHARE = number(0, 1)
 CHECKS = {
-    "accuracy-drop": Check(drop, *number(0, 1, exclusive=True), "points"),
+    "accuracy-drop": Check(drop, *number(0, 0.5, exclusive=True), "points"),
     "flips": Check(share_of_flips, *_SHARE, "share"),
     "coarse-flips": Check(share_across, *_SHARE, "share"),
     "worst-class-drop": Check(
