@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -91,6 +92,8 @@ def main() -> None:
     """Run one command; exit 0, 1 (failed), 2 (bad input) or 128 + signal (130 for Ctrl-C)."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a table's line that an old code page lacks is no failure
     try:
         app()
     except TiffinError as error:

@@ -68,9 +68,14 @@ def refuse(context: typer.Context, unfit: Iterable[str], of: str, expected: str)
 
 
 def split_engine(word: str) -> tuple[str, str]:
-    """`FOLDER@ENGINE` as both, the engine empty where none is named: an @ before a slash is the path's own."""
+    """`FOLDER@ENGINE` as both, the engine empty where none is named: an @ before a slash is the path's own.
+
+    A slash at the folder's end, as a shell completes it, is no part of its name.
+    """
     folder, _, engine = word.rpartition("@")
-    return (folder, engine) if folder and "/" not in engine else (word, "")
+    if not folder or "/" in engine:
+        folder, engine = word, ""
+    return folder.rstrip("/") or folder, engine
 
 
 def candidates(

@@ -95,8 +95,10 @@ def finish(record: Record, out: Path, as_json: bool, reference: str) -> None:
     Raises:
         EngineMissing: nothing could run; the record is written all the same.
     """
-    print_record(record, reference, as_json)  # first: a full disk must not lose it
-    save(record, out)
+    try:
+        print_record(record, reference, as_json)  # first: a full disk must not lose it
+    finally:
+        save(record, out)
     render.say(f"record: {out} (print it again: tiffin show {out})")
     if all(subject.reason for subject in record.subjects):
         raise EngineMissing(

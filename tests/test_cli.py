@@ -423,7 +423,9 @@ def test_an_artifact_that_is_replaced_is_named(ok: Run, here: Path) -> None:
         ("out/fp32", "out/fp32", ""),
         ("fp32@openvino", "fp32", "openvino"),
         ("me@host/fp32", "me@host/fp32", ""),
-        ("me@host/", "me@host/", ""),
+        ("me@host/", "me@host", ""),
+        ("fp32/@torch", "fp32", "torch"),
+        ("/", "/", ""),
         ("me@host/fp32@torch:plain", "me@host/fp32", "torch:plain"),
         ("fp32@", "fp32", ""),
         ("@fp32", "@fp32", ""),
@@ -438,6 +440,7 @@ def test_a_path_may_hold_an_at(here: Path) -> None:
     (named,) = candidates([f"{here}/me@host/@onnxruntime"], None, None, None)
     (plain,) = candidates([f"{here}/me@host/"], None, None, None)
     assert named.artifact.folder == plain.artifact.folder and named.run.backend == "onnxruntime"
+    assert named.name == plain.name == "me@host@onnxruntime"
 
 
 @pytest.mark.parametrize(
@@ -485,6 +488,13 @@ def test_debug_shows_the_traceback(here: Path) -> None:
     )
     assert plain.returncode == 2 and "Traceback" not in plain.stderr
     assert debug.returncode != 0 and "Traceback" in debug.stderr and "BadInput" in debug.stderr
+
+
+def test_a_code_page_without_lines_loses_nothing(here: Path) -> None:
+    path = wide_record().save(here / "wide.json")
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    ended = subprocess.run([*COMMAND, "show", str(path)], capture_output=True, env=environment)
+    assert ended.returncode == 0 and b"torch fp32" in ended.stdout, ended.stderr
 
 
 def workers_of(parent: int) -> list[int]:
