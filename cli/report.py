@@ -68,10 +68,16 @@ def report(
         html = Path("out/report.html")
     if html or md or json_file:
         need_build(("altair", "vl_convert", "jinja2"), "report")
-    options = {html: "--html", md: "--md", csv: "--csv", latex: "--latex", json_file: "--json", card: "--card"}
-    for path, option in options.items():
-        if path is not None:
-            output.make_parent(path, option)
+    given = {"--html": html, "--md": md, "--csv": csv, "--latex": latex, "--json": json_file, "--card": card}
+    options = {path: option for option, path in given.items()}
+    taken = {path.resolve() for path in (*records, *([gate] if gate else []))}
+    for option, path in given.items():
+        if path is None:
+            continue
+        if path.resolve() in taken:
+            raise BadInput(f"{option} {path}", "a file that is neither read nor named twice")
+        taken.add(path.resolve())
+        output.make_parent(path, option)
     story = tell(load_sources(records), load_result(gate) if gate else None, reference, margin, history)
     found = gallery(story, photos)
     texts = {csv: lambda: as_csv(story), latex: lambda: as_latex(story),

@@ -280,6 +280,15 @@ def test_a_record_cut_short_is_one_clear_error(spoil: Any, words: str, tmp_path:
         load_sources([path])
 
 
+def test_a_report_replaces_nothing_that_it_reads(tmp_path: Path) -> None:
+    path = record().save(tmp_path / "r.json")
+    before = path.read_bytes()
+    for words in (("--json", path), ("--csv", tmp_path / "x", "--md", tmp_path / "x")):
+        done = CliRunner().invoke(app, ["report", *map(str, (path, *words))])
+        assert isinstance(done.exception, BadInput) and "neither read nor named twice" in str(done.exception)
+    assert path.read_bytes() == before and not (tmp_path / "x").exists()
+
+
 def test_an_unknown_reference_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no row 'x'"):
         told(tmp_path, record(), reference="x")
