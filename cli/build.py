@@ -84,7 +84,8 @@ def export(
     _say_fixed_batch(artifact)
     say_temperature(artifact)
     place = shlex.quote(str(out))
-    render.next_command(f"tiffin quantize {place}" if form == "onnx" else f"tiffin bench {place}")
+    of = f" --data {shlex.quote(str(data))}" if data else ""
+    render.next_command(f"tiffin quantize {place}{of}" if form == "onnx" else f"tiffin bench {place}")
 
 
 def drawn_paths(dataset: Dataset, role: str, photos: int, seed: int) -> list[Path]:
