@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
-from ..errors import BadArtifact, BadInput
+from ..errors import BadArtifact, BadInput, first_line
 from ..machine import cache_folder
 from .files import replace_files, replaced_folder, sha256_of
 from .manifest import ModelFile, RunConfig, parse_manifest, require_shown
@@ -206,7 +206,11 @@ def _unpack(path: Path, file: IO[bytes], draft: Path) -> None:
             shutil.rmtree(draft / _KEPT, ignore_errors=True)
             (draft / _BOX).write_bytes(text)
     except _DAMAGED as error:
-        raise BadArtifact(f"{path}: no box ({error})", f"a {SUFFIX} file written by `tiffin pack`") from error
+        raise _no_box(path, error) from error
+
+
+def _no_box(path: Path, error: Exception) -> BadArtifact:
+    return BadArtifact(f"{path}: no box ({first_line(error)})", f"a {SUFFIX} file written by `tiffin pack`")
 
 
 def _index(path: Path, text: bytes) -> _Index:
@@ -227,7 +231,7 @@ def _index(path: Path, text: bytes) -> _Index:
     except (KeyError, TypeError, ValueError, RecursionError, BadInput) as error:
         if isinstance(error, BadArtifact):
             raise
-        raise BadArtifact(f"{path}: no box ({error})", f"a {SUFFIX} file written by `tiffin pack`") from error
+        raise _no_box(path, error) from error
     for listed in index.variants:
         if not _is_name(listed.name):
             raise BadArtifact(f"{path}: variant name {listed.name!r} leaves the box", "a plain name")
