@@ -18,14 +18,11 @@ from ..artifact import Artifact, TensorSpec
 from ..artifact.engine_stamp import EngineStamp, read_stamp
 from ..errors import BadInput
 from .beside import LABELS, require_classifier
+from .datatypes import datatype
 from .engines import obstacle
 from .folder import described_folder
 from .repository import VERSION, Written, model_name, put_beside, put_model
 
-_TYPES = {
-    "bool": "BOOL", "uint8": "UINT8", "int8": "INT8", "int32": "INT32", "int64": "INT64",
-    "float16": "FP16", "float32": "FP32",
-}  # fmt: skip
 _MAX_BATCH = 16
 # Waiting so long for company costs less than one photo's run on any CPU measured here.
 _QUEUE_DELAY_US = 500
@@ -56,7 +53,7 @@ def write_triton(artifact: Artifact, out: Path, name: str | None = None, max_bat
         max_batch: photos that Triton joins at most; None: 16, an engine's own largest, or for OpenVINO no joining.
 
     Raises:
-        BadInput: a format that Triton does not serve, another engine's int8, a batch that the model does not take, or
+        BadInput: a format that Triton does not serve, another engine's int8, a dtype or batch that cannot be, or
             OUT/NAME holds something else.
     """
     require_classifier(artifact)
@@ -169,7 +166,8 @@ def _tensor(spec: TensorSpec, batch: int) -> list[str]:
     """With `max_batch_size` above 0 the first dimension is Triton's, and not listed."""
     shape = spec.shape[1:] if batch else spec.shape
     dims = ", ".join("-1" if size is None else str(size) for size in shape)
-    return [f"name: {json.dumps(spec.name)}", f"data_type: TYPE_{_TYPES[spec.dtype]}", f"dims: [ {dims} ]"]
+    word = datatype(spec.name, spec.dtype)
+    return [f"name: {json.dumps(spec.name)}", f"data_type: TYPE_{word}", f"dims: [ {dims} ]"]
 
 
 def _parameters(backend: _Backend, batch: int) -> dict[str, str]:

@@ -41,6 +41,7 @@ from tiffin.artifact import Artifact, Preprocess, Producer, RunConfig, TensorSpe
 from tiffin.artifact.manifest import Manifest
 from tiffin.artifact.store import save
 from tiffin.cli import serve as serve_command
+from tiffin.deploy import datatypes
 from tiffin.deploy.serve import app, body, protocol
 from tiffin.deploy.serve.batching import Batcher
 from tiffin.deploy.serve.metrics import Metrics
@@ -218,6 +219,14 @@ def test_an_unsigned_byte_out_of_its_range_is_refused_not_wrapped() -> None:
     text = b'{"inputs":[{"name":"x","shape":[1,1],"datatype":"UINT8","data":[256]}]}'
     with pytest.raises(BadInput, match="0 to 255|256"):
         protocol.parse_request(text, None, [TensorSpec("x", "uint8", (None, 1))], [], 8)
+
+
+def test_a_type_that_the_protocol_has_no_word_for_is_refused_at_the_start(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(datatypes._WORDS, "float32")
+    with pytest.raises(BadInput, match="logits' of float32"):
+        Model("m", here.session, Limits(), Metrics())
 
 
 # A photo

@@ -23,7 +23,7 @@ import yaml
 from PIL import Image
 
 import tiffin
-from tiffin.artifact import Artifact, RunConfig
+from tiffin.artifact import Artifact, RunConfig, TensorSpec
 from tiffin.artifact.bundle import Variant, open_box, pack
 from tiffin.artifact.claims import write_claim
 from tiffin.artifact.store import save
@@ -501,6 +501,19 @@ def test_triton_loads_an_engine_as_a_plan_of_its_own_batch(engine: Make, tmp_pat
     assert (tmp_path / "food/1/model.plan").read_bytes() == b"plan"
     with pytest.raises(BadInput, match="max batch 9"):
         config_of(built, tmp_path, max_batch=9)
+
+
+@pytest.mark.parametrize(("dtype", "word"), [("float64", "FP64"), ("uint16", "UINT16")])
+def test_triton_is_told_the_type_by_its_word(make: Make, tmp_path: Path, dtype: str, word: str) -> None:
+    artifact = make("a", outputs=(TensorSpec("logits", dtype, (None, 4)),))
+    assert f"data_type: TYPE_{word}" in config_of(artifact, tmp_path)
+
+
+def test_a_type_without_a_word_is_refused(make: Make, tmp_path: Path) -> None:
+    artifact = make("a", outputs=(TensorSpec("logits", "bfloat16", (None, 4)),))
+    with pytest.raises(BadInput, match="logits' of bfloat16"):
+        config_of(artifact, tmp_path)
+    assert not (tmp_path / "food").exists()
 
 
 @pytest.mark.parametrize(

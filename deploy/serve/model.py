@@ -61,12 +61,14 @@ class Model:
     """One artifact under one name.
 
     Raises:
-        BadInput: it is no classifier.
+        BadInput: it is no classifier, or has a dtype that the protocol has no word for.
     """
 
     def __init__(self, name: str, session: Session, limits: Limits, metrics: Metrics) -> None:
         self.name, self.session, self.classifier = name, session, Classifier(session)
         self.manifest, self._limits, self._metrics = session.artifact.manifest, limits, metrics
+        self._inputs = [tensor_json(spec) for spec in self.manifest.inputs]
+        self._outputs = [tensor_json(spec) for spec in self.manifest.outputs]
         size = self.manifest.inputs[0].shape[0]
         self._batcher = Batcher(session, size or limits.max_batch, limits.max_delay_s)
         self._inside, self._lately_s = 0, 0.0
@@ -83,8 +85,8 @@ class Model:
             "name": self.name,
             "versions": [self.version],
             "platform": f"{applied.run.backend}_{self.manifest.format}",
-            "inputs": [tensor_json(spec) for spec in self.manifest.inputs],
-            "outputs": [tensor_json(spec) for spec in self.manifest.outputs],
+            "inputs": self._inputs,
+            "outputs": self._outputs,
             "parameters": {
                 "precision": self.manifest.precision,
                 "engine_version": applied.version,

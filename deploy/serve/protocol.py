@@ -18,18 +18,9 @@ import numpy as np
 
 from ...artifact import TensorSpec
 from ...errors import BadInput
+from ..datatypes import datatype
 
 LENGTH_HEADER = "Inference-Header-Content-Length"
-_WORDS = {
-    "bool": "BOOL",
-    "uint8": "UINT8",
-    "int8": "INT8",
-    "int32": "INT32",
-    "int64": "INT64",
-    "float16": "FP16",
-    "float32": "FP32",
-    "float64": "FP64",
-}
 _MOST_SIZE = 2**63 - 1  # of an axis: the protocol's are int64
 _SURROGATES = re.compile("[\ud800-\udfff]")  # what JSON may hold and UTF-8 may not
 
@@ -58,9 +49,13 @@ class InferRequest:
 
 
 def tensor_json(spec: TensorSpec) -> dict[str, Any]:
-    """A tensor in a model's metadata."""
+    """A tensor in a model's metadata.
+
+    Raises:
+        BadInput: the protocol has no word for its dtype.
+    """
     shape = [-1 if size is None else size for size in spec.shape]
-    return {"name": spec.name, "datatype": _WORDS[spec.dtype], "shape": shape}
+    return {"name": spec.name, "datatype": datatype(spec.name, spec.dtype), "shape": shape}
 
 
 def parse_request(
@@ -132,9 +127,9 @@ def _tensor(
     entry: Mapping[str, Any], spec: TensorSpec, rest: memoryview, most_rows: int
 ) -> tuple[np.ndarray, memoryview]:
     """One input, and the bytes after it."""
-    word, shape = entry.get("datatype"), entry.get("shape") or []
-    if word != _WORDS[spec.dtype]:
-        raise BadInput(f"{spec.name}: datatype {word!r}", _WORDS[spec.dtype])
+    word, shape = datatype(spec.name, spec.dtype), entry.get("shape") or []
+    if entry.get("datatype") != word:
+        raise BadInput(f"{spec.name}: datatype {entry.get('datatype')!r}", word)
     whole = isinstance(shape, list) and all(type(size) is int and 0 < size <= _MOST_SIZE for size in shape)
     if not whole or len(shape) != len(spec.shape) or shape[0] > most_rows or any(
         wanted not in (None, size) for size, wanted in zip(shape[1:], spec.shape[1:], strict=True)
@@ -159,7 +154,7 @@ def _from_list(data: Any, spec: TensorSpec, count: int) -> np.ndarray:
         raise BadInput(f"{spec.name}: data {error}", f"{count} numbers") from error
     if found.size != count or found.dtype.kind not in ("biu" if dtype.kind in "iub" else "biuf"):
         raise BadInput(f"{spec.name}: data of {found.size} values of type {found.dtype}",
-                       f"{count} numbers of {_WORDS[spec.dtype]}")  # fmt: skip
+                       f"{count} numbers of {datatype(spec.name, spec.dtype)}")  # fmt: skip
     if dtype.kind in "iu":
         about = np.iinfo(dtype)
         if int(found.min()) < about.min or int(found.max()) > about.max:
@@ -207,7 +202,7 @@ def format_response(
     described, raw = [], []
     for each in wanted:
         array = _classified(outputs[each.name], each.classes, labels) if each.classes else outputs[each.name]
-        about: dict[str, Any] = {"name": each.name, "datatype": _word(array), "shape": list(array.shape)}
+        about: dict[str, Any] = {"name": each.name, "datatype": _word(each.name, array), "shape": list(array.shape)}
         if each.binary:
             data = _bytes(array)
             raw.append(data)
@@ -219,8 +214,8 @@ def format_response(
     return b"".join([text, *raw]), len(text) if raw else None
 
 
-def _word(array: np.ndarray) -> str:
-    return "BYTES" if array.dtype == object else _WORDS[array.dtype.name]
+def _word(name: str, array: np.ndarray) -> str:
+    return "BYTES" if array.dtype == object else datatype(name, array.dtype.name)
 
 
 def _bytes(array: np.ndarray) -> bytes:

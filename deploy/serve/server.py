@@ -148,7 +148,7 @@ def serve(
         started: called once requests are taken.
 
     Raises:
-        BadInput: one is no classifier, or a name stands twice.
+        BadInput: one is no classifier or of a dtype without a word, or a name stands twice.
         EngineMissing, EngineFailed: as the backend says.
     """
     names = [name for name, _, _ in artifacts]
