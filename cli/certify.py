@@ -75,7 +75,7 @@ def certify(
                       base.artifact.digest, margin)  # fmt: skip
     output.prepare_record(out)
     render.echo_options(data=dataset.name, role=role, photos=len(drawn), reference=base.name, margin=margin, out=out)
-    cache = out.parent / "cache"
+    environment, cache = machine.environment(), out.parent / "cache"
     prepared = prepare_photos(drawn, options.one_preprocess([base, *found]), cache, dataset.kind)
     bar = (lambda name, total: lambda done: None) if as_json else render.TerminalProgress().bar
     answers, applied = score(base, prepared, cache, bar(f"reference {base.name}", len(prepared)), BATCH)
@@ -83,7 +83,7 @@ def certify(
     for candidate in found:
         certifier = Certifier(candidate, prepared, answers, context, chosen, cache, bar)
         outcomes += [(candidate, certifier.certify(target)) for target in _targets(wanted, candidate)]
-    record = tables.record_of((base, answers, applied), outcomes, context, chosen, machine.environment())
+    record = tables.record_of((base, answers, applied), outcomes, context, chosen, environment)
     render.show(tables.as_json(record) if as_json else "\n" + tables.as_text(record))
     output.save(record, out)
     render.say(f"record: {out} (print it again: tiffin show {out}); certificates lie beside each artifact")

@@ -131,7 +131,7 @@ def score(
     drawn = dataset.role(role) if photos is None else sample(dataset.role(role), photos, seed)
     output.prepare_record(out)
     render.echo_options(data=dataset.name, role=role, photos=len(drawn), reference=candidates[0].name, out=out)
-    cache = out.parent / "cache"
+    environment, cache = machine.environment(), out.parent / "cache"
     prepared = prepare_photos(drawn, host, cache, dataset.kind)
     progress = render.TerminalProgress()
     subjects, answers = [], {}
@@ -144,7 +144,7 @@ def score(
         )
         subjects.append(candidate.subject(applied=applied))
     about = {"seed": seed, "temperatures": temperatures(candidates)}
-    record = Record("score", machine.environment(), tuple(subjects), about, dataset.about(role, drawn),
+    record = Record("score", environment, tuple(subjects), about, dataset.about(role, drawn),
                     predictions=answers, created=machine.utc_now())  # fmt: skip
     output.finish(record, out, as_json, candidates[0].name)
 

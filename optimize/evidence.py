@@ -44,9 +44,9 @@ def measured(
     if (found := _finished(path, key, options.time_limit_s)) is not None:
         say(f"{path.stem}: unchanged, reused")
         return found
-    run = Measurement(candidates, options, timing)
+    environment, run = machine.environment(), Measurement(candidates, options, timing)
     run.run()
-    record = Record("bench", machine.environment(), run.subjects(), {**asdict(options), "key": key},
+    record = Record("bench", environment, run.subjects(), {**asdict(options), "key": key},
                     rounds=run.rounds(), created=machine.utc_now())  # fmt: skip
     record.save(path)
     return record

@@ -165,7 +165,7 @@ def _confirm(
     """Score reference and winner on the whole confirm role; the record and the list of looks are kept."""
     reference, winner = pair
     places = [*pair, *(without_vnni([winner]) if budget.portable else ())]
-    subjects, answers = [], {}
+    environment, subjects, answers = machine.environment(), [], {}
     for row in places:
         assert row.artifact is not None
         prepared = photos.prepared("confirm", row.artifact.preprocess)
@@ -173,7 +173,7 @@ def _confirm(
         answers[row.name], applied = score(row, prepared, photos.cache, bar)
         subjects.append(row.subject(applied=applied))
     about = {**photos.about(), "role": "confirm", "count": len(photos.confirm)}
-    record = Record("score", machine.environment(), tuple(subjects), {"max_drop": budget.max_drop}, about,
+    record = Record("score", environment, tuple(subjects), {"max_drop": budget.max_drop}, about,
                     predictions=answers, created=machine.utc_now())  # fmt: skip
     found = confirm(record, winner.name, reference.name, budget)
     assert winner.artifact is not None and winner.run is not None

@@ -887,6 +887,14 @@ def test_compare_refuses_what_makes_no_sense(refused: Run, here: Path, words: tu
     assert "schema 99" in refused("compare", "old.json", "newer.json").err
 
 
+def test_a_record_tells_the_machine_as_the_run_began(ok: Run, here: Path, photo_folder: Path, monkeypatch) -> None:
+    answered: list[list[Path]] = []
+    told = machine.environment()
+    monkeypatch.setattr(machine, "environment", lambda: answered.append([*Path("cache").glob("logits*")]) or told)
+    ok("score", "fp32@null", "--data", photo_folder, "--out", "scored.json")
+    assert answered == [[]] and list(Path("cache").glob("logits*"))
+
+
 def test_scored_records_are_compared_and_shown_in_detail(ok: Run, here: Path, photo_folder: Path) -> None:
     ok("quantize", "fp32", "--data", photo_folder, "--per-class", 2, "--out", "int8")
     ok("score", "fp32", "--data", photo_folder, "--out", "before.json", "--threads", 1)

@@ -43,14 +43,14 @@ def main() -> None:
 def measure(words: list[str], data: Path | None, cache: Path) -> Record:
     """Answers of every subject to the whole confirm role, with the temperatures of their artifacts."""
     rows, dataset = candidates(words, None, None, None, only_scored=True), find_dataset(data)
-    photos = dataset.role("confirm")
+    photos, environment = dataset.role("confirm"), machine.environment()
     assert rows[0].artifact is not None
     prepared = prepare_photos(photos, rows[0].artifact.preprocess, cache, dataset.kind)
     subjects, answers, options = [], {}, {"temperatures": temperatures(rows)}
     for row in rows:
         answers[row.name], applied = score(row, prepared, cache)
         subjects.append(row.subject(applied=applied))
-    return Record("score", machine.environment(), tuple(subjects), options, dataset.about("confirm", photos),
+    return Record("score", environment, tuple(subjects), options, dataset.about("confirm", photos),
                   predictions=answers, created=machine.utc_now())  # fmt: skip
 
 

@@ -90,6 +90,7 @@ def _known(path: Path, case: Case) -> bool:
 
 def confirmed(name: str, data: Path, work: Path, out: Path) -> None:
     """What was shipped and every int8 artifact of the search on the confirm role, with what they are compared with."""
+    environment = machine.environment()
     dataset, folder = taught(CASES[name].lesson, find_dataset(data)), work / name
     search = searched(name, dataset, folder)
     search.save(out / f"drop-{name}-search.json")
@@ -112,7 +113,7 @@ def confirmed(name: str, data: Path, work: Path, out: Path) -> None:
             subjects.append(candidate.subject(applied=applied))
     about = {**search.data, "role": "confirm", "count": len(photos)}
     options = {word: told[word] for word in ("network", "lesson", "margin", "reference", "shipped")}
-    record = Record("score", machine.environment(), tuple(subjects), options, about, predictions=answers,
+    record = Record("score", environment, tuple(subjects), options, about, predictions=answers,
                     created=machine.utc_now())  # fmt: skip
     without_logits(record).save(out / f"drop-{name}.json")
 

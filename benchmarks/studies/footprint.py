@@ -86,7 +86,7 @@ def written(each: metadata.Distribution) -> int:
 
 def measure(extras: list[str], out: Path) -> None:
     """One environment after another, each removed before the next."""
-    sizes: dict[str, Sizes] = {}
+    environment, sizes = machine.environment(), dict[str, Sizes]()
     subjects = []
     with tempfile.TemporaryDirectory() as folder:
         wheel = build_wheel(Path(folder))
@@ -101,7 +101,7 @@ def measure(extras: list[str], out: Path) -> None:
                     reason = next(line for line in error.stderr.splitlines()[::-1] if line.startswith("ERROR"))
             subjects.append(Subject(extra, size_bytes=total(sizes.get(extra, {})), reason=reason))
     options = {"compile": False, **about, "installed": sizes}
-    Record("study", machine.environment(), tuple(subjects), options, created=machine.utc_now()).save(out)
+    Record("study", environment, tuple(subjects), options, created=machine.utc_now()).save(out)
 
 
 def total(sizes: Sizes) -> int:

@@ -56,7 +56,7 @@ def alternate(calls: list[Callable[[dict[str, np.ndarray]], object]], feeds: dic
 
 def main() -> None:
     """Measure both engines and write the record."""
-    artifact, out = Artifact.load(sys.argv[1]), Path(sys.argv[2])
+    artifact, out, environment = Artifact.load(sys.argv[1]), Path(sys.argv[2]), machine.environment()
     subjects, rounds = [], {}
     for backend in ("onnxruntime", "openvino"):
         run = RunConfig(backend)
@@ -68,9 +68,7 @@ def main() -> None:
         for name, found in ((f"{backend} session", through), (f"{backend} raw", raw)):
             subjects.append(Candidate(name, artifact, run).subject())
             rounds[name] = found
-    Record("overhead", machine.environment(), tuple(subjects), {"blocks": BLOCKS, "calls": CALLS}, rounds=rounds).save(
-        out
-    )
+    Record("overhead", environment, tuple(subjects), {"blocks": BLOCKS, "calls": CALLS}, rounds=rounds).save(out)
 
 
 if __name__ == "__main__":

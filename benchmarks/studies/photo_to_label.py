@@ -169,7 +169,7 @@ def one(name: str, artifact: Artifact, model: str, photos: Path, seconds: float)
 
 def measure(path: str, photos: Path, launches: int, seconds: float, out: Path) -> None:
     """In turns, changing who goes first."""
-    artifact = Artifact.load(path)
+    artifact, environment = Artifact.load(path), machine.environment()
     kinds = ("usual", "stream", "running alone")
     names = [PREPARING, *(f"{kind} {engine}" for engine in ENGINES for kind in kinds)]
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
@@ -189,7 +189,7 @@ def measure(path: str, photos: Path, launches: int, seconds: float, out: Path) -
         "answers": {engine: _agreement(found, engine) for engine in ENGINES},
     }
     subjects = tuple(Candidate(engine, artifact, run_config(engine)).subject() for engine in ENGINES)
-    Record("study", machine.environment(), subjects, about, created=machine.utc_now()).save(out)
+    Record("study", environment, subjects, about, created=machine.utc_now()).save(out)
 
 
 def _agreement(found: dict[str, list[dict[str, Any]]], engine: str) -> tuple[int, int]:

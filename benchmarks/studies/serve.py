@@ -132,7 +132,7 @@ def in_process(path: str, kind: str, backend: str, seconds: float, photos: list[
 
 def measure(path: str, out: Path, backend: str, count: int, seconds: float) -> None:
     """Server and process in turns, for photos and tensors."""
-    artifact = Artifact.load(path)
+    artifact, environment = Artifact.load(path), machine.environment()
     photos = [photo.path for photo in sample(find_dataset(None).role("confirm"), PHOTOS, 0)]
     rounds, results, subjects = {}, {}, []
     for kind in ("photo", "tensor"):
@@ -143,7 +143,7 @@ def measure(path: str, out: Path, backend: str, count: int, seconds: float) -> N
         results[kind] = {**found, "in_process_cpu_s": alone}
         subjects.append(Candidate(kind, artifact, RunConfig(backend)).subject())
     about = {"clients": count, "seconds": seconds, "results": results}
-    Record("study", machine.environment(), tuple(subjects), about, rounds=rounds, created=machine.utc_now()).save(out)
+    Record("study", environment, tuple(subjects), about, rounds=rounds, created=machine.utc_now()).save(out)
 
 
 def _alone(path: str, kind: str, backend: str, photos: list[Path]) -> float:

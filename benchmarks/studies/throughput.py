@@ -76,7 +76,7 @@ def theirs(artifact: Artifact, option: str, seconds: float) -> float:
 
 def measure(path: str, launches: int, seconds: float, out: Path) -> None:
     """In turns, changing who goes first."""
-    artifact = Artifact.load(path)
+    artifact, environment = Artifact.load(path), machine.environment()
     rates: dict[str, list[float]] = {name: [] for name in (OURS, *APP)}
     for launch in range(launches):
         names = list(rates) if launch % 2 else list(rates)[::-1]
@@ -90,7 +90,7 @@ def measure(path: str, launches: int, seconds: float, out: Path) -> None:
         applied = session.applied
     subject = Candidate(OURS, artifact, run_config()).subject(applied=applied.plain())
     about = {"launches": launches, "seconds": seconds, "images_per_s": rates}
-    Record("study", machine.environment(), (subject,), about, created=machine.utc_now()).save(out)
+    Record("study", environment, (subject,), about, created=machine.utc_now()).save(out)
 
 
 def table(record: Record) -> str:
