@@ -138,6 +138,7 @@ def detail_table(record: Record, reference: str) -> Table:
     header = ["candidate", "p95 ms", "p99≤ ms", "img/s", "CPU ms", "PSS/peak", "MB", "start s"]
     on_device = any("kernels_ms" in rounds.sensors for rounds in record.rounds.values())
     header += ["kernels ms"] if on_device else []
+    header += ["GPU MB"] if (told := any(subject.device_bytes for subject in record.subjects)) else []
     rows = []
     for subject in _ran(record):
         rounds = record.rounds.get(subject.name)
@@ -157,6 +158,7 @@ def detail_table(record: Record, reference: str) -> Table:
                 f"{subject.size_bytes / 1e6:.1f}",
                 _median_s(subject.cold_start_s),
                 *([_kernels_ms(rounds)] if on_device else []),
+                *([_mb(subject.device_bytes)] if told else []),
             ]
         )
     return Table(header, rows)
@@ -174,6 +176,7 @@ def _scored_details(record: Record, reference: str) -> Table:
     from ..records.paired import agreement
 
     header = ["candidate", "p95 ms", "img/s", "top-5 %", "agree %", "peak MB", "start s"]
+    header += ["GPU MB"] if (told := any(subject.device_bytes for subject in record.subjects)) else []
     rows = []
     for subject in _ran(record):
         latency, rounds = timed(record, subject), record.rounds.get(subject.name)
@@ -188,6 +191,7 @@ def _scored_details(record: Record, reference: str) -> Table:
                 f"{agreement(found, base).value * 100:.2f}" if found and base else "",
                 _mb(subject.peak_bytes),
                 _median_s(subject.cold_start_s),
+                *([_mb(subject.device_bytes)] if told else []),
             ]
         )
     return Table(header, rows)

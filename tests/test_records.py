@@ -30,6 +30,7 @@ from tiffin.artifact.certificate import Certificate, certificates_for, evidence_
 from tiffin.artifact.manifest import Manifest
 from tiffin.artifact.store import save
 from tiffin.benchmarks.studies.bounds import tango_score
+from tiffin.cli.tables import detail_table
 from tiffin.errors import BadArtifact, BadInput
 from tiffin.records import Predictions, Record, Rounds, Stages, Subject
 from tiffin.records.calibration import calibration_error
@@ -2119,3 +2120,12 @@ def test_an_npz_that_is_no_zip_is_one_clear_error(tmp_path: Path) -> None:
     path.write_text(json.dumps(head))
     with pytest.raises(BadInput, match="record cannot be read"):
         load_record(path)
+
+
+def test_memory_of_a_gpu_has_a_column_where_a_row_has_it() -> None:
+    rounds = {name: Rounds((np.full(700, 1000),), (0,), (0,)) for name in ("on a GPU", "on a CPU")}
+    rows = (Subject("on a GPU", device_bytes=12_000_000), Subject("on a CPU"))
+    for subjects, last in ((rows, ["GPU MB", "12", ""]), (rows[1:], ["start s", ""])):
+        record = Record("bench", {}, subjects, rounds={row.name: rounds[row.name] for row in subjects})
+        table = detail_table(record, subjects[0].name)
+        assert [row[-1] for row in (table.header, *table.rows)] == last
