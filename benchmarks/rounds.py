@@ -145,8 +145,8 @@ class Measurement:
         """A worker that fails is closed and becomes a reason."""
         try:
             yield
-        except (TiffinError, OSError) as error:  # OSError: no room for a worker's feeds, no process to be had
-            self._tallies[name].reason = error.what if isinstance(error, TiffinError) else str(error)
+        except (TiffinError, OSError, MemoryError) as error:  # no room for a worker's feeds, no process to be had
+            self._tallies[name].reason = error.what if isinstance(error, TiffinError) else str(error) or "out of memory"
             if name in workers:
                 workers.pop(name).close()
 
@@ -260,7 +260,8 @@ def random_feeds(artifact: Artifact, batch: int, seed: int) -> dict[str, np.ndar
         shape = [batch if size is None else size for size in spec.shape]
         dtype = np.dtype(spec.dtype)
         high = 256 if dtype == np.uint8 else 2
-        feeds[spec.name] = chance.integers(0, high, shape).astype(dtype)
+        drawn = chance.integers(0, high, shape, np.uint8)  # a byte each: of large batches int64 would not fit
+        feeds[spec.name] = drawn.astype(dtype, copy=False)
     return feeds
 
 
