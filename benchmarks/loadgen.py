@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -64,9 +65,10 @@ def run_loadgen(
         folder = Path(scratch, "logs")
         folder.mkdir()
         samples = {name: str(path) for name, path in _samples(artifact, photos, Path(scratch), seed).items()}
-        shortened, applied = _drive(candidate, options, samples, folder, say)
+        answer, applied = _drive(candidate, options, samples, folder, say)
         whole = _expected_count(options, photos, data)
-        result = read_result(folder, options.scenario, options.mode, {**shortened, **whole})
+        shortened = {**answer["shortened"], **whole}
+        result = read_result(folder, options.scenario, options.mode, shortened, answer["duration_s"])
         found = (
             {candidate.name: _predictions(folder, artifact, photos)} if options.mode == "accuracy" and photos else {}
         )
@@ -152,7 +154,8 @@ def _samples(artifact: Artifact, photos: PreparedPhotos | None, scratch: Path, s
 
 def _drive(
     candidate: Candidate, options: LoadOptions, samples: Mapping[str, str], folder: Path, say: Say
-) -> tuple[dict[str, str], dict[str, object]]:
+) -> tuple[dict[str, Any], dict[str, object]]:
+    """What the worker answered, and what the engine applied."""
     assert candidate.artifact is not None and candidate.run is not None
     plain = asdict(options)
     with WorkerClient(
@@ -163,7 +166,7 @@ def _drive(
         say(f"LoadGen: {options.scenario}, {options.mode}, about {expected_s:.0f} s")
         answer = worker.ask("loadgen", _GRACE_S + 4 * expected_s, step="drive", samples=samples, options=plain,
                             samples_per_s=rate, folder=str(folder))  # fmt: skip
-        return answer["shortened"], worker.applied
+        return answer, worker.applied
 
 
 def _expected_count(

@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ class LoadgenResult:
         min_ns, mean_ns, max_ns: of the same.
         samples_per_s: completed; multi-stream's, of which LoadGen says nothing, is samples / duration.
         early_stopping: `met`, `text`, and the bounds `p90_ns`, `p99_ns` of the true percentiles at 99 % confidence.
-        duration_s: first query issued → last answered, to the millisecond.
+        duration_s: first query issued → last answered, by the worker's clock.
         version: of LoadGen.
         settings: as LoadGen applied them (its `effective_…`).
     """
@@ -67,7 +66,9 @@ class LoadgenResult:
         return f"{word}, shortened" if self.shortened else word
 
 
-def read_result(folder: Path, scenario: str, mode: str, shortened: Mapping[str, str]) -> LoadgenResult:
+def read_result(
+    folder: Path, scenario: str, mode: str, shortened: Mapping[str, str], duration_s: float | None = None
+) -> LoadgenResult:
     """The result of the test whose logs lie in `folder`.
 
     Raises:
@@ -82,7 +83,6 @@ def read_result(folder: Path, scenario: str, mode: str, shortened: Mapping[str, 
     each = int(found.get("generated_samples_per_query", 1))
     # LoadGen fills the counts of an accuracy run with what no one measured.
     timed = found if mode == "performance" else {}
-    duration_s = _duration_s(found)
     return LoadgenResult(
         scenario,
         mode,
@@ -168,15 +168,6 @@ def _early_stopping(found: Mapping[str, Any], scenario: str) -> dict[str, Any]:
     bounds = {"p90_ns": found.get("early_stopping_latency_ss"), "p99_ns": found.get("early_stopping_latency_ms")}
     # LoadGen leaves 0 where the queries were too few.
     return {"met": found["early_stopping_met"], "text": text, **{key: value for key, value in bounds.items() if value}}
-
-
-def _duration_s(found: Mapping[str, Any]) -> float | None:
-    """LoadGen notes both ends for power meters: local time, milliseconds."""
-    try:
-        begin, end = (datetime.strptime(found[f"power_{end}"], "%m-%d-%Y %H:%M:%S.%f") for end in ("begin", "end"))
-    except (KeyError, TypeError, ValueError):
-        return None
-    return (end - begin).total_seconds()
 
 
 def read_answers(folder: Path, count: int, classes: int) -> np.ndarray:

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
+import tracemalloc
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -1213,6 +1214,28 @@ def test_feeds_fit_the_model_and_follow_the_seed(onnx_artifact: Artifact) -> Non
     assert (random_feeds(onnx_artifact, 3, 1)["photos"] != feeds["photos"]).any()
 
 
+def test_feeds_of_a_large_batch_take_no_more_than_themselves(onnx_artifact: Artifact) -> None:
+    tracemalloc.start()
+    feeds = random_feeds(onnx_artifact, 1000, 0)["photos"]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2 * feeds.nbytes and feeds.min() == 0 and feeds.max() == 255
+
+
+def test_feeds_that_do_not_fit_into_memory_are_a_reason(null, monkeypatch) -> None:
+    made = iter([MemoryError("Unable to allocate 9 TiB"), random_feeds(null("a").artifact, 1, 0)])
+
+    def feeds(*asked: object) -> dict[str, np.ndarray]:
+        found = next(made)
+        if isinstance(found, MemoryError):
+            raise found
+        return found
+
+    monkeypatch.setattr(rounds, "random_feeds", feeds)
+    subjects, found = measure([null("a"), null("b")], ONCE)
+    assert len(found) == 1 and {row.reason for row in subjects} == {"", "Unable to allocate 9 TiB"}
+
+
 def test_free_sides_are_not_guessed(null, tmp_path: Path) -> None:
     was = null("well").artifact
     (spec,) = was.manifest.inputs
@@ -1697,6 +1720,11 @@ def test_broken_logs_are_read_as_far_as_they_go(tmp_path: Path) -> None:
     result = read_result(tmp_path, "single-stream", "performance", {})
     assert result.valid and result.verdict == "VALID" and result.reasons == ("unexpected: it broke",)
     assert result.duration_s is None and result.percentiles_ns == {}
+    ends = [
+        MLLOG % (f"power_{end}", f'"11-27-2026 {hour}:00:00.000"', "false") for end, hour in (("begin", 3), ("end", 2))
+    ]
+    log.write_text(log.read_text() + "".join(ends))  # the clock was set back meanwhile
+    assert read_result(tmp_path, "single-stream", "performance", {}, 2.0).duration_s == 2.0
     summary.write_text("Result is : INVALID\n")
     assert read_result(tmp_path, "single-stream", "performance", {}).valid is False
     log.write_text("")

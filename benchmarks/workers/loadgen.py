@@ -99,7 +99,7 @@ def drive(
         samples_per_s: as `probe` found; LoadGen makes its queries beforehand and must know how many will do.
 
     Returns:
-        `shortened`: setting → words, for each that is below the official one.
+        `shortened`: setting → words, for each that is below the official one; `duration_s` of the test.
 
     Raises:
         EngineFailed, BadInput: what the session raised; LoadGen's threads then stand still until the process ends.
@@ -120,7 +120,7 @@ def drive(
     loadgen.DestroyQSL(qsl)
     loadgen.DestroySUT(sut)
     np.save(Path(folder, "query_ns.npy"), np.array(system.query_ns, np.int64))
-    return {"shortened": shortened}
+    return {"shortened": shortened, "duration_s": system.duration_s}
 
 
 def _test(loadgen: ModuleType, sut: int, qsl: int, settings: Any, logs: Any, system: System) -> None:

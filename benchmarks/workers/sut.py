@@ -62,6 +62,7 @@ class System:
         self._output = session.artifact.manifest.outputs[0].name
         self._window = 4 * session.requested.lanes
         self.query_ns: list[int] = []
+        self._issued_ns = self._answered_ns = 0
         self.outcome: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         self._answer: Callable[[list[Any]], None] = {
             "single-stream": self._answer_now,
@@ -72,6 +73,7 @@ class System:
         """What LoadGen calls. An error goes to `outcome` and this thread stands still: LoadGen does not survive an
         exception that passes through it.
         """
+        self._issued_ns = self._issued_ns or time.perf_counter_ns()
         try:
             self._answer(queries)
         except BaseException as error:
@@ -125,6 +127,12 @@ class System:
         self._loadgen.QuerySamplesComplete(
             [self._loadgen.QuerySampleResponse(id_, address + i * size, size) for i, id_ in enumerate(ids)]
         )
+        self._answered_ns = time.perf_counter_ns()
+
+    @property
+    def duration_s(self) -> float:
+        """First query issued → last answered, by a clock that nobody sets: LoadGen notes both in local time."""
+        return (self._answered_ns - self._issued_ns) / 1e9
 
     def rate(self, seconds: float) -> float:
         """Samples a second, asked as the scenario will ask, unheard by LoadGen."""
