@@ -97,27 +97,39 @@ def usable_cores() -> int:
     return max(1, min(affinity, int(quota) if quota else affinity))
 
 
-def _cgroup(name: str) -> str | None:
-    """A file of this process's own cgroup v2, or of the root that a container sees; None where there is neither."""
-    told = (_read("/proc/self/cgroup") or "").splitlines()
-    own = next((line[3:].strip("/") for line in told if line.startswith("0::")), "")
-    root = "/sys/fs/cgroup"
-    return _read(f"{root}/{own}/{name}") or _read(f"{root}/{name}")
+def cgroup_folders(root: Path = Path("/")) -> list[Path]:
+    """Of cgroup v2: the root that this process sees, then each below it, down to its own. A limit of any holds.
+
+    Args:
+        root: where `proc` and `sys` lie.
+    """
+    told = (_read(root / "proc/self/cgroup") or "").splitlines()
+    own = next((line[3:] for line in told if line.startswith("0::")), "")
+    folders = [root / "sys/fs/cgroup"]
+    for part in own.split("/"):
+        if part and part != "..":
+            folders.append(folders[-1] / part)
+    return folders
+
+
+def _cgroup(name: str) -> list[str]:
+    """What a file says in each of them that has it."""
+    return [told for folder in cgroup_folders() if (told := _read(folder / name)) is not None]
 
 
 def _cgroup_cpu_quota() -> float | None:
-    """CPUs' worth of time granted by cgroup v2 `cpu.max`, or None if unlimited or not told."""
-    try:
-        quota, period = (_cgroup("cpu.max") or "").split()
-        return None if quota == "max" else int(quota) / int(period)
-    except ValueError:
-        return None
+    """CPUs' worth of time granted by cgroup v2 `cpu.max`, the least of all; None if unlimited or not told."""
+    granted = [told.split() for told in _cgroup("cpu.max")]
+    return min((int(each[0]) / int(each[1]) for each in granted if _is_quota(each)), default=None)
 
 
 def cgroup_memory_bytes() -> int | None:
-    """Memory granted by cgroup v2 `memory.max`, bytes, or None if unlimited or not told."""
-    granted = _cgroup("memory.max") or ""
-    return int(granted) if granted.isdigit() else None
+    """Memory granted by cgroup v2 `memory.max`, bytes, the least of all; None if unlimited or not told."""
+    return min((int(each) for each in _cgroup("memory.max") if each.isdigit()), default=None)
+
+
+def _is_quota(words: list[str]) -> bool:
+    return len(words) == 2 and all(word.isdigit() for word in words)
 
 
 def memory_bytes() -> int | None:

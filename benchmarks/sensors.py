@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..machine import cgroup_folders
 from .energy import find_board_power, find_cpu_energy, find_gpu_energy
 from .readings import NotTold, Probe, listed, number, readable, reason
 
@@ -112,16 +113,7 @@ def _find_throttled(root: Path) -> tuple[str, Probe]:
 
 def _find_cgroup_throttled(root: Path) -> tuple[str, Probe]:
     """A quota counts at the cgroup that has it: this process's own and all above it are summed."""
-    listing = root / "proc/self/cgroup"
-    own = next((line[3:] for line in listing.read_text().splitlines() if line.startswith("0::")), None)
-    if own is None:
-        raise NotTold(f"{listing} names no cgroup v2")
-    folder = root / "sys/fs/cgroup"
-    folders = [folder]
-    for part in own.split("/"):
-        if part and part != "..":
-            folders.append(folders[-1] / part)
-    stats = [path for path in (found / "cpu.stat" for found in folders) if _events(path) is not None]
+    stats = [path for path in (found / "cpu.stat" for found in cgroup_folders(root)) if _events(path) is not None]
     if not stats:
         raise NotTold("no cgroup v2 cpu.stat with nr_throttled")
     return ", ".join(map(str, stats)), lambda: sum(_events(path) or 0.0 for path in stats)

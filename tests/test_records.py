@@ -1376,6 +1376,16 @@ def test_kernel_files_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [found[name] for name in names] == [1.5, 2**30, 4, "Raspberry Pi 5 Model B Rev 1.0", None, 1]
 
 
+def test_a_limit_holds_wherever_it_stands_above_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    top = "/sys/fs/cgroup"
+    files = {"/proc/self/cgroup": "0::/pod/box", f"{top}/pod/box/cpu.max": "max 100000",
+             f"{top}/pod/cpu.max": "100000 100000", f"{top}/cpu.max": "300000 100000",
+             f"{top}/pod/box/memory.max": "max", f"{top}/pod/memory.max": "2048",
+             f"{top}/memory.max": "1024"}  # fmt: skip
+    monkeypatch.setattr(machine, "_read", lambda path: files.get(str(path)))
+    assert (machine._cgroup_cpu_quota(), machine.cgroup_memory_bytes(), machine.usable_cores()) == (1.0, 1024, 1)
+
+
 @pytest.mark.parametrize("text", ["", "max", "garbage", "max 100000", "1 2 3"])
 def test_kernel_files_of_another_shape_tell_nothing(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setattr(machine, "_read", lambda path: text)
