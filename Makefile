@@ -113,16 +113,16 @@ fastest: $(VENV)/installed  ## regenerate the records of docs/optimize.md and do
 	$(BIN)/tiffin optimize --also train/weights/$(STUDENT).safetensors --also out/qat/int8-qat --out out/optimize
 	for kind in search confirm; do for ending in json npz; do \
 	  cp out/optimize/$$kind.$$ending $(RESULTS)/optimize-$$kind.$$ending; done; done
-	$(BIN)/tiffin score $(BUILT)/fp32 $(BUILT)/int8-cpu-ort $(BUILT)/int8-cpu-nncf out/qat/int8-qat \
-	  out/qat/int8-data-free --backend openvino --out $(RESULTS)/int8.json
 	$(BIN)/python $(STUDIES)/schemes.py $(BUILT)/fp32 $(TIFFIN_DATA) $(RESULTS)/schemes.json
 	$(BIN)/python $(STUDIES)/techniques.py $(BUILT)/fp32 $(TIFFIN_DATA) $(RESULTS)/techniques.json
 	$(BIN)/tiffin sensitivity $(BUILT)/fp32 $(BUILT)/int8-cpu-ort --out $(RESULTS)/sensitivity.json
 	$(BIN)/tiffin roofline $(BUILT)/openvino-fp32 --out $(RESULTS)/roofline.json
 
 peers: $(VENV)/installed  ## what others' quantizers make, beside ours, and docs/peers.md's table (after `make fastest`)
-	$(BIN)/python benchmarks/peers/compare.py $(BUILT)/fp32 out/optimize/winner $(BUILT)/int8-cpu-ort@openvino \
-	  --out $(RESULTS)/peers-quantizers.json
+	$(BIN)/python benchmarks/peers/compare.py $(BUILT)/fp32 out/optimize/artifacts/$(STUDENT:-192=)-int8-cpu-ort@openvino \
+	  out/qat/int8-qat@openvino out/qat/int8-data-free@openvino out/optimize/artifacts/$(STUDENT)-openvino \
+	  out/optimize/artifacts/$(STUDENT)-int8-cpu-ort-openvino --launches 6 \
+	  --without nncf_accuracy_control optimum_default --out $(RESULTS)/peers-quantizers.json
 	$(BIN)/python benchmarks/peers/table.py docs/peers.md $(RESULTS)/peers-quantizers.json
 
 CPUS := out/cpus
@@ -169,7 +169,8 @@ believe: $(VENV)/installed  ## regenerate the records of docs/believing.md (two 
 	$(BIN)/python $(STUDIES)/peers.py $(BUILT)/fp32 $(RESULTS)/peers.json --launches 16 --seconds 3
 	$(BIN)/python $(STUDIES)/believe.py $(BUILT)/fp32 $(RESULTS)/believe.json --runs 60 --cpu 0
 	$(BIN)/python $(STUDIES)/believe.py $(BUILT)/fp32 $(RESULTS)/believe-burner.json --runs 60 --cpu 0 --burner
-	$(BIN)/tiffin loadgen $(BUILT)/openvino-int8-cpu-nncf --official --out out/loadgen/single-stream.json
+	taskset -c 0 $(BIN)/tiffin loadgen $(BUILT)/openvino-int8-cpu-nncf --official --threads 1 \
+	  --out out/loadgen/single-stream.json
 	cp out/loadgen/single-stream.json $(RESULTS)/loadgen.json
 	cp out/loadgen/single-stream.npz $(RESULTS)/loadgen.npz
 
