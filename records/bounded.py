@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import BadInput
 
-_MOST_UNPACKED = 64_000_000  # bytes of an .npz's arrays, or so many times what they take:
+_MOST_UNPACKED = 128_000_000  # bytes of an .npz's arrays, or so many times what they take:
 _MOST_RATIO = 100
 
 

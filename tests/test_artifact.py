@@ -825,8 +825,8 @@ def test_claims_travel_in_a_box(tmp_path: Path) -> None:
 def test_predictions_that_unpack_to_any_size_are_not_read(tmp_path: Path) -> None:
     artifact = saved(tmp_path / "a")
     made = certificate(artifact, "avx2")
-    np.savez_compressed(evidence_path(artifact, made), truth=np.zeros(20_000_000, np.int32))
-    with pytest.raises(BadArtifact, match=r"would unpack to 80,000,"):
+    np.savez_compressed(evidence_path(artifact, made), truth=np.zeros(40_000_000, np.int32))
+    with pytest.raises(BadArtifact, match=r"would unpack to 160,000,"):
         check_certificate(artifact, made)
 
 
