@@ -52,7 +52,7 @@ from tiffin.export.loaders import (
     torchvision,
 )  # fmt: skip
 from tiffin.export.loaders.classifier import checked_labels
-from tiffin.export.loaders.state import load_weights
+from tiffin.export.loaders.state import load_weights, without_prefix
 from tiffin.export.loaders.told import TURNED, read_labels
 from tiffin.export.logits import engine_logits
 from tiffin.optimize.budget import Budget, SearchOptions
@@ -363,6 +363,13 @@ def test_a_network_of_one_photo_at_a_time_is_exported_so_and_still_answers_batch
         require_same(session.run({"photos": photos})["logits"], answers(artifact, photos))
 
 
+def test_of_two_networks_in_a_file_the_same_is_taken_each_time() -> None:
+    module = network()
+    state = {f"{word}.{name}": each for word in ("net", "ema", "old", "new", "fix", "aux")
+             for name, each in module.state_dict().items()}  # fmt: skip
+    assert without_prefix(state, module)[1][0].startswith("weights are those under 'aux.'; left: ema.")
+
+
 def test_a_network_above_two_gigabytes_is_refused(mine, told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = open_source(mine(MAKE), with_weights(told, tmp_path / "w.pt", network().state_dict()))
     monkeypatch.setattr(onnx_source, "_LIMIT_BYTES", 1000)
@@ -623,6 +630,15 @@ def test_what_is_told_wins_over_transformers_own(tmp_path: Path) -> None:
         32,
         ("a", "b", "c", "d"),
     )
+
+
+def test_a_folder_without_a_head_is_refused(tmp_path: Path) -> None:
+    """transformers draws what is missing at random, another each time."""
+    model = save_transformers("resnet", tmp_path / "model")
+    state = {name: each for name, each in model.state_dict().items() if not name.startswith("classifier")}
+    model.save_pretrained(tmp_path / "model", state_dict=state)
+    with pytest.raises(BadInput, match=r"no weights that fit classifier\.1\.bias, classifier\.1\.weight"):
+        open_source(f"hf:{tmp_path / 'model'}")
 
 
 def test_a_folder_that_is_none_of_transformers_is_one_error(tmp_path: Path, monkeypatch) -> None:

@@ -77,7 +77,9 @@ def _model(where: str, local: bool, text: str) -> nn.Module:
     logging.disable_progress_bar()
     try:
         with quiet("transformers"):
-            return AutoModelForImageClassification.from_pretrained(where, local_files_only=local, dtype="float32")
+            model, told = AutoModelForImageClassification.from_pretrained(
+                where, local_files_only=local, dtype="float32", output_loading_info=True
+            )
     except Exception as error:  # its own, of huggingface_hub and of safetensors
         absent = "" if local else "no such folder is here, and of the hub: "
         raise BadInput(f"{text} cannot be loaded: {absent}{first_line(error)}",
@@ -86,6 +88,19 @@ def _model(where: str, local: bool, text: str) -> nn.Module:
     finally:
         if bar:
             logging.enable_progress_bar()
+    _require_whole(told, text)
+    return model
+
+
+def _require_whole(told: Mapping[str, Any], text: str) -> None:
+    """Refuse weights that lack some: transformers draws these at random."""
+    shaped = {each if isinstance(each, str) else each[0] for each in told["mismatched_keys"]}
+    drawn = sorted(shaped | {name for name in told["missing_keys"] if not name.endswith("num_batches_tracked")})
+    if drawn:
+        more = f" and {len(drawn) - 10} more" if len(drawn) > 10 else ""
+        raise BadInput(f"{text}: no weights that fit {', '.join(drawn[:10])}{more}",
+                       "a classifier with its head: transformers would draw what is missing at random",
+                       "save the trained classifier by save_pretrained(FOLDER), then name hf:FOLDER")  # fmt: skip
 
 
 def _preprocessor(where: str, local: bool) -> dict[str, Any]:

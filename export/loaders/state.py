@@ -112,7 +112,8 @@ def without_prefix(state: dict[str, torch.Tensor], module: nn.Module) -> tuple[d
 
 
 def _prefix(state: Mapping[str, Any], wanted: list[str]) -> str:
-    """The one under which most of the wanted weights are; none where they are there as they are."""
+    """The one under which most of the wanted weights are, of several the shortest, then the first by its letters."""
     ends = {name[: -len(key)] for key in wanted[:3] for name in state if name.endswith(key)}
-    ways = sorted((end for end in ends if end == "" or end.endswith(".")), key=len)
+    ways = sorted((end for end in ends if end == "" or end.endswith(".")),
+                  key=lambda end: (len(end), end))  # fmt: skip
     return max(ways, key=lambda way: sum(way + key in state for key in wanted), default="")
