@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +15,7 @@ from PIL import Image
 
 if TYPE_CHECKING:
     from tiffin.artifact import Artifact
+    from tiffin.tests.command import Run
     from tiffin.train import Checkpoint
 
 # Before torch is imported, here and in what tests start: a tiny network gains nothing by a second thread, which spins
@@ -39,6 +43,30 @@ def draw_many(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     truth = np.arange(count) % len(LABELS)
     return np.stack([draw(int(label), rng) for label in truth]), truth
+
+
+@pytest.fixture
+def run_tiffin(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    """Run a command as the console's entry does, within this process: an exception that escapes fails the test."""
+    from tiffin.cli.app import main
+    from tiffin.tests.command import Ended
+
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.delenv("TIFFIN_DEBUG", raising=False)
+    monkeypatch.delenv("TIFFIN_DATA", raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def run(*words: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["tiffin", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        shown = capsys.readouterr()
+        return Ended(ended.value.code or 0, shown.out, shown.err)  # type: ignore[arg-type]
+
+    yield run
+    for number, handler in kept.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

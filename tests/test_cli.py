@@ -17,7 +17,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +32,7 @@ from tiffin.artifact.certificate import Certificate
 from tiffin.artifact.store import save
 from tiffin.benchmarks.options import Status
 from tiffin.cli import render
-from tiffin.cli.app import app, main
+from tiffin.cli.app import app
 from tiffin.cli.options import candidates, split_engine
 from tiffin.cli.ship import _by_speed
 from tiffin.records import Predictions, Record, Rounds, Subject
@@ -41,42 +40,14 @@ from tiffin.records.certification import Evidence, figures, write_certificate
 from tiffin.records.record import load_record
 from tiffin.records.stopping import Precision
 from tiffin.runtime.backends import installed
+from tiffin.tests.command import Ended, Run
 
 ROOT = Path(tiffin.__file__).parent
 COMMAND = [sys.executable, "-c", "from tiffin.cli.app import main; main()"]
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 
-@dataclass(frozen=True)
-class Ended:
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ended]
 NOT_OURS = (".verified.json", ".ses")  # our stamp; a file that onnxruntime leaves in $TMPDIR
-
-
-@pytest.fixture
-def tiffin_(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
-    """Run a command as the console's entry does, within this process: an exception that escapes fails the test."""
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    monkeypatch.delenv("TIFFIN_DEBUG", raising=False)
-    monkeypatch.delenv("TIFFIN_DATA", raising=False)
-    monkeypatch.setenv("COLUMNS", "80")
-
-    def run(*words: object) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["tiffin", *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        shown = capsys.readouterr()
-        return Ended(ended.value.code or 0, shown.out, shown.err)  # type: ignore[arg-type]
-
-    yield run
-    for number, handler in kept.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture
@@ -94,12 +65,12 @@ def files(folder: Path) -> set[Path]:
 
 
 @pytest.fixture
-def refused(tiffin_: Run, here: Path) -> Run:
+def refused(run_tiffin: Run, here: Path) -> Run:
     """Run a command that must fail with one clear error and leave nothing behind."""
 
     def run(*words: object, code: int = 2) -> Ended:
         before = files(here)
-        ended = tiffin_(*words)
+        ended = run_tiffin(*words)
         assert ended.code == code, ended.err
         assert len(re.findall(r"^error: ", ended.err, re.M)) == 1 and "\n  expected: " in ended.err
         assert "Traceback" not in ended.err and "internal error" not in ended.err
@@ -113,9 +84,9 @@ def refused(tiffin_: Run, here: Path) -> Run:
 
 
 @pytest.fixture
-def ok(tiffin_: Run) -> Run:
+def ok(run_tiffin: Run) -> Run:
     def run(*words: object) -> Ended:
-        ended = tiffin_(*words)
+        ended = run_tiffin(*words)
         assert ended.code == 0, ended.err
         return ended
 
@@ -319,13 +290,13 @@ def test_an_unknown_backend(refused: Run, words: tuple[str, ...]) -> None:
 
 
 @pytest.mark.skipif(installed("tensorrt"), reason="TensorRT is installed")
-def test_an_engine_that_is_not_installed(refused: Run, tiffin_: Run, here: Path, onnx_artifact: Artifact) -> None:
+def test_an_engine_that_is_not_installed(refused: Run, run_tiffin: Run, here: Path, onnx_artifact: Artifact) -> None:
     manifest = dataclasses.replace(onnx_artifact.manifest, format="tensorrt")
     save(here / "engine", manifest, {"model.engine": b"engine"})
     for words in (("predict", "engine", "x.jpg"), ("compile", "fp32", "--backend", "tensorrt")):
         ended = refused(*words, code=1)
         assert "tensorrt is not installed" in ended.err and 'pip install "tiffin[tensorrt]"' in ended.err
-    benched = tiffin_("bench", "engine", "--launches", 1)
+    benched = run_tiffin("bench", "engine", "--launches", 1)
     assert benched.code == 1 and "not run: engine@tensorrt" in benched.out and "error: nothing could run" in benched.err
 
 
@@ -475,8 +446,8 @@ def test_other_wrong_words(refused: Run, weights: Path, photo_folder: Path, word
 @pytest.mark.parametrize(
     "words", [("predict", "fp32"), ("bake",), ("bench", "fp32", "--batch", "0"), ("show", "--wat")]
 )
-def test_wrong_usage(tiffin_: Run, here: Path, words: tuple[str, ...]) -> None:
-    ended = tiffin_(*words)
+def test_wrong_usage(run_tiffin: Run, here: Path, words: tuple[str, ...]) -> None:
+    ended = run_tiffin(*words)
     assert ended.code == 2 and "error: " in ended.err.lower() and "Traceback" not in ended.err
 
 
@@ -978,11 +949,11 @@ def test_certify_show_and_list(ok: Run, int8: Path, avx2: None, photo_folder: Pa
 
 
 def test_nothing_that_can_be_certified_is_an_error_with_its_record(
-    tiffin_: Run, int8: Path, avx2: None, photo_folder: Path
+    run_tiffin: Run, int8: Path, avx2: None, photo_folder: Path
 ) -> None:
-    ended = tiffin_("certify", "int8", "--isa", "amx", "--data", photo_folder, "--threads", 1, "--out", "c.json")
+    ended = run_tiffin("certify", "int8", "--isa", "amx", "--data", photo_folder, "--threads", 1, "--out", "c.json")
     assert ended.code == 1 and "needs a CPU of class amx" in ended.out and Path("c.json").is_file()
-    assert "nothing is certified" in tiffin_("certificates", "int8").out
+    assert "nothing is certified" in run_tiffin("certificates", "int8").out
 
 
 def test_a_box_is_certified_by_what_is_in_it(ok: Run, refused: Run, here: Path) -> None:
@@ -1035,16 +1006,16 @@ def failed(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> Certificate:
 
 
 def test_what_is_known_to_answer_worse_is_refused_with_the_variant_that_passes(
-    ok: Run, tiffin_: Run, int8: Path, avx2: None, photo_folder: Path, monkeypatch: pytest.MonkeyPatch
+    ok: Run, run_tiffin: Run, int8: Path, avx2: None, photo_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file for other CPUs, on a CPU of class avx2: refused with the variant named; the box takes the right one."""
     ok("quantize", "fp32", "--scheme", "cpu-vnni", "--data", photo_folder, "--per-class", 2, "--out", "full")
     ok("certify", "int8", "--data", photo_folder, "--threads", 1, "--margin", 0.25)
     assert failed(Artifact.load("full"), monkeypatch).verdict == "FAIL"
     photo = photo_folder / "test/pear/00.png"
-    ended = tiffin_("predict", "full", photo)
+    ended = run_tiffin("predict", "full", photo)
     assert ended.code == 1 and "certified to answer worse" in ended.err and "int8 on onnxruntime" in ended.err
-    assert "--allow-uncertified" in tiffin_("predict", "full", photo, "--allow-uncertified", "--help").out
+    assert "--allow-uncertified" in run_tiffin("predict", "full", photo, "--allow-uncertified", "--help").out
     assert ok("predict", "full", photo, "--allow-uncertified").out
 
     packed = ok("pack", "full", "int8", "fp32@openvino", "--out", "box.tiffin").out
@@ -1055,7 +1026,7 @@ def test_what_is_known_to_answer_worse_is_refused_with_the_variant_that_passes(
 
     claim = Path("int8/claims/certificate-avx2-onnxruntime.json")
     claim.write_text(claim.read_text().replace('"flips": ', '"flips": 1'))
-    ended = tiffin_("predict", "int8", photo)
+    ended = run_tiffin("predict", "int8", photo)
     assert ended.code == 2 and "flips: not what the predictions beside it give" in ended.err
 
 
@@ -1218,14 +1189,16 @@ def test_a_sound_artifact_is_said_to_be_so(ok: Run, here: Path) -> None:
     assert json.loads(ok("doctor", "fp32", "--json").out)["findings"] == []
 
 
-def test_a_cpu_graph_is_refused_by_its_nodes_and_fixed(ok: Run, tiffin_: Run, here: Path, photo_folder: Path) -> None:
+def test_a_cpu_graph_is_refused_by_its_nodes_and_fixed(
+    ok: Run, run_tiffin: Run, here: Path, photo_folder: Path
+) -> None:
     ok("quantize", "fp32", "--data", photo_folder, "--per-class", 2, "--out", "my int8")
-    ended = tiffin_("doctor", "my int8")
+    ended = run_tiffin("doctor", "my int8")
     said = " ".join(ended.out.split())
     assert ended.code == 1 and ended.err == "" and max(map(len, ended.out.splitlines())) <= 80
     assert "error: uint8 zero points" in said and "(QuantizeLinear)" in said and "more" in said
     assert "`tiffin doctor 'my int8' --backend tensorrt_rtx --fix`" in said
-    told = json.loads(tiffin_("doctor", "my int8", "--json").out)
+    told = json.loads(run_tiffin("doctor", "my int8", "--json").out)
     assert len(told["findings"]) > 10 and {"check", "severity", "node", "what", "fix", "fixed_by"} == set(
         told["findings"][0]
     )
@@ -1254,12 +1227,14 @@ def test_what_was_not_checked_is_said(ok: Run, here: Path, monkeypatch: pytest.M
     assert "nothing stops the compile for tensorrt; but not all was checked" in said
 
 
-def test_what_the_parser_refuses_stops_the_compile(tiffin_: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_parser_refuses_stops_the_compile(
+    run_tiffin: Run, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from tiffin.export import engine
 
     problem = engine.ParserProblem("Conv_4", "Conv", "Plugin\nnot found")
     monkeypatch.setattr(engine, "parser_problems", lambda model, backend: [problem])
-    ended = tiffin_("doctor", "fp32")
+    ended = run_tiffin("doctor", "fp32")
     assert ended.code == 1 and "Conv_4 (Conv)" in ended.out and "Plugin not found" in ended.out
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,7 +29,6 @@ from tiffin.benchmarks.debug.reduce import WANTED
 from tiffin.benchmarks.debug.scene import Part, Scene, run_plain
 from tiffin.benchmarks.debug.side import Side
 from tiffin.benchmarks.explain.ranges import activations_of, limits_of
-from tiffin.cli.app import main
 from tiffin.cli.parting import cause_lines, debug_text, parting_of
 from tiffin.errors import BadInput
 from tiffin.export.graph.precision import to_half
@@ -41,6 +39,7 @@ from tiffin.quantize.quantize import quantize_fp8, quantize_int8
 from tiffin.records import Record
 from tiffin.records.closeness import Closeness, closeness
 from tiffin.records.parting import Parting, Tried, ordered
+from tiffin.tests.command import Run
 
 ORT, PLAIN, OPENVINO, TORCH = (
     RunConfig("onnxruntime"), RunConfig("onnxruntime", graph_level="none"), RunConfig("openvino"), RunConfig("torch"),
@@ -576,44 +575,31 @@ def test_an_engine_that_shows_no_tensor_is_refused(whole: Artifact, tmp_path: Pa
 # The command.
 
 
-@pytest.fixture
-def ran(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tiffin", *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        shown_ = capsys.readouterr()
-        return int(ended.value.code or 0), shown_.out, shown_.err
-
-    return run
-
-
 def test_the_command_shows_its_record_again(
-    ran: Callable[..., tuple[int, str, str]], onnx_artifact: Artifact, photo_folder: Path, tmp_path: Path
+    run_tiffin: Run, onnx_artifact: Artifact, photo_folder: Path, tmp_path: Path
 ) -> None:
     model = onnx.load(onnx_artifact.model_path)
     lost = next(node.name for node in model.graph.node if node.op_type in ("Relu", "Clip"))
     without(lost)(model)
     save(tmp_path / "broken", onnx_artifact.manifest, {"model.onnx": model.SerializeToString()})
     words = ("debug", onnx_artifact.folder, tmp_path / "broken", "--out", tmp_path / "d.json")
-    code, out, err = ran(*words, "--photos", 6, "--data", photo_folder, "--plot", tmp_path / "d.svg",
+    code, out, err = run_tiffin(*words, "--photos", 6, "--data", photo_folder, "--plot", tmp_path / "d.svg",
                          "--reduce", tmp_path / "r.onnx")  # fmt: skip
     assert code == 0 and "cause: activation" in out and "reduced: r.onnx" in out and "6 photos" in " ".join(out.split())
     assert max(map(len, out.splitlines())) <= 80
-    assert ran("show", tmp_path / "d.json")[1] == out
-    told = json.loads(ran("show", tmp_path / "d.json", "--json")[1])
+    assert run_tiffin("show", tmp_path / "d.json")[1] == out
+    told = json.loads(run_tiffin("show", tmp_path / "d.json", "--json")[1])
     assert told["first"]["sqnr_db"] < told["floor_db"] and told["causes"][0]["kind"] == "activation"
-    assert "| tensor |" in ran("show", tmp_path / "d.json", "--markdown")[1]
+    assert "| tensor |" in run_tiffin("show", tmp_path / "d.json", "--markdown")[1]
     ET.parse(tmp_path / "d.svg")
-    code, out, err = ran(*words, "--photos", photo_folder / "test" / "apple", "--json")
+    code, out, err = run_tiffin(*words, "--photos", photo_folder / "test" / "apple", "--json")
     assert code == 0 and json.loads(out)["data"]["count"] == 12 and "identical" in json.loads(out)
 
 
 def test_two_ways_to_run_one_artifact_are_compared(
-    ran: Callable[..., tuple[int, str, str]], onnx_artifact: Artifact, photo_folder: Path, tmp_path: Path
+    run_tiffin: Run, onnx_artifact: Artifact, photo_folder: Path, tmp_path: Path
 ) -> None:
-    code, out, _ = ran("debug", f"{onnx_artifact.folder}@onnxruntime:plain", onnx_artifact.folder, "--photos", 4,
+    code, out, _ = run_tiffin("debug", f"{onnx_artifact.folder}@onnxruntime:plain", onnx_artifact.folder, "--photos", 4,
                        "--data", photo_folder, "--out", tmp_path / "d.json", "--all")  # fmt: skip
     assert code == 0 and "no layer parts" in out
 
@@ -632,15 +618,17 @@ def test_two_ways_to_run_one_artifact_are_compared(
     ],
 )
 def test_bad_input_is_one_clear_error(
-    words: tuple[str, ...], said: str, ran: Callable[..., tuple[int, str, str]], onnx_artifact: Artifact,
+    words: tuple[str, ...], said: str, run_tiffin: Run, onnx_artifact: Artifact,
     tmp_path: Path,
 ) -> None:  # fmt: skip
-    code, out, err = ran("debug", onnx_artifact.folder, onnx_artifact.folder, *words, "--out", tmp_path / "d.json")
+    code, out, err = run_tiffin(
+        "debug", onnx_artifact.folder, onnx_artifact.folder, *words, "--out", tmp_path / "d.json"
+    )
     assert code == 2 and said in err and out == "" and not (tmp_path / "d.json").exists()
 
 
-def test_an_unknown_way_to_run_is_refused(ran: Callable[..., tuple[int, str, str]], onnx_artifact: Artifact) -> None:
-    code, _, err = ran("debug", onnx_artifact.folder, f"{onnx_artifact.folder}@openvino:int4")
+def test_an_unknown_way_to_run_is_refused(run_tiffin: Run, onnx_artifact: Artifact) -> None:
+    code, _, err = run_tiffin("debug", onnx_artifact.folder, f"{onnx_artifact.folder}@openvino:int4")
     assert code == 2 and "plain, fp32, fp16, bf16" in err
 
 
@@ -663,12 +651,12 @@ def test_the_table_fits_and_calls_operators_as_the_graph_does(tmp_path: Path) ->
     assert "GlobalAverag…" in text and "GlobalAveragePool" in {point.op for point in found.points}, text
 
 
-def test_feeds_stand_in_for_photos(ran: Callable[..., tuple[int, str, str]], whole: Artifact, tmp_path: Path) -> None:
+def test_feeds_stand_in_for_photos(run_tiffin: Run, whole: Artifact, tmp_path: Path) -> None:
     model = network()
     attribute("Resize_f", antialias=0)(model)
     broken = saved(model, tmp_path / "broken")
     np.savez(tmp_path / "fed.npz", **shown())
-    code, out, _ = ran("debug", whole.folder, broken.folder, "--feeds", tmp_path / "fed.npz",
+    code, out, _ = run_tiffin("debug", whole.folder, broken.folder, "--feeds", tmp_path / "fed.npz",
                        "--out", tmp_path / "d.json", "--json")  # fmt: skip
     assert code == 0 and json.loads(out)["causes"][0]["kind"] == "antialias"
-    assert "on 8 rows" in " ".join(ran("show", tmp_path / "d.json")[1].split())
+    assert "on 8 rows" in " ".join(run_tiffin("show", tmp_path / "d.json")[1].split())

@@ -9,12 +9,9 @@ import io
 import json
 import random
 import shutil
-import signal
 import subprocess
-import sys
 import zipfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +27,6 @@ from tiffin.benchmarks.accuracy import score
 from tiffin.benchmarks.candidate import Candidate
 from tiffin.benchmarks.options import RoundOptions
 from tiffin.benchmarks.rounds import Measurement
-from tiffin.cli.app import main
 from tiffin.data import find_dataset
 from tiffin.data.prepared import prepare_photos
 from tiffin.errors import BadInput
@@ -53,40 +49,12 @@ from tiffin.records.certification import write_certificate
 from tiffin.records.findings import Outcome
 from tiffin.records.record import load_record
 from tiffin.records.side_by_side import EARLIER
+from tiffin.tests.command import Run
 
 RESULTS = Path(tiffin.__file__).parent / "benchmarks" / "results"
 HAS_MINISIGN = shutil.which("minisign") is not None
 needs_minisign = pytest.mark.skipif(not HAS_MINISIGN, reason="minisign is not installed (apt-get install minisign)")
 ROWS = ("onnxruntime fp32", "openvino fp32")
-
-
-@dataclass(frozen=True)
-class Ended:
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ended]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
-    """A command as the console's entry runs it: an exception that escapes fails the test."""
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    monkeypatch.delenv("TIFFIN_DEBUG", raising=False)
-
-    def run_(*words: object) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["tiffin", *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        shown = capsys.readouterr()
-        return Ended(ended.value.code or 0, shown.out, shown.err)  # type: ignore[arg-type]
-
-    yield run_
-    for number, handler in kept.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="module")
@@ -294,12 +262,12 @@ def test_each_byte_of_the_zips_own_structure_is_named(bundle_path: Path, tmp_pat
             assert_named(bundle, content, offset, tmp_path / "b.zip", rng)
 
 
-def test_every_command_names_a_changed_byte(bundle_path: Path, run: Run, tmp_path: Path) -> None:
+def test_every_command_names_a_changed_byte(bundle_path: Path, run_tiffin: Run, tmp_path: Path) -> None:
     content, bundle, rng = bundle_path.read_bytes(), read(bundle_path), random.Random(3)
     for region in rng.sample(layout.layout(bundle.index), 6):
         path = tmp_path / "b.zip"
         path.write_bytes(changed_at(content, region.start, rng))
-        ended = run("verify", path)
+        ended = run_tiffin("verify", path)
         assert (ended.code, region.member in ended.out) == (1, True), ended
         assert "bytes" in ended.out.splitlines()[-1]
 
@@ -336,10 +304,10 @@ def evil(name: str, size: int = 1, **more: object) -> bytes:
     ["../out", "a/../../out", "/etc/passwd", "C:/out", "C:out", "a\\b", "..", ".", "a//b", "a/", "", " a", ".hidden",
      "bundle.json", "päckchen", "\u202egpj.exe", "🍎.json", "a\nb", "a\0b", "x" * 300],
 )  # fmt: skip
-def test_a_member_that_climbs_out_or_hides_is_refused(name: str, tmp_path: Path, run: Run) -> None:
+def test_a_member_that_climbs_out_or_hides_is_refused(name: str, tmp_path: Path, run_tiffin: Run) -> None:
     path = tmp_path / "b.zip"
     path.write_bytes(evil(name))
-    ended = run("verify", path)
+    ended = run_tiffin("verify", path)
     assert ended.code == 2
     assert ended.err.startswith("error: ")
     assert ended.err.isascii()
@@ -354,7 +322,7 @@ def test_two_members_that_would_be_one_file_are_refused(names: tuple[str, str]) 
         packed({}, dict.fromkeys(names, b"x"))
 
 
-def test_what_another_tool_put_in_is_named(bundle_path: Path, tmp_path: Path, run: Run) -> None:
+def test_what_another_tool_put_in_is_named(bundle_path: Path, tmp_path: Path, run_tiffin: Run) -> None:
     path = tmp_path / "b.zip"
     for name, mode, said in (
         ("../evil", 0o100644, "'../evil': is not named"),
@@ -366,7 +334,7 @@ def test_what_another_tool_put_in_is_named(bundle_path: Path, tmp_path: Path, ru
         info.external_attr = mode << 16
         with pytest.warns(UserWarning) if name == "figures.json" else _nothing(), zipfile.ZipFile(path, "a") as opened:
             opened.writestr(info, b"/etc/passwd")
-        ended = run("verify", path)
+        ended = run_tiffin("verify", path)
         assert ended.code == 1
         assert said in " ".join(ended.out.split())
     assert list(tmp_path.iterdir()) == [path]
@@ -383,7 +351,7 @@ def deflated_again(bundle: Bundle, path: Path) -> None:
             opened.writestr(name, content)
 
 
-def test_what_is_no_bundle_is_said(bundle_path: Path, tmp_path: Path, run: Run) -> None:
+def test_what_is_no_bundle_is_said(bundle_path: Path, tmp_path: Path, run_tiffin: Run) -> None:
     deflated_again(read(bundle_path), tmp_path / "again.zip")
     (tmp_path / "text.zip").write_text("not a zip")
     (tmp_path / "empty.zip").write_bytes(b"")
@@ -394,13 +362,13 @@ def test_what_is_no_bundle_is_said(bundle_path: Path, tmp_path: Path, run: Run) 
     said = {"again": "packed again?", "text": "no zip", "empty": "no zip", "newer": "upgrade tiffin", "bomb": "at most",
             "no members": "lists no members", "no lineage": "no lineage", "missing": "cannot be read"}  # fmt: skip
     for name, words in said.items():
-        ended = run("verify", tmp_path / f"{name}.zip")
+        ended = run_tiffin("verify", tmp_path / f"{name}.zip")
         assert (ended.code, words in ended.err) == (2, True), (name, ended)
         assert len([line for line in ended.err.splitlines() if line.startswith("error: ")]) == 1
-    assert run("verify", tmp_path).code == 2
+    assert run_tiffin("verify", tmp_path).code == 2
 
 
-def test_a_bundle_cut_short_anywhere_is_one_error(bundle_path: Path, tmp_path: Path, run: Run) -> None:
+def test_a_bundle_cut_short_anywhere_is_one_error(bundle_path: Path, tmp_path: Path, run_tiffin: Run) -> None:
     content, rng = bundle_path.read_bytes(), random.Random(7)
     for length in [0, 1, 40, 41, 42, 60, 300, *rng.sample(range(len(content)), 40), len(content) - 1]:
         path = tmp_path / "b.zip"
@@ -408,7 +376,7 @@ def test_a_bundle_cut_short_anywhere_is_one_error(bundle_path: Path, tmp_path: P
         with pytest.raises(BadInput) as raised:
             read(path)
         assert "cut short" in raised.value.what or length < 60
-    assert run("verify", path).code == 2
+    assert run_tiffin("verify", path).code == 2
 
 
 def test_arrays_that_unpack_to_much_more_are_not_unpacked(bundle_path: Path, tmp_path: Path) -> None:
@@ -572,16 +540,16 @@ def spoilt(record: Record) -> Record:
     [(spoilt, "corruptions"), (lambda record: dataclasses.replace(record, kind="explain"), "stages")],
 )
 def test_other_kinds_of_record_have_figures_of_their_own(
-    folder: Path, record_path: Path, photo_folder: Path, tmp_path: Path, run: Run,
+    folder: Path, record_path: Path, photo_folder: Path, tmp_path: Path, run_tiffin: Run,
     change: Callable[[Record], Record], key: str,
 ) -> None:  # fmt: skip
     path = change(load_record(record_path)).save(tmp_path / "other.json")
     out = tmp_path / "b.zip"
-    assert run("evidence", folder / "fp32", "--record", path, "-o", out).code == 0
+    assert run_tiffin("evidence", folder / "fp32", "--record", path, "-o", out).code == 0
     (told,) = json.loads(read(out).members["figures.json"]).values()
     assert len(told[key]) == 2
-    assert run("verify", out).code == 0
-    ended = run("verify", out, "--data", photo_folder, "--artifact", folder / "fp32")
+    assert run_tiffin("verify", out).code == 0
+    ended = run_tiffin("verify", out, "--data", photo_folder, "--artifact", folder / "fp32")
     assert (ended.code, "no row of real photos" in ended.out) == (0, True)
 
 
@@ -831,18 +799,18 @@ def test_old_and_new_side_by_side_are_decided_again_at_the_confidence_of_a_look(
 
 
 def test_a_verdict_must_be_over_what_is_bundled(
-    folder: Path, record_path: Path, judged: Path, tmp_path: Path, run: Run
+    folder: Path, record_path: Path, judged: Path, tmp_path: Path, run_tiffin: Run
 ) -> None:
     words = ("evidence", folder / "fp32", "--gate", judged, "-o", tmp_path / "b.zip")
-    assert "--baseline" in run(*words, "--record", record_path).err
+    assert "--baseline" in run_tiffin(*words, "--record", record_path).err
     words = (*words, "--baseline", folder / "baseline.json")
-    assert run(*words, "--record", record_path).code == 0
+    assert run_tiffin(*words, "--record", record_path).code == 0
     other = dataclasses.replace(load_record(record_path), created="2026-01-01T00:00:00+00:00")
     other.save(tmp_path / "other.json")
-    ended = run(*words, "--record", tmp_path / "other.json")
+    ended = run_tiffin(*words, "--record", tmp_path / "other.json")
     assert (ended.code, "name them all with --record" in ended.err) == (2, True)
     (tmp_path / "other.toml").write_text("[gate]")
-    ended = run(*words, "--record", record_path, "--policy", tmp_path / "other.toml")
+    ended = run_tiffin(*words, "--record", record_path, "--policy", tmp_path / "other.toml")
     assert (ended.code, "not the policy" in ended.err) == (2, True)
 
 
@@ -850,13 +818,13 @@ def test_a_verdict_must_be_over_what_is_bundled(
 
 
 def test_a_forger_who_changes_a_record_and_all_hashes_is_caught_by_the_figures(
-    bundle_path: Path, tmp_path: Path, run: Run
+    bundle_path: Path, tmp_path: Path, run_tiffin: Run
 ) -> None:
     bundle = read(bundle_path)
     members = rewritten(bundle, tmp_path, lambda record: answering_rightly(record, ROWS[1], 2))
     path = tmp_path / "forged.zip"
     path.write_bytes(packed(about_of(bundle), members))
-    ended = run("verify", path)
+    ended = run_tiffin("verify", path)
     assert ended.code == 1
     assert "HOLDS  bytes" in ended.out
     assert "FAILS  figures" in ended.out
@@ -874,14 +842,14 @@ def forged_throughout(bundle: Bundle, folder: Path, tmp_path: Path) -> bytes:
 
 
 def test_only_a_signature_or_the_photos_stop_one_who_makes_everything_anew(
-    bundle_path: Path, folder: Path, photo_folder: Path, tmp_path: Path, run: Run
+    bundle_path: Path, folder: Path, photo_folder: Path, tmp_path: Path, run_tiffin: Run
 ) -> None:
     forged = tmp_path / "forged.zip"
     forged.write_bytes(forged_throughout(read(bundle_path), folder, tmp_path))
-    ended = run("verify", forged)
+    ended = run_tiffin("verify", forged)
     assert ended.code == 0
     assert "unsigned: proves that it is whole, not who made it" in " ".join(ended.out.split())
-    ended = run("verify", forged, "--data", photo_folder, "--artifact", folder / "openvino-fp32")
+    ended = run_tiffin("verify", forged, "--data", photo_folder, "--artifact", folder / "openvino-fp32")
     assert ended.code == 1
     assert " ".join(ended.out.split()).count("in the record,") == 2
     assert "does not hold: answers" in ended.out
@@ -889,45 +857,45 @@ def test_only_a_signature_or_the_photos_stop_one_who_makes_everything_anew(
 
 @needs_minisign
 def test_a_signature_holds_and_a_forgery_under_it_does_not(
-    bundle_path: Path, folder: Path, record_path: Path, tmp_path: Path, run: Run
+    bundle_path: Path, folder: Path, record_path: Path, tmp_path: Path, run_tiffin: Run
 ) -> None:
     for name in ("ours", "theirs"):
         words = ["minisign", "-G", "-W", "-p", str(tmp_path / f"{name}.pub"), "-s", str(tmp_path / f"{name}.key")]
         assert subprocess.run(words, capture_output=True).returncode == 0
     out = tmp_path / "signed.zip"
     words = ("evidence", folder / "openvino-fp32", "--record", record_path, "-o", out)
-    assert run(*words, "--sign", tmp_path / "ours.key").code == 0
+    assert run_tiffin(*words, "--sign", tmp_path / "ours.key").code == 0
     assert out.read_bytes() == bundle_path.read_bytes()
-    said = run("verify", out)
+    said = run_tiffin("verify", out)
     assert (said.code, "signed, not checked" in said.out) == (0, True)
     text = (tmp_path / "ours.pub").read_text().splitlines()[1]
     for key in (tmp_path / "ours.pub", text):
-        ended = run("verify", out, "--public-key", key)
+        ended = run_tiffin("verify", out, "--public-key", key)
         assert (ended.code, "HOLDS  signature" in ended.out) == (0, True), ended
-    ended = run("verify", out, "--public-key", tmp_path / "theirs.pub")
+    ended = run_tiffin("verify", out, "--public-key", tmp_path / "theirs.pub")
     assert (ended.code, "FAILS  signature" in ended.out) == (1, True)
     out.write_bytes(forged_throughout(read(bundle_path), folder, tmp_path))
-    ended = run("verify", out, "--public-key", text)
+    ended = run_tiffin("verify", out, "--public-key", text)
     assert (ended.code, ended.out.splitlines()[-1]) == (1, "does not hold: signature")
-    assert run(*words).code == 0  # written again without a signature: the old one goes
+    assert run_tiffin(*words).code == 0  # written again without a signature: the old one goes
     assert not out.with_name("signed.zip.minisig").exists()
-    ended = run("verify", out, "--public-key", text)
+    ended = run_tiffin("verify", out, "--public-key", text)
     assert (ended.code, "unsigned" in ended.out) == (1, True)
-    ended = run(*words, "--sign", tmp_path / "no.key")
+    ended = run_tiffin(*words, "--sign", tmp_path / "no.key")
     assert (ended.code, "minisign did not sign" in ended.err) == (2, True)
 
 
 def test_without_minisign_both_commands_say_how_to_get_it(
-    bundle_path: Path, folder: Path, record_path: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+    bundle_path: Path, folder: Path, record_path: Path, tmp_path: Path, run_tiffin: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     words = ("evidence", folder / "openvino-fp32", "--record", record_path, "-o", tmp_path / "b.zip")
-    ended = run(*words, "--sign", tmp_path / "key")
+    ended = run_tiffin(*words, "--sign", tmp_path / "key")
     assert (ended.code, "apt-get install minisign" in ended.err) == (2, True)
     assert not (tmp_path / "b.zip").exists()
     shutil.copyfile(bundle_path, tmp_path / "b.zip")
     (tmp_path / "b.zip.minisig").write_text("signature")
-    ended = run("verify", tmp_path / "b.zip", "--public-key", "RWQ")
+    ended = run_tiffin("verify", tmp_path / "b.zip", "--public-key", "RWQ")
     assert (ended.code, "apt-get install minisign" in ended.err) == (2, True)
 
 
@@ -966,16 +934,16 @@ def test_tampering_with_a_member_is_named_and_with_all_hashes_never_crashes(
 
 
 def test_the_photos_are_answered_again_by_the_bundled_model(
-    folder: Path, record_path: Path, photo_folder: Path, tmp_path: Path, run: Run
+    folder: Path, record_path: Path, photo_folder: Path, tmp_path: Path, run_tiffin: Run
 ) -> None:
     out = tmp_path / "b.zip"
-    assert run("evidence", folder / "fp32", "--record", record_path, "--with-model", "-o", out).code == 0
-    ended = run("verify", out, "--data", photo_folder)
+    assert run_tiffin("evidence", folder / "fp32", "--record", record_path, "--with-model", "-o", out).code == 0
+    ended = run_tiffin("verify", out, "--data", photo_folder)
     assert (ended.code, "48 of 48 photos get the answer" in " ".join(ended.out.split())) == (0, True), ended
 
 
 def test_photos_are_found_by_their_pixels_and_a_missing_one_is_named(
-    bundle_path: Path, folder: Path, photo_folder: Path, tmp_path: Path, run: Run
+    bundle_path: Path, folder: Path, photo_folder: Path, tmp_path: Path, run_tiffin: Run
 ) -> None:
     moved = tmp_path / "elsewhere"
     moved.mkdir()
@@ -983,20 +951,20 @@ def test_photos_are_found_by_their_pixels_and_a_missing_one_is_named(
     for number, path in enumerate(files[1:]):
         shutil.copyfile(path, moved / f"{number}{path.suffix}")
     words = ("verify", bundle_path, "--artifact", folder / "openvino-fp32", "--data")
-    ended = run(*words, moved)
+    ended = run_tiffin(*words, moved)
     assert ended.code == 1
     assert "1 photos are not in the folder" in " ".join(ended.out.split())
     shutil.copyfile(files[0], moved / f"last{files[0].suffix}")
-    assert run(*words, moved).code == 0
+    assert run_tiffin(*words, moved).code == 0
     empty = tmp_path / "empty"
     empty.mkdir()
-    ended = run(*words, empty)
+    ended = run_tiffin(*words, empty)
     assert (ended.code, "none of the 48 photos" in " ".join(ended.out.split())) == (1, True)
-    assert run(*words, tmp_path / "nowhere").code == 2
+    assert run_tiffin(*words, tmp_path / "nowhere").code == 2
 
 
 def test_another_engine_version_is_said_and_decides_nothing(
-    bundle_path: Path, folder: Path, photo_folder: Path, tmp_path: Path, run: Run
+    bundle_path: Path, folder: Path, photo_folder: Path, tmp_path: Path, run_tiffin: Run
 ) -> None:
     def older(record: Record) -> Record:
         subjects = tuple(
@@ -1011,7 +979,7 @@ def test_another_engine_version_is_said_and_decides_nothing(
     found = collect(Artifact.load(folder / "openvino-fp32"), [tmp_path / "bench.json"])
     path = tmp_path / "older.zip"
     path.write_bytes(packed(found.about, found.members))
-    ended = run("verify", path, "--data", photo_folder, "--artifact", folder / "openvino-fp32")
+    ended = run_tiffin("verify", path, "--data", photo_folder, "--artifact", folder / "openvino-fp32")
     words = " ".join(ended.out.split())
     assert (ended.code, "OPEN answers" in words) == (0, True), ended
     assert "47 of 48" in words
@@ -1019,7 +987,7 @@ def test_another_engine_version_is_said_and_decides_nothing(
 
 
 def test_a_request_that_is_none_is_named(
-    bundle_path: Path, folder: Path, photo_folder: Path, tmp_path: Path, run: Run
+    bundle_path: Path, folder: Path, photo_folder: Path, tmp_path: Path, run_tiffin: Run
 ) -> None:
     def odd(record: Record) -> Record:
         subjects = tuple(dataclasses.replace(subject, requested={"engine": 1}) for subject in record.subjects)
@@ -1027,7 +995,7 @@ def test_a_request_that_is_none_is_named(
 
     path = tmp_path / "odd.zip"
     path.write_bytes(packed(about_of(read(bundle_path)), rewritten(read(bundle_path), tmp_path, odd)))
-    ended = run("verify", path, "--data", photo_folder, "--artifact", folder / "openvino-fp32")
+    ended = run_tiffin("verify", path, "--data", photo_folder, "--artifact", folder / "openvino-fp32")
     assert (ended.code, "cannot be answered here (row 'openvino fp32': a request" in " ".join(ended.out.split())) == (
         1,
         True,
@@ -1035,38 +1003,40 @@ def test_a_request_that_is_none_is_named(
 
 
 def test_photos_need_the_artifact_that_the_bundle_is_about(
-    bundle_path: Path, folder: Path, photo_folder: Path, run: Run
+    bundle_path: Path, folder: Path, photo_folder: Path, run_tiffin: Run
 ) -> None:
-    ended = run("verify", bundle_path, "--data", photo_folder)
+    ended = run_tiffin("verify", bundle_path, "--data", photo_folder)
     assert (ended.code, "holds no model" in ended.err) == (2, True)
-    ended = run("verify", bundle_path, "--data", photo_folder, "--artifact", folder / "fp32")
+    ended = run_tiffin("verify", bundle_path, "--data", photo_folder, "--artifact", folder / "fp32")
     assert (ended.code, "which the bundle is about" in ended.err) == (2, True)
-    assert run("verify", bundle_path, "--artifact", folder / "fp32").code == 2
+    assert run_tiffin("verify", bundle_path, "--artifact", folder / "fp32").code == 2
 
 
 # The commands
 
 
-def test_the_commands_go_together(folder: Path, record_path: Path, tmp_path: Path, run: Run) -> None:
+def test_the_commands_go_together(folder: Path, record_path: Path, tmp_path: Path, run_tiffin: Run) -> None:
     out = tmp_path / "deep" / "b.zip"
-    ended = run("evidence", folder / "openvino-fp32", "--record", record_path, "-o", out)
+    ended = run_tiffin("evidence", folder / "openvino-fp32", "--record", record_path, "-o", out)
     assert ended.code == 0
     assert read(out).identity in ended.out
-    ended = run("verify", out)
+    ended = run_tiffin("verify", out)
     assert (ended.code, ended.out.splitlines()[-1]) == (0, "all of it holds")
     assert max(map(len, ended.out.splitlines())) <= 80
-    body = json.loads(run("verify", out, "--json").out)
+    body = json.loads(run_tiffin("verify", out, "--json").out)
     assert {check["state"] for check in body["checks"]} == {"HOLDS", "OPEN"}
 
 
-def test_file_names_in_any_script_travel_as_data(folder: Path, record_path: Path, tmp_path: Path, run: Run) -> None:
+def test_file_names_in_any_script_travel_as_data(
+    folder: Path, record_path: Path, tmp_path: Path, run_tiffin: Run
+) -> None:
     odd = tmp_path / "\u202eпакет 🍎.json"
     for ending in (".json", ".npz"):
         shutil.copyfile(record_path.with_suffix(ending), odd.with_suffix(ending))
     out = tmp_path / "b.zip"
-    assert run("evidence", folder / "fp32", "--record", odd, "--record", record_path, "-o", out).code == 0
+    assert run_tiffin("evidence", folder / "fp32", "--record", odd, "--record", record_path, "-o", out).code == 0
     assert [entry["file"] for entry in read(out).index["records"]] == [odd.name, "bench.json"]
-    ended = run("verify", out)
+    ended = run_tiffin("verify", out)
     assert ended.code == 0
     assert "\u202e" not in ended.out
 
@@ -1081,15 +1051,15 @@ def test_file_names_in_any_script_travel_as_data(folder: Path, record_path: Path
     ],
 )
 def test_what_cannot_be_bundled_is_one_error(
-    folder: Path, record_path: Path, tmp_path: Path, run: Run, words: list[str], said: str
+    folder: Path, record_path: Path, tmp_path: Path, run_tiffin: Run, words: list[str], said: str
 ) -> None:
     out = tmp_path / "b.zip"
-    ended = run("evidence", folder / "fp32", "--record", record_path, *words, "-o", out)
+    ended = run_tiffin("evidence", folder / "fp32", "--record", record_path, *words, "-o", out)
     assert (ended.code, said in ended.err, out.exists()) == (2, True, False), ended
 
 
 def test_a_record_of_other_artifacts_is_no_evidence(
-    onnx_artifact: Artifact, record_path: Path, pt2_artifact: Artifact, tmp_path: Path, run: Run
+    onnx_artifact: Artifact, record_path: Path, pt2_artifact: Artifact, tmp_path: Path, run_tiffin: Run
 ) -> None:
-    ended = run("evidence", pt2_artifact.folder, "--record", record_path, "-o", tmp_path / "b.zip")
+    ended = run_tiffin("evidence", pt2_artifact.folder, "--record", record_path, "-o", tmp_path / "b.zip")
     assert (ended.code, "no row of" in ended.err) == (2, True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,7 +25,6 @@ from tiffin.benchmarks.certify import Context, Target, certificate_of
 from tiffin.benchmarks.explain import activations, feeds, graph_resize, labels, normalization, ranges
 from tiffin.benchmarks.explain.measure import Asked, explain
 from tiffin.benchmarks.workers.place import Place
-from tiffin.cli.app import main
 from tiffin.cli.explain import explain_text
 from tiffin.data import Dataset, open_dataset
 from tiffin.errors import BadInput
@@ -38,6 +36,7 @@ from tiffin.records.causes import causes
 from tiffin.records.certification import Evidence, write_certificate
 from tiffin.records.loss_budget import adds_up, loss_budget, on_photos, worst_stage
 from tiffin.runtime.preprocess import prepare
+from tiffin.tests.command import Run
 from tiffin.train import DEFAULT_CHECKPOINT
 
 from .conftest import LABELS, draw, draw_many
@@ -515,37 +514,21 @@ def test_what_cannot_be_explained_is_refused(
 # The command.
 
 
-Ran = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def tiffin(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ran:
-    """Exit code, stdout and stderr of a command, in an empty folder."""
+def test_the_command_prints_what_it_wrote(
+    run_tiffin: Run, calibrated: Artifact, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-
-    def run_(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tiffin", *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        shown = capsys.readouterr()
-        return int(ended.value.code or 0), shown.out, shown.err
-
-    return run_
-
-
-def test_the_command_prints_what_it_wrote(tiffin: Ran, calibrated: Artifact, dataset: Dataset) -> None:
     given = ("--data", dataset.root, "--tries", 0, "--cpu-classes", "none")
-    code, out, err = tiffin("explain", f"{calibrated.folder}@openvino", *given)
+    code, out, err = run_tiffin("explain", f"{calibrated.folder}@openvino", *given)
     assert code == 0, err
     assert max(map(len, out.splitlines())) <= 80
     assert "the stages add up: " in out and "int8 on openvino" in out
     assert "absent: checkpoint in torch" in out and "options: " in err
     assert "no hypothesis about a cause was tried" in out
-    assert tiffin("show", "out/explain.json")[1] == out
-    told = json.loads(tiffin("show", "out/explain.json", "--json")[1])
+    assert run_tiffin("show", "out/explain.json")[1] == out
+    told = json.loads(run_tiffin("show", "out/explain.json", "--json")[1])
     assert told["adds_up"] is True and [stage["name"] for stage in told["stages"]][-1] == "int8 on openvino"
-    assert tiffin("show", "out/explain.json", "--markdown")[1].startswith("| stage | top-1 % |")
+    assert run_tiffin("show", "out/explain.json", "--markdown")[1].startswith("| stage | top-1 % |")
 
 
 @pytest.mark.parametrize(
@@ -558,8 +541,10 @@ def test_the_command_prints_what_it_wrote(tiffin: Ran, calibrated: Artifact, dat
     ],
 )
 def test_the_command_refuses_bad_input(
-    words: tuple[str, ...], said: str, tiffin: Ran, onnx_artifact: Artifact, dataset: Dataset
-) -> None:
+    words: tuple[str, ...], said: str, run_tiffin: Run, onnx_artifact: Artifact, dataset: Dataset, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
     given = () if "--data" in words else ("--data", dataset.root)
-    code, _, err = tiffin("explain", onnx_artifact.folder, *given, *words)
+    code, _, err = run_tiffin("explain", onnx_artifact.folder, *given, *words)
     assert code == 2 and said in err and "Traceback" not in err

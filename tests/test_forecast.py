@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,6 @@ from tiffin.artifact import Artifact, RunConfig
 from tiffin.artifact.scheme import SCHEMES, scheme_named
 from tiffin.benchmarks.studies import quantizable
 from tiffin.cli import forecast as shown
-from tiffin.cli.app import main
 from tiffin.errors import BadInput
 from tiffin.export.graph.rounding import rounded_layers
 from tiffin.export.logits import engine_logits
@@ -31,6 +30,7 @@ from tiffin.quantize.quantize import quantize_int8
 from tiffin.quantize.sensitivity import sensitivity
 from tiffin.records.closeness import closeness
 from tiffin.records.foretold import Flow, Forecast, Foretold
+from tiffin.tests.command import Run
 from tiffin.tests.graph_networks import KINDS, exported
 
 CPU = scheme_named("cpu")
@@ -242,28 +242,15 @@ def test_a_layers_reason_and_remedy(layer: Forecast, words: str, option: str) ->
     assert words in ", ".join(shown.reasons(layer, CPU)) and shown.remedy(layer, CPU).startswith(option)
 
 
-@pytest.fixture
-def ran(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
-    def run_(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tiffin", *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
-
-    return run_
-
-
 def test_the_command_tells_of_an_artifact_and_of_its_checkpoint(
-    ran: Callable[..., tuple[int, str, str]], onnx_artifact: Artifact, checkpoint_file: Path, photo_folder: Path
+    run_tiffin: Run, onnx_artifact: Artifact, checkpoint_file: Path, photo_folder: Path
 ) -> None:
     about = ("--for", "int8", "--data", photo_folder)
-    code, out, err = ran("doctor", onnx_artifact.folder, *about)
+    code, out, err = run_tiffin("doctor", onnx_artifact.folder, *about)
     assert code == 0 and "is foretold to leave the answers" in out and "what helps it most" in out
     assert max(map(len, out.splitlines())) <= 80 and "next: tiffin quantize" in err
-    told = json.loads(ran("doctor", onnx_artifact.folder, *about, "--json")[1])
-    same = json.loads(ran("doctor", checkpoint_file, *about, "--json")[1])
+    told = json.loads(run_tiffin("doctor", onnx_artifact.folder, *about, "--json")[1])
+    same = json.loads(run_tiffin("doctor", checkpoint_file, *about, "--json")[1])
     assert told["answers_db"] == pytest.approx(same["answers_db"]) and told["photos"] == 16
     assert [each["node"] for each in told["layers"]] == [each["node"] for each in same["layers"]]
     assert sum(each["of_noise"] for each in told["layers"]) == pytest.approx(1)
@@ -278,19 +265,19 @@ def test_the_command_tells_of_an_artifact_and_of_its_checkpoint(
     ],
 )
 def test_what_cannot_be_foretold_is_one_clear_error(
-    words: tuple[str, ...], said: str, ran: Callable[..., tuple[int, str, str]], onnx_artifact: Artifact
+    words: tuple[str, ...], said: str, run_tiffin: Run, onnx_artifact: Artifact
 ) -> None:
-    code, out, err = ran("doctor", onnx_artifact.folder, *words)
+    code, out, err = run_tiffin("doctor", onnx_artifact.folder, *words)
     assert code == 2 and said in err and out == ""
 
 
 def test_what_is_quantized_already_is_refused(
-    ran: Callable[..., tuple[int, str, str]], onnx_artifact: Artifact, photos: np.ndarray, photo_folder: Path,
+    run_tiffin: Run, onnx_artifact: Artifact, photos: np.ndarray, photo_folder: Path,
     tmp_path: Path,
 ) -> None:  # fmt: skip
     made = quantize_int8(onnx_artifact, PtqOptions("cpu", "ort", compensate=False), CalibrationSet(photos, "drawn"),
                          tmp_path / "int8")  # fmt: skip
-    code, _, err = ran("doctor", made.folder, "--for", "int8", "--data", photo_folder)
+    code, _, err = run_tiffin("doctor", made.folder, "--for", "int8", "--data", photo_folder)
     assert code == 2 and "tiffin sensitivity" in err
 
 
@@ -335,15 +322,13 @@ def test_a_percentile_is_that_of_onnx_runtimes_histograms(shift: float) -> None:
     assert found.outlier == pytest.approx((60 - min(0.0, float(given.min()))) / width, rel=0.02)
 
 
-def test_no_flips_are_foretold_of_what_has_no_classes(
-    ran: Callable[..., tuple[int, str, str]], photo_folder: Path, tmp_path: Path
-) -> None:
+def test_no_flips_are_foretold_of_what_has_no_classes(run_tiffin: Run, photo_folder: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     made = exported("unet", KINDS["unet"].build().eval(), tmp_path / "unet")
     about = ("--for", "int8", "--data", photo_folder, "--photos", "4")
-    out = ran("doctor", made.folder, *about)[1]
+    out = run_tiffin("doctor", made.folder, *about)[1]
     assert "is foretold to leave the answers" in out and "flip" not in out and "KL" not in out
-    told = json.loads(ran("doctor", made.folder, *about, "--json")[1])
+    told = json.loads(run_tiffin("doctor", made.folder, *about, "--json")[1])
     assert told["answers_db"] > 0 and not {"kl", "flips"} & set(told)
 
 

@@ -32,6 +32,7 @@ from tiffin.records.differences import likeliest, mean_difference, p_above
 from tiffin.records.paired import difference, non_inferior
 from tiffin.records.record import load_record
 from tiffin.runtime import default_run
+from tiffin.tests.command import Run
 
 if TYPE_CHECKING:
     from tiffin.artifact import Artifact
@@ -307,38 +308,21 @@ def test_photos_that_calibrated_are_refused(onnx_artifact: Artifact, photo_folde
 # The command
 
 
-@pytest.fixture
-def tiffin_(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
-    from tiffin.cli.app import main
-
-    monkeypatch.delenv("TIFFIN_DATA", raising=False)
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tiffin", *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        shown = capsys.readouterr()
-        return int(ended.value.code or 0), shown.out, shown.err  # type: ignore[arg-type]
-
-    return run
-
-
 def test_the_command_measures_and_show_prints_it_again(
-    tiffin_: Callable[..., tuple[int, str, str]], onnx_artifact: Artifact, photo_folder: Path, tmp_path: Path
+    run_tiffin: Run, onnx_artifact: Artifact, photo_folder: Path, tmp_path: Path
 ) -> None:
     folder, out = onnx_artifact.folder, tmp_path / "robustness.json"
     words = ["robustness", f"{folder}@onnxruntime", f"{folder}@openvino", "--data", photo_folder, "--photos", 16,
              "--corruption", "rotation", "--corruption", "jpeg", "--strength", 2, "--out", out]  # fmt: skip
-    code, shown, said = tiffin_(*words)
+    code, shown, said = run_tiffin(*words)
     assert code == 0 and "corruptions 2" in said
     rows = [line.split()[0] for line in shown.splitlines() if line.startswith(("clean", "jpeg 2", "rotation 2"))]
     assert rows == ["clean", "jpeg", "rotation"] and "16 photos (confirm) of" in shown
     assert all(len(line) <= 80 for line in shown.splitlines())
-    again = tiffin_("show", out)
+    again = run_tiffin("show", out)
     assert again[0] == 0 and again[1].strip() == shown.strip()
-    assert tiffin_("show", out, "--markdown")[1].lstrip().startswith("| photos |")
-    assert len(json.loads(tiffin_("show", out, "--json")[1])["rows"]) == 6
+    assert run_tiffin("show", out, "--markdown")[1].lstrip().startswith("| photos |")
+    assert len(json.loads(run_tiffin("show", out, "--json")[1])["rows"]) == 6
 
 
 @pytest.mark.parametrize(
@@ -350,10 +334,10 @@ def test_the_command_measures_and_show_prints_it_again(
     ],
 )
 def test_bad_words_are_refused_before_anything_is_measured(
-    tiffin_: Callable[..., tuple[int, str, str]], onnx_artifact: Artifact, tmp_path: Path, words: tuple[object, ...],
+    run_tiffin: Run, onnx_artifact: Artifact, tmp_path: Path, words: tuple[object, ...],
     part: str,
 ) -> None:  # fmt: skip
-    code, shown, said = tiffin_("robustness", onnx_artifact.folder, "--out", tmp_path / "r.json", *words)
+    code, shown, said = run_tiffin("robustness", onnx_artifact.folder, "--out", tmp_path / "r.json", *words)
     assert code == 2 and part in said and not shown and not (tmp_path / "r.json").exists()
 
 

@@ -33,7 +33,6 @@ import tiffin
 from tiffin.artifact import Artifact, Preprocess, RunConfig
 from tiffin.artifact.claims import read_claim
 from tiffin.cli import training as training_command
-from tiffin.cli.app import main
 from tiffin.data import Photo, open_dataset
 from tiffin.data.prepared import PreparedPhotos, prepare_photos
 from tiffin.data.splits import hold_out_runs
@@ -49,6 +48,7 @@ from tiffin.quantize.options import PtqOptions
 from tiffin.quantize.qat import QAT_OPTIONS, quantize_qat
 from tiffin.quantize.quantize import quantize_int8
 from tiffin.report.charts.training import confusion_matrix, learning_curves
+from tiffin.tests.command import Run
 from tiffin.train import DEFAULT_CHECKPOINT, Checkpoint, load_checkpoint
 from tiffin.train import run as training_run
 from tiffin.train.augment import Augmentation, Batch, batches, drawn_order
@@ -967,30 +967,15 @@ def student_checkpoint(checkpoint: Checkpoint) -> Checkpoint:
 # The command
 
 
-Ran = Callable[..., tuple[int, str, str]]
-
-
 @pytest.fixture
-def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Ran]:
-    """Run `tiffin` in an empty folder: exit code, stdout, stderr."""
+def command(run_tiffin: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Run `tiffin` in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tiffin", *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        shown = capsys.readouterr()
-        return ended.value.code or 0, shown.out, shown.err
-
-    yield run
-    for number, handler in kept.items():
-        signal.signal(number, handler)
+    return run_tiffin
 
 
 @pytest.fixture
-def tiffin_(command: Ran, photo_folder: Path) -> Ran:
+def tiffin_(command: Run, photo_folder: Path) -> Run:
     """Run `tiffin train` on the drawn photos."""
     return lambda *words: command("train", "--data", photo_folder, "--arch", "tinynet", "--batch", 8, *words)
 
@@ -1010,7 +995,7 @@ def test_the_command_trains_draws_and_writes_the_look_down(tiffin_, tmp_path: Pa
     assert look["artifact"] == load_checkpoint(Path("out/a.safetensors")).sha256
 
 
-def test_the_command_says_what_is_fitted_of_a_set_without_splits(command: Ran, photo_folder: Path) -> None:
+def test_the_command_says_what_is_fitted_of_a_set_without_splits(command: Run, photo_folder: Path) -> None:
     folder, words = photo_folder / "train", ("--arch", "tinynet", "--init", "none", "--batch", 4, "--epochs", 1)
     roles = open_dataset(folder).roles
     counts = [len(roles[role]) for role in ("train", "select", "confirm")]
@@ -1050,7 +1035,7 @@ def test_the_mean_is_that_of_each_weight(two: tuple[Path, Path]) -> None:
 
 
 @pytest.fixture
-def average_(command: Ran, photo_folder: Path) -> Ran:
+def average_(command: Run, photo_folder: Path) -> Run:
     """Run `tiffin average`, scoring on the drawn photos."""
     return lambda *words: command("average", *words, "--data", photo_folder)
 
