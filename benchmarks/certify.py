@@ -27,6 +27,7 @@ from ..errors import BadArtifact, BadInput, Overlap, TiffinError
 from ..records import Predictions
 from ..records.certification import Evidence, figures, same_bits, write_certificate
 from ..records.estimate import Decision
+from ..records.paired import require_margin
 from ..records.predictions import joined
 from .accuracy import score
 from .candidate import Candidate
@@ -152,8 +153,7 @@ class Context:
     margin: float = 0.01
 
     def __post_init__(self) -> None:
-        if not 0 < self.margin < 1:
-            raise BadInput(f"margin {self.margin}", "above 0 and below 1; 0.01 is one point")
+        require_margin(self.margin)
 
 
 class Certifier:

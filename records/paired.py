@@ -184,6 +184,12 @@ def _phi(a: int, b: int, c: int, d: int) -> float:
     return cross / math.sqrt(product)
 
 
+def require_margin(margin: float) -> None:
+    """Raises BadInput for a margin of top-1 that nothing could exceed, or everything would."""
+    if not 0 < margin < 1:
+        raise BadInput(f"margin {margin}", "above 0 and below 1; 0.01 is one point")
+
+
 def non_inferior(subject: Predictions, reference: Predictions, margin: float, confidence: float = 0.95) -> Verdict:
     """Is top-1 not worse by more than `margin` (0.01 = one point)? The one-sided lower bound must clear it.
 

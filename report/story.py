@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import BadInput
 from ..records import Record, load_record
 from ..records.findings import GateResult
+from ..records.paired import require_margin
 from . import answer
 from .answer import Answer
 from .rows import MARGIN, Row, rows_of
@@ -71,8 +72,7 @@ def tell(
     Raises:
         BadInput: the reference is no row, a margin outside of 0 to 1, or a gate that judged other records.
     """
-    if not 0 < margin < 1:
-        raise BadInput(f"margin {margin}", "above 0 and below 1; 0.01 is one point")
+    require_margin(margin)
     _require_judged(gate, sources)
     rows, base = rows_of(sources, reference, margin)
     found = answer.by_gate(gate, rows) if gate else answer.by_records(rows, base, margin)
