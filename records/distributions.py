@@ -163,13 +163,13 @@ def quantile_ranks(n: int, share: float, confidence: float = 0.95) -> tuple[int,
     """
     if not 0 < share < 1 or not 0 < confidence < 1:
         raise BadInput(f"quantile {share} at confidence {confidence}", "both above 0 and below 1")
-    low = _greatest_rank(n, share, (1 - confidence) / 2)
-    high = n - 1 - _greatest_rank(n, 1 - share, (1 - confidence) / 2)
+    low = greatest_rank(n, share, (1 - confidence) / 2)
+    high = n - 1 - greatest_rank(n, 1 - share, (1 - confidence) / 2)
     return (low, high) if low >= 0 and high < n else None
 
 
-def _greatest_rank(n: int, share: float, risk: float) -> int:
-    """The greatest k with P(X ≤ k) ≤ risk; -1 where there is none."""
+def greatest_rank(n: int, share: float, risk: float) -> int:
+    """The greatest k with P(X ≤ k) ≤ risk, X binomial of n draws at this share; -1 where there is none."""
     low, high = -1, n
     while high - low > 1:
         middle = (low + high) // 2

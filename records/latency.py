@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .distributions import binomial_cdf, median_ranks
+from .distributions import binomial_cdf, greatest_rank, median_ranks
 from .estimate import Estimate
 from .rounds import Rounds
 
@@ -94,9 +94,7 @@ def tail(ns: np.ndarray, percentile: float, confidence: float = 0.99) -> Tail:
     n, needed = len(ns), calls_needed(percentile, confidence)
     if n < needed:
         return Tail(percentile, None, None, n, needed)
-    allowed = 1
-    while allowed < n and binomial_cdf(allowed + 1, n, 1 - percentile) <= 1 - confidence:
-        allowed += 1
+    allowed = greatest_rank(n, 1 - percentile, 1 - confidence)
     ordered = np.sort(ns)
     return Tail(percentile, float(np.quantile(ordered, percentile)) / 1e9, float(ordered[n - allowed]) / 1e9, n, needed)
 
