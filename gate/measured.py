@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
 from ..artifact.cpu_class import class_of
 from ..errors import BadInput
 from ..records import Predictions, Record, Rounds, Subject
@@ -41,18 +39,10 @@ class Timing:
     @classmethod
     def of(cls, rounds: Rounds, subject: Subject, options: Mapping[str, Any]) -> Timing:
         """From raw latencies, and the options of their record."""
-        calls = _calls(rounds)
+        calls = rounds.calls_by_launch()
         medians = dict(zip(calls, launch_medians_s(rounds).tolist(), strict=True))
         told = {**pace(rounds, options), "threads": subject.applied.get("threads")}
         return cls(medians, SlowCalls.of(calls), told, rounds)
-
-
-def _calls(rounds: Rounds) -> dict[int, np.ndarray]:
-    """Launch → its calls, int64 nanoseconds, in the order of launches."""
-    blocks: dict[int, list[np.ndarray]] = {}
-    for launch, block in zip(rounds.launches, rounds.blocks, strict=True):
-        blocks.setdefault(launch, []).append(block)
-    return {launch: np.concatenate(blocks[launch]) for launch in sorted(blocks)}
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,13 @@ class Rounds:
         """Launch → what its blocks are judged by, in the order of launches."""
         return self.by_launch(self.block_costs_s())
 
+    def calls_by_launch(self) -> dict[int, np.ndarray]:
+        """Launch → its calls, int64 nanoseconds, in the order of launches."""
+        blocks: dict[int, list[np.ndarray]] = {}
+        for launch, block in zip(self.launches, self.blocks, strict=True):
+            blocks.setdefault(launch, []).append(block)
+        return {launch: np.concatenate(blocks[launch]) for launch in sorted(blocks)}
+
     def by_launch(self, values: np.ndarray) -> dict[int, np.ndarray]:
         """Launch → the values of its blocks, of one value a block, in the order of launches."""
         launches = np.array(self.launches)

@@ -57,10 +57,7 @@ def report(record: Record) -> str:
 
 def over_launches(rounds: Rounds, percentile: float) -> str:
     """A percentile of each launch's calls: the median over launches, with its interval."""
-    calls: dict[int, list[np.ndarray]] = {}
-    for block, launch in zip(rounds.blocks, rounds.launches, strict=True):
-        calls.setdefault(launch, []).append(block)
-    found = median_interval(np.array([np.percentile(np.concatenate(blocks), percentile) for blocks in calls.values()]))
+    found = median_interval(np.array([np.percentile(ns, percentile) for ns in rounds.calls_by_launch().values()]))
     return f"{found.value:.0f} ns a call, {100 * found.confidence:.0f} % interval {found.low:.0f}–{found.high:.0f}"
 
 
