@@ -34,12 +34,10 @@ class Planned:
     Args:
         candidate: what runs, with the name of the stage; or its reason.
         answers: of a certificate, which need not be asked for again.
-        branch: it comes after the artifact's own stage, whatever stands before it.
     """
 
     candidate: Candidate
     answers: Predictions | None = None
-    branch: bool = False
 
 
 def plan(own: Candidate, lineage: Lineage) -> list[Planned]:
@@ -136,16 +134,16 @@ def _usual(artifact: Artifact, run: RunConfig) -> list[str]:
 
 def _on_class(own: Candidate, name: str, certificate: Certificate | None, photos: Sequence[str]) -> Planned:
     target, stage = isa_target(name, own.run), f"on {name}"  # type: ignore[arg-type]
-    limited = Planned(replace(own, name=stage, place=target.place, reason=target.reason), branch=True)
+    limited = Planned(replace(own, name=stage, place=target.place, reason=target.reason))
     if certificate is None:
         return limited
     answers = _evidence(own.artifact, certificate, photos)  # type: ignore[arg-type]
     if answers is not None and (len(answers) == len(photos) or target.reason):
         where = f"certificate: {certificate.place}, {certificate.basis}"
-        return Planned(replace(own, name=stage, place=Place(where)), answers, True)
+        return Planned(replace(own, name=stage, place=Place(where)), answers)
     if target.reason:
         reason = f"its certificate is over other photos; {target.reason}"
-        return Planned(replace(limited.candidate, reason=reason), branch=True)
+        return Planned(replace(limited.candidate, reason=reason))
     return limited
 
 
