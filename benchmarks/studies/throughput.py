@@ -14,9 +14,7 @@ import re
 import subprocess
 import sys
 import time
-from collections import deque
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -25,6 +23,7 @@ from tiffin.artifact import Artifact, RunConfig
 from tiffin.benchmarks.candidate import Candidate
 from tiffin.benchmarks.rounds import random_feeds
 from tiffin.benchmarks.studies.page import fill
+from tiffin.benchmarks.workers.timing import in_flight
 from tiffin.records import Record
 from tiffin.records.record import load_record
 from tiffin.runtime import Session
@@ -47,16 +46,8 @@ def ours(artifact: Artifact, seconds: float) -> float:
 
 
 def _in_flight(session: Session, feeds: dict[str, np.ndarray], seconds: float) -> float:
-    waiting: deque[Any] = deque()
-    answered, start = 0, time.perf_counter()
-    while time.perf_counter() - start < seconds:
-        waiting.append(session.submit(feeds))
-        if len(waiting) > 2 * session.requested.lanes:
-            waiting.popleft().result()
-            answered += 1
-    while waiting:
-        waiting.popleft().result()
-        answered += 1
+    start = time.perf_counter()
+    answered = len(in_flight(session, feeds, seconds, 0))
     return answered / (time.perf_counter() - start)
 
 
