@@ -26,9 +26,10 @@ import onnx
 
 from ..artifact.scheme import SCHEMES, Scheme
 from ..errors import BadInput
+from ..export.graph.layers import LAYERS
 from ..export.graph.rounding import COMMUTING
 from ..records.foretold import Flow, Forecast, Foretold, bits_of
-from .rounded_tensors import LAYERS, rounded_tensors
+from .rounded_tensors import rounded_tensors
 from .walk import Walk
 
 _SUMS = ("Add", "Sub", "Concat")

@@ -13,9 +13,9 @@ import onnx
 
 from ..export.graph.canonical import PROLOGUE
 from ..export.graph.dialect import constants_of
+from ..export.graph.layers import LAYERS
 from .ptq_ort import clipped_outputs, operators_of
 
-LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")  # weights are rounded, too; a bias is kept in 32 bits
 _MERGED = ("Relu", "Clip")
 _HANDED_ON = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Resize", "MaxPool", "AveragePool", "Slice",
               "Pad", "Split", "Gather", "GatherElements", "TopK")  # fmt: skip
@@ -50,6 +50,7 @@ def rounded_tensors(model: onnx.ModelProto, symmetric: bool) -> dict[str, str]:
             if first in grids:
                 grids |= {name: grids[first] for name in made}
         else:
+            # Of a layer, weights are rounded, too; a bias is kept in 32 bits.
             read = [name for name in node.input[: 2 if node.op_type in LAYERS else None] if name not in constants]
             grids |= {name: grids.get(name, name) for name in (*filter(None, read), *made)}
     return grids

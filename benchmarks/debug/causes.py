@@ -9,6 +9,7 @@ import numpy as np
 
 from ... import machine
 from ...errors import BadInput, EngineFailed
+from ...export.graph.layers import LAYERS
 from ...records.closeness import closeness
 from ...records.parting import GAIN_DB, SAME_DB, Tried, is_named, ordered
 from . import values
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 _LOW = ("int8", "fp8")
 _INT16_PAIR = 128.5  # |w₁| + |w₂| above which 255 w₁ + 255 w₂ leaves int16
-_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 Constants = dict[tuple[str, int], np.ndarray]  # by node and position among its inputs
 
 
@@ -72,7 +72,7 @@ def _weights(scene: Scene, floor_db: float) -> Iterator[Tried]:
     held, made = constants(theirs), constants(ours)
     for node in ours.nodes:
         changed = {at: held[node.name, at] for at in range(len(node.input)) if _differ(node.name, at, made, held)}
-        if node.op_type in _LAYERS and 1 in changed:
+        if node.op_type in LAYERS and 1 in changed:
             kind, words = _told(node.name, made[node.name, 1], changed[1])
             alone = scene.tried(kind, words, _with_constants(ours, node, {1: changed[1]}), theirs.value)
             yield alone
@@ -94,7 +94,7 @@ def _differ(node: str, at: int, made: Constants, held: Constants) -> bool:
 def _roles(node: onnx.NodeProto, changed: Iterable[int]) -> str:
     if node.op_type == "Gather":
         return "another table"
-    known = {1: "other weights", 2: "another bias"} if node.op_type in _LAYERS else {}
+    known = {1: "other weights", 2: "another bias"} if node.op_type in LAYERS else {}
     return " and ".join(dict.fromkeys(known.get(at, "other constants") for at in changed))
 
 

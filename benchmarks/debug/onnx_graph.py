@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from ...export.graph.layers import LAYERS
 from .point import Point, plain_name
 
 if TYPE_CHECKING:
     import onnx
 
 _QUANTIZE, _RESTORE = "QuantizeLinear", "DequantizeLinear"
-_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _RESTORED = "/restored"  # behind the name of what is tapped behind its rounding
 
 
@@ -73,7 +73,7 @@ class Graph:
         return readers[0] if rounded and name not in self.outputs else None
 
     def _weight(self, node: onnx.NodeProto) -> str:
-        if node.op_type not in _LAYERS or len(node.input) < 2:
+        if node.op_type not in LAYERS or len(node.input) < 2:
             return ""
         name = node.input[1]
         while name in self.made and self.made[name].op_type in (_QUANTIZE, _RESTORE):

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...errors import EngineFailed
+from ...export.graph.layers import LAYERS
 from ...records.closeness import Closeness, closeness
 from ...records.parting import Tried
-from ..explain.activations import LAYERS
 from .bisect import Comparison, alike
 from .onnx_graph import Graph
 from .point import Arrays, Point

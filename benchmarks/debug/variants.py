@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ...export.graph.layers import LAYERS
 from ..explain.activations import ACTIVATIONS
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 _WINDOWS = ("Conv", "ConvTranspose", "MaxPool", "AveragePool")
 _NORMS = ("BatchNormalization", "LayerNormalization", "InstanceNormalization", "GroupNormalization")
 _COORDINATES = ("half_pixel", "align_corners", "asymmetric", "pytorch_half_pixel")
-_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # What is put before a layer: an operator and its constant inputs.
 _PUT: dict[str, tuple[str, dict[str, float]]] = {
     "Relu": ("Relu", {}),
@@ -151,7 +151,7 @@ def _without(model: onnx.ModelProto, at: int, node: onnx.NodeProto) -> Iterator[
 
 def _before(model: onnx.ModelProto, at: int, node: onnx.NodeProto) -> Iterator[Variant]:
     """A layer whose input passes an activation first: one that this graph has lost leaves no tensor of its own."""
-    if node.op_type not in _LAYERS:
+    if node.op_type not in LAYERS:
         return
     for words, (op, limits) in _PUT.items():
         yield Variant("activation", f"{words} before {node.name}", _put(model, at, op, limits))

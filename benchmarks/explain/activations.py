@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...export.graph.layers import LAYERS
 from .hypothesis import Hypothesis, Suspect
 from .ranges import limits_of
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     import onnx
 
 KIND = "activation"
-LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 ACTIVATIONS = ("Relu", "Clip", "LeakyRelu", "Elu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Gelu", "Mish",
                "Softplus", "Selu")  # fmt: skip
 _QDQ = ("QuantizeLinear", "DequantizeLinear")

@@ -11,12 +11,13 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from ...errors import BadInput
+from . import layers
 from .dialect import QUANTIZERS, axis_of, constants_of, quantized_type
 
 QUANTIZE, DEQUANTIZE = QUANTIZERS
 INTEGERS = {TensorProto.UINT8: np.uint8, TensorProto.INT8: np.int8}
 # Layers that multiply, by the positions of what they multiply.
-LAYERS = {"Conv": (0, 1), "ConvTranspose": (0, 1), "Gemm": (0, 1), "MatMul": (0, 1)}
+LAYERS = dict.fromkeys(layers.LAYERS, (0, 1))
 # They move values and compute none: TensorRT moves Q and DQ across them (its guide, «Q/DQ propagation»).
 MOVES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "MaxPool")
 
