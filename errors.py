@@ -21,6 +21,8 @@ Each says what failed, what was expected and what to do. Ctrl-C leaves with 130.
 
 from __future__ import annotations
 
+import shlex
+
 
 class TiffinError(Exception):
     """Root of the tree.
@@ -28,7 +30,8 @@ class TiffinError(Exception):
     Args:
         what: what failed, with the offending name or value.
         expected: what would have been right.
-        fix: what the user can do now; a suggested command is written as `tiffin ...` in backquotes.
+        fix: what the user can do now; a suggested command is written as `tiffin ...` in backquotes, by `command`
+            where it names what the user has.
     """
 
     exit_code = 1
@@ -104,6 +107,29 @@ class Busy(TiffinError):
 
 class TimedOut(TiffinError):
     """No answer came within the time that the caller gave."""
+
+
+def command(*words: object, **options: object) -> str:
+    """A command of ours as a shell takes it: `command("bench", folder, batch=2)` is `tiffin bench FOLDER --batch 2`.
+
+    Args:
+        words: its name and arguments. A path that begins with a dash gets ./ before it: else it would be an option.
+        options: None and False are left out, True is a flag, a list is an option that repeats.
+    """
+    told = [_argument(word) for word in words]
+    for name, value in options.items():
+        option = f"--{name.replace('_', '-')}"
+        if value is True:
+            told.append(option)
+        elif value is not None and value is not False:
+            told += [part for each in (value if isinstance(value, list) else [value])
+                     for part in (option, _argument(each))]  # fmt: skip
+    return shlex.join(["tiffin", *told])
+
+
+def _argument(word: object) -> str:
+    text = str(word)
+    return f"./{text}" if text.startswith("-") else text
 
 
 def first_line(error: BaseException) -> str:

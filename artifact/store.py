@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from ..errors import BadArtifact, BadInput
+from ..errors import BadArtifact, BadInput, command
 from .files import replaced_folder, sha256_file
 from .manifest import Manifest, ModelFile, Preprocess, parse_manifest
 
@@ -129,7 +129,7 @@ def _no_artifact(path: Path) -> BadArtifact:
     """What is there instead."""
     expected, fix = "an artifact's folder", "make one: `tiffin export`"
     if path.is_file() and path.suffix == ".tiffin":
-        return BadArtifact(f"{path}: is a box", expected, f"unpack it: `tiffin unpack {path} --out FOLDER`")
+        return BadArtifact(f"{path}: is a box", expected, f"unpack it: `{command('unpack', path, out='FOLDER')}`")
     if path.is_file():
         inside = is_artifact(path.parent)
         return BadArtifact(f"{path}: is a file", expected, f"name its folder: {path.parent}" if inside else fix)

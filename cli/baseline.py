@@ -57,7 +57,7 @@ def update(
     size = len(text.encode())
     large = f", above {SMALL_BYTES // 1000} kB: keep fewer rows with --only" if size > SMALL_BYTES else ""
     render.say(f"wrote {out} ({size / 1000:.0f} kB{large})")
-    render.next_command(f"tiffin check RECORD --baseline {out}")
+    render.next_command("check", "RECORD", baseline=out)
 
 
 def changes(old: Mapping[str, Measured], new: Mapping[str, Measured], held: Collection[str]) -> str:

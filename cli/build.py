@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -83,9 +82,10 @@ def export(
     done(artifact)
     _say_fixed_batch(artifact)
     say_temperature(artifact)
-    place = shlex.quote(str(out))
-    of = f" --data {shlex.quote(str(data))}" if data else ""
-    render.next_command(f"tiffin quantize {place}{of}" if form == "onnx" else f"tiffin bench {place}")
+    if form == "onnx":
+        render.next_command("quantize", out, data=data)
+    else:
+        render.next_command("bench", out)
 
 
 def drawn_paths(dataset: Dataset, role: str, photos: int, seed: int) -> list[Path]:
@@ -191,7 +191,7 @@ def synthesize(
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     make(sources.opened(checkpoint, told).module(), out, chosen)
     render.show(f"wrote {out}")
-    render.next_command(f"tiffin quantize ARTIFACT --data {shlex.quote(str(out))}")
+    render.next_command("quantize", "ARTIFACT", data=out)
 
 
 def beside(artifact: Path, suffix: str) -> Path:

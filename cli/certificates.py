@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import command
 from . import notes, render
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
@@ -89,14 +89,14 @@ def is_box(named: str) -> bool:
 
 def how_to_certify_box(named: str) -> str:
     """A certificate lies in an artifact's folder."""
-    return (f"unpack it (`tiffin unpack {named} --out FOLDER`), certify what is in it "
+    return (f"unpack it (`{command('unpack', named, out='FOLDER')}`), certify what is in it "
             "(`tiffin certify FOLDER/NAME`) and pack it again (`tiffin pack`)")  # fmt: skip
 
 
 def list_text(rows: Sequence[Row], named: str) -> str:
     """The certificates beside artifacts."""
     if not rows:
-        how = how_to_certify_box(named) if is_box(named) else f"certify it: tiffin certify {named}"
+        how = how_to_certify_box(named) if is_box(named) else f"certify it: `{command('certify', named)}`"
         return f"{named}: nothing is certified; {how}"
     return f"{_tables(rows)}\n\n{render.wrapped([*_verdict_notes(rows), *_notes(rows)])}"
 
@@ -196,5 +196,5 @@ def loaded_instead(variants: Sequence[Variant]) -> str:
         return ""
     names = ", ".join(each.name for each in bare)
     instead = f"{reference.name} is loaded instead" if reference else "refused without --allow-uncertified"
-    words = " ".join(shlex.quote(f"{each.artifact.folder}@{each.run.backend}") for each in bare)
-    return f"certified for no CPU: {names}: {instead}; certify first, then pack: tiffin certify {words}"
+    certify = command("certify", *(f"{each.artifact.folder}@{each.run.backend}" for each in bare))
+    return f"certified for no CPU: {names}: {instead}; certify first, then pack: `{certify}`"

@@ -86,7 +86,8 @@ def certify(
     record = tables.record_of((base, answers, applied), outcomes, context, chosen, environment)
     render.show(tables.as_json(record) if as_json else "\n" + tables.as_text(record))
     output.save(record, out)
-    render.say(f"record: {out} (print it again: tiffin show {out}); certificates lie beside each artifact")
+    output.say_record(out)
+    render.say("certificates lie beside each artifact")
     if all(outcome.certificate is None for _, outcome in outcomes):
         raise EngineMissing("nothing could be certified here; the reasons stand above", "at least one class of CPU")
 

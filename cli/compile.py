@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -102,7 +101,7 @@ def compile_(
             return
         made = _tensorrt(source, place_of(artifact, out, backend), backend, chosen)
     done(made)
-    render.next_command(f"tiffin bench {shlex.quote(str(made.folder))}")
+    render.next_command("bench", made.folder)
 
 
 def _openvino(source: Artifact, out: Path) -> Artifact:

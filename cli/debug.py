@@ -79,7 +79,7 @@ def debug(
     if plot:
         output.save_text(parting.depth_chart(record), plot, "--plot")
         render.say(f"picture: {plot}")
-    render.say(f"record: {out} (print it again: tiffin show {out})")
+    output.say_record(out)
 
 
 def _candidate(word: str, threads: int | None) -> Candidate:

@@ -5,7 +5,6 @@ With `--for int8` it foretells what quantization will cost (`forecast`).
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..artifact import Artifact
-from ..errors import BadInput, EngineFailed, EngineMissing
+from ..errors import BadInput, EngineFailed, EngineMissing, command
 from . import forecast, options, render
 from .build import done, need_build, place_of
 from .notes import counted
@@ -158,13 +157,11 @@ def _fix(
     done(made)
     render.show("")
     _show(remaining, unchecked, out, target, fix=False)
-    place, before = shlex.quote(str(out)), shlex.quote(str(source.folder))
     if any(each.answers == "changed" for each in applied):
-        words = f"{before} {place}@simulated --reference {before}"
-        render.show(render.wrapped([f"the answers change: `tiffin score {words}` says by how much"]))
+        scored = command("score", source.folder, f"{out}@simulated", reference=source.folder)
+        render.show(render.wrapped([f"the answers change: `{scored}` says by how much"]))
     if not _errors(remaining):
-        gpus = "".join(f" --capability {word}" for word in target.capabilities)
-        render.next_command(f"tiffin compile {place} --backend {target.backend}{gpus}")
+        render.next_command("compile", out, backend=target.backend, capability=list(target.capabilities))
     return remaining, about
 
 
@@ -222,13 +219,7 @@ def _block(severity: str, check: str, members: Sequence[Finding]) -> list[str]:
     else:
         rows = [f"{each.node}: {each.what}" for each in members[:_SHOWN]] + ([more] if len(members) > _SHOWN else [])
     rows += [f"fix: {each}" for each in dict.fromkeys(each.fix for each in members)]
-    return [_filled(f"{severity}: {HEADINGS[check]}", "", "  "), *(_filled(row, "  ", "    ") for row in rows)]
-
-
-def _filled(line: str, first: str, rest: str) -> str:
-    import textwrap
-
-    return textwrap.fill(line, render.WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
+    return [render.wrapped([f"{severity}: {HEADINGS[check]}"]), render.wrapped(rows, "  ", "    ")]
 
 
 def _verdict(found: Sequence[Finding], artifact: Path, target: Target, fix: bool) -> str:
@@ -239,8 +230,8 @@ def _verdict(found: Sequence[Finding], artifact: Path, target: Target, fix: bool
         return f"{artifact}: nothing stops the compile for {target.backend}" + (f"; {cost}" if cost else "")
     fixable = [each for each in errors if each.fixed_by]
     stops = f"{artifact}: {counted(len(errors), 'error')} for {target.backend}; --fix mends {len(fixable) or 'none'}"
-    command = f"tiffin doctor {shlex.quote(str(artifact))} --backend {target.backend} --fix"
-    return stops + (f": `{command}`" if fixable and not fix else "") + (f"; {cost}" if cost else "")
+    mend = command("doctor", artifact, backend=target.backend, fix=True)
+    return stops + (f": `{mend}`" if fixable and not fix else "") + (f"; {cost}" if cost else "")
 
 
 def _errors(found: Sequence[Finding]) -> list[Finding]:

@@ -53,7 +53,7 @@ def evidence(
     written = bundle.read(out)
     count = len(written.members) + 1  # the index, too
     render.show(f"{out}: {written.size_bytes:,} bytes, {count} members\nsha256 of its index: {written.identity}")
-    render.next_command(f"tiffin verify {out}")
+    render.next_command("verify", out)
 
 
 def _sign(out: Path, key: Path | None) -> None:
@@ -160,16 +160,9 @@ def _told(check: Check, as_json: bool) -> Check:
     if not as_json:
         head = f"{check.state.value:<6} {check.name:<10} "
         for line in check.lines:
-            render.show(_wrapped(head, line))
+            render.show(render.wrapped([line], head, " " * len(head)))
             head = " " * len(head)
     return check
-
-
-def _wrapped(head: str, line: str) -> str:
-    import textwrap
-
-    return textwrap.fill(line, render.WIDTH, initial_indent=head, subsequent_indent=" " * len(head),
-                         break_on_hyphens=False)  # fmt: skip
 
 
 def _show_json(found: Bundle, checks: list[Check]) -> None:

@@ -69,7 +69,7 @@ def explain(
     record = find(asked, (lambda name, total: lambda done: None) if as_json else render.TerminalProgress().bar)
     output.save(record, out)
     show_result(record, as_json)
-    render.say(f"record: {out} (print it again: tiffin show {out})")
+    output.say_record(out)
 
 
 def _classes(words: str | None) -> tuple[str, ...] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -77,9 +76,8 @@ def sensitivity(
         output.save_text(sensitivity_chart(found, Path(quantized).name), plot, "--plot")
     render.say(f"record: {out}" + (f", picture: {plot}" if plot else ""))
     told = made.manifest.producer.options
-    asked = " ".join(f"--{name} {shlex.quote(str(told[name]))}" for name in ("scheme", "quantizer") if told.get(name))
-    worst = shlex.quote(most_sensitive(found, 1)[0])
-    render.next_command(f"tiffin quantize {shlex.quote(str(parent))} {asked} --float-node {worst}")
+    asked = {name: told[name] for name in ("scheme", "quantizer") if told.get(name)}
+    render.next_command("quantize", parent, **asked, float_node=most_sensitive(found, 1)[0])
 
 
 def sensitivity_text(found: Sequence[LayerSensitivity], whole: float, photos: int, rows: int) -> str:

@@ -64,7 +64,7 @@ def fidelity(
     record = replace(found, data=about, options={**found.options, "peak": peak})
     show_result(record, as_json)
     output.save(record, out)
-    render.say(f"record: {out} (print it again: tiffin show {out})")
+    output.say_record(out)
     others = record.subjects[1:]
     if others and all(subject.reason for subject in others):
         render.say("nothing was compared; the reasons stand above")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -228,11 +227,10 @@ def _next(asked: Asked, scheme: Scheme) -> None:
     """Quantize as asked, where the source is an artifact; export it first, where it is not."""
     from ..artifact.store import is_artifact
 
-    place = shlex.quote(asked.source)
     if is_artifact(asked.source):
-        render.next_command(f"tiffin quantize {place} --scheme {scheme.name}")
+        render.next_command("quantize", asked.source, scheme=scheme.name)
     else:
-        render.next_command(f"tiffin export {place}")
+        render.next_command("export", asked.source)
 
 
 def require_known(word: str, given: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from ..errors import command
 from . import options, output, render, sources
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
@@ -81,7 +82,7 @@ def bench(
         if run.rounds():
             part = out.with_name(f"{out.stem}.partial.json") if out.exists() else out  # never over a complete one
             output.save(record(complete=False), part)
-            render.say(f"\nkept what had been measured: {part} (print it: tiffin show {part})")
+            render.say(f"\nkept what had been measured: {part} (print it: {command('show', part)})")
         raise
     finally:
         progress.timed()
@@ -182,4 +183,4 @@ def demo(
     render.echo_options(data=dataset.name, photos=recipe.photos or "all", launches=rounds.launches, seed=seed, out=out)
     record = run_demo(recipe, rounds, dataset, render.TerminalProgress())
     output.finish(record, out / "record.json", as_json, reference_of(record))
-    render.next_command(f"tiffin predict {out / 'artifacts' / 'int8-cpu-nncf'} PHOTO --backend openvino")
+    render.next_command("predict", out / "artifacts" / "int8-cpu-nncf", "PHOTO", backend="openvino")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from ..errors import BadInput, NothingFits
+from ..errors import BadInput, NothingFits, command
 from . import options, output, render, sources
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
@@ -98,7 +98,9 @@ def optimize(
     dataset = sources.matched(dataset, labels_of(first), model or "the shipped classifier")
     for each in (first, *others):
         if not isinstance(each, Artifact):
-            advice = () if each is first else (f"or `tiffin export {each.text}`, told more, and --also its artifact",)
+            advice = (
+                () if each is first else (f"or `{command('export', each.text)}`, told more, and --also its artifact",)
+            )
             require_same_preprocessing(each, None, lambda: drawn_paths(dataset, "select", COMPARED, seed), out, *advice)
     photos = roles(dataset, per_class, seed, out / "cache")
     render.echo_options(
@@ -165,7 +167,7 @@ def _show(answer: Answer, budget: Budget, as_json: bool) -> None:
         raise NothingFits(answer.choice.because, "a budget that some candidate meets", "relax a bound")
     if answer.artifact is not None:
         render.say(f"wrote {answer.artifact.folder} ({answer.artifact.size_bytes / 1e6:.1f} MB)")
-        render.next_command(f"tiffin predict {answer.artifact.folder} PHOTO")
+        render.next_command("predict", answer.artifact.folder, "PHOTO")
 
 
 def _table(answer: Answer) -> render.Table:

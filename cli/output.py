@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import BadInput, EngineMissing
+from ..errors import BadInput, EngineMissing, command
 from . import answers, falls, notes, plain, render, tables
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
@@ -99,11 +99,16 @@ def finish(record: Record, out: Path, as_json: bool, reference: str) -> None:
         print_record(record, reference, as_json)  # first: a full disk must not lose it
     finally:
         save(record, out)
-    render.say(f"record: {out} (print it again: tiffin show {out})")
+    say_record(out)
     if all(subject.reason for subject in record.subjects):
         raise EngineMissing(
             "nothing could run here; the reasons stand above", "at least one engine", "see `tiffin backends`"
         )
+
+
+def say_record(out: Path) -> None:
+    """Where a record lies, and how to print it again."""
+    render.say(f"record: {out} (print it again: {command('show', out)})")
 
 
 def print_record(record: Record, reference: str, as_json: bool, markdown: bool = False, details: bool = False) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,7 +154,7 @@ def _tell(made: Artifact, scheme: str | None) -> None:
     if made.manifest.task == "classification":
         say_temperature(made)
     backend = "tensorrt_rtx" if scheme == "tensorrt" else "openvino"
-    render.next_command(f"tiffin compile {shlex.quote(str(made.folder))} --backend {backend}")
+    render.next_command("compile", made.folder, backend=backend)
 
 
 def _require_feeds(asked: _Asked) -> None:

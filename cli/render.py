@@ -8,12 +8,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..errors import command
+
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from ..benchmarks.options import Status
     from ..runtime import Session
 
 WIDTH = 80
 _NARROWEST_NAME = 16
+_KEPT = "\0"  # a blank at which no line may end
 
 
 def say(line: str) -> None:
@@ -43,9 +46,9 @@ def echo_session(session: Session) -> None:
                  float_layers=run.execution_precision, **placed)  # fmt: skip
 
 
-def next_command(command: str) -> None:
-    """What to run next."""
-    say(f"next: {command}")
+def next_command(*words: object, **options: object) -> None:
+    """What to run next, as `errors.command` takes it."""
+    say(f"next: {command(*words, **options)}")
 
 
 def is_watched() -> bool:
@@ -165,8 +168,22 @@ def _wrapped_row(row: Sequence[str], width: int) -> list[Sequence[str]]:
     return [[first, *cells], *([part] + [""] * len(cells) for part in rest)]
 
 
-def wrapped(notes: Sequence[str], width: int = WIDTH) -> str:
-    """Notes as lines of at most `width` columns."""
+def wrapped(notes: Sequence[str], first: str = "", rest: str = "  ") -> str:
+    """Notes as lines of at most 80 columns; what stands in backquotes is a command to copy, and stays on one line.
+
+    Args:
+        first, rest: what a note's first line begins with, and its other lines.
+    """
+    return "\n".join(_filled(note, first, rest) for note in notes)
+
+
+def _filled(note: str, first: str, rest: str) -> str:
+    import re
     import textwrap
 
-    return "\n".join(textwrap.fill(note, width, subsequent_indent="  ", break_on_hyphens=False) for note in notes)
+    commands = re.findall(r"`[^`]+`", note)
+    kept = re.sub(r"`[^`]+`", lambda found: found[0].replace(" ", _KEPT), note)
+    fits = all(len(words) + len(rest) < WIDTH for words in commands)
+    lines = textwrap.fill(kept, WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False,
+                          break_long_words=fits)  # fmt: skip
+    return lines.replace(_KEPT, " ")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -230,7 +229,7 @@ def distill(
                         out=out)  # fmt: skip
     teach(teacher, size, photos, chosen, out, show_epochs, half)
     render.show(f"wrote {out}")
-    render.next_command(f"tiffin export {shlex.quote(str(out))}")
+    render.next_command("export", out)
 
 
 def show_epochs(status: FitStatus) -> None:

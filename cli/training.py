@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +21,7 @@ def tell(made: Trained) -> None:
         render.show(line)
     for picture in _draw(made):
         render.show(f"drew {picture}")
-    render.next_command(f"tiffin export {shlex.quote(str(made.path))}")
+    render.next_command("export", made.path)
 
 
 def _whose(made: Trained) -> str:

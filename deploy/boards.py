@@ -6,7 +6,6 @@ and from the classes of CPU that docs/cpus.md measures. `UNVERIFIED` says so to 
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from ..artifact.certificate import read_certificates
 from ..artifact.cpu_class import CPU_CLASSES
 from ..artifact.engine_stamp import read_stamp
 from ..artifact.scheme import SCHEMES
-from ..errors import BadInput
+from ..errors import BadInput, command
 from ..runtime.certified import is_reference
 from .engines import dialect_obstacle, obstacle
 
@@ -218,9 +217,9 @@ def _warnings(board: Board, variant: Variant, has_reference: bool) -> list[str]:
         said.append(f"{variant.name}: OpenVINO answers otherwise in int8 on ARM (docs/cpus.md); onnxruntime does not")
     if not is_reference(variant.artifact, variant.run) and not _certified(board, variant):
         instead = "fp32 is loaded instead of it" if has_reference else "it is refused without --allow-uncertified"
-        place = shlex.quote(f"{variant.artifact.folder}@{engine}")
+        certify = command("certify", f"{variant.artifact.folder}@{engine}", cpu=board.emulated)
         said.append(f"{variant.name}: certified on no CPU of such a board, so that there {instead}; "
-                    f"certify it: tiffin certify {place} --cpu {board.emulated}")  # fmt: skip
+                    f"certify it: `{certify}`")  # fmt: skip
     return said
 
 
@@ -233,16 +232,14 @@ def commands(board: Board, variants: Sequence[Variant], box: Path) -> list[str]:
     """What to type on the board: install, then predict; where the engine is built there, that comes between."""
     lines = [board.before] if board.before else []
     lines.append(_install(board, list(dict.fromkeys(variant.run.backend for variant in variants))))
-    name = shlex.quote(box.name)
     first = variants[0]
     if first.run.backend not in board.built_there or first.artifact.manifest.format != "onnx":
-        return [*lines, f"tiffin predict {name} photo.jpg"]
-    folder = shlex.quote(first.folder_name)
+        return [*lines, command("predict", box.name, "photo.jpg")]
     return [
         *lines,
-        f"tiffin unpack {name} --out .",
-        f"tiffin compile {folder} --backend {first.run.backend} --out engine",
-        "tiffin predict engine photo.jpg",
+        command("unpack", box.name, out="."),
+        command("compile", first.folder_name, backend=first.run.backend, out="engine"),
+        command("predict", "engine", "photo.jpg"),
     ]
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shlex
 import signal
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from typing import Any
 
 from .. import errors
 from ..artifact.store import is_artifact
-from ..errors import EngineFailed, TiffinError
+from ..errors import EngineFailed, TiffinError, command
 from ..runtime.backends._trt import library
 from .engine_options import EngineOptions
 
@@ -108,7 +107,7 @@ def build_engine(
             raise EngineFailed(
                 f"{backend} cannot parse {onnx}: {'; '.join(told[:3])}" + (f"; {len(told) - 3} more" * (len(told) > 3)),
                 "a graph that its ONNX parser supports",
-                f"see each node and its fix: `tiffin doctor {_named(onnx)} --backend {backend}`",
+                f"see each node and its fix: `{command('doctor', _named(onnx), backend=backend)}`",
             )
         kept = Path(scratch, "timings").read_bytes() if answer["timings"] else None
         plan, log = (Path(scratch, name).read_bytes() for name in ("plan", "log"))
@@ -172,7 +171,7 @@ def _child(words: Any) -> Iterator[subprocess.Popen[str]]:
 
 def _named(onnx: Path) -> str:
     """The artifact that a model lies in, for a command; a rewritten graph lies in none."""
-    return shlex.quote(str(onnx.parent)) if is_artifact(onnx.parent) else "ARTIFACT"
+    return str(onnx.parent) if is_artifact(onnx.parent) else "ARTIFACT"
 
 
 def _crash(backend: str, onnx: str | None, code: int, words: str) -> str:

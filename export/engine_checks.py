@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
-
 import onnx
 
 from ..artifact import Artifact
-from ..errors import BadInput, EngineMissing
+from ..errors import BadInput, EngineMissing, command
 from ..runtime.backends import _cuda
 from ..runtime.backends._trt import Library, library
 from .engine_options import EngineOptions
@@ -61,12 +59,11 @@ def check_graph(model: onnx.ModelProto, artifact: Artifact, target: Target, opti
     if any(finding.check in DIALECT for finding in errors):
         check_for_tensorrt(model, str(artifact.folder))
     if errors:
-        gpus = "".join(f" --capability {word}" for word in target.capabilities)
-        place = shlex.quote(str(artifact.folder))
+        doctor = command("doctor", artifact.folder, backend=target.backend, capability=list(target.capabilities))
         raise BadInput(
             f"{artifact.folder}: {'; '.join(summary(errors))}",
             f"a graph that {target.backend} builds",
-            f"see each node and its fix: `tiffin doctor {place} --backend {target.backend}{gpus}`",
+            f"see each node and its fix: `{doctor}`",
         )
     _check_profiles(model, options)
 

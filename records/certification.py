@@ -19,7 +19,7 @@ from ..artifact import Artifact
 from ..artifact.certificate import IDENTITY, SAMPLE, WHOLE, Certificate, evidence_path
 from ..artifact.claims import claim_text
 from ..artifact.files import replace_files
-from ..errors import BadArtifact, BadInput
+from ..errors import BadArtifact, BadInput, command
 from .bounded import require_bounded
 from .estimate import Decision, Verdict
 from .paired import agreement, flips, mcnemar, non_inferior
@@ -181,7 +181,7 @@ def check_certificate(artifact: Artifact, certificate: Certificate) -> Evidence:
         raise BadArtifact(
             f"{path.with_suffix('.json')}: {', '.join(wrong)}: not what the predictions beside it give",
             "a certificate as `tiffin certify` wrote it",
-            f"certify again: `tiffin certify {artifact.folder}`",
+            f"certify again: `{command('certify', artifact.folder)}`",
         )
     return evidence
 
@@ -252,5 +252,5 @@ def _read(artifact: Artifact, certificate: Certificate) -> Evidence:
         raise BadArtifact(
             f"{path}: predictions of a certificate cannot be read ({error})",
             "the .npz that `tiffin certify` wrote beside it",
-            f"certify again: `tiffin certify {artifact.folder}`",
+            f"certify again: `{command('certify', artifact.folder)}`",
         ) from error

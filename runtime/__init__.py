@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..artifact import Artifact, RunConfig
-from ..errors import BadInput
+from ..errors import BadInput, command
 from . import backends
 from .certified import choose, require
 from .session import Session
@@ -120,5 +120,5 @@ def _of_backend(path: Path, variants: tuple[Variant, ...], word: str) -> tuple[V
     if not found:
         backends.backend(word)  # an unknown word is said as one
         held = " or ".join(sorted({variant.run.backend for variant in variants}))
-        raise BadInput(f"{path}: no variant in it is for backend {word}", held, f"see `tiffin unpack {path}`")
+        raise BadInput(f"{path}: no variant in it is for backend {word}", held, f"see `{command('unpack', path)}`")
     return found

@@ -16,7 +16,7 @@ from ..artifact.certificate import Certificate, certificates_for, read_certifica
 from ..artifact.cpu_class import CpuClass, class_here
 from ..artifact.lineage import variants_of
 from ..artifact.scheme import SCHEMES
-from ..errors import BadArtifact, EngineMissing, NotCertified
+from ..errors import BadArtifact, EngineMissing, NotCertified, command
 from . import backends
 
 if TYPE_CHECKING:
@@ -86,8 +86,8 @@ def _line(artifact: Artifact, run: RunConfig, known: Standing, why: str) -> str:
     about = f"{artifact.folder} on {run.backend}, CPU class {cpu.name if cpu else 'unknown'}: {why}"
     if known is not Standing.UNKNOWN:
         return about
-    precision = "" if run.execution_precision == "fp32" else f" --precision {run.execution_precision}"
-    return f"{about}; certify it: tiffin certify {artifact.folder}@{run.backend}{precision}"
+    precision = None if run.execution_precision == "fp32" else run.execution_precision
+    return f"{about}; certify it: `{command('certify', f'{artifact.folder}@{run.backend}', precision=precision)}`"
 
 
 def _other_engine(found: Certificate, run: RunConfig) -> str:

@@ -35,6 +35,7 @@ from tiffin.cli import render
 from tiffin.cli.app import app
 from tiffin.cli.options import candidates, split_engine
 from tiffin.cli.ship import _by_speed
+from tiffin.errors import command
 from tiffin.records import Predictions, Record, Rounds, Subject
 from tiffin.records.certification import Evidence, figures, write_certificate
 from tiffin.records.record import load_record
@@ -693,8 +694,21 @@ def text_of(node: ast.AST) -> str:
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
 
 
+def built(call: ast.Call) -> str:
+    """What a call of `errors.command` names, as far as the source tells; empty for any other call."""
+    ours = getattr(call.func, "id", "") == "command" or getattr(call.func, "attr", "") == "next_command"
+    if not ours or not call.args:
+        return ""
+    told = [text_of(word) or "X" for word in call.args if not isinstance(word, ast.Starred)]
+    for option in call.keywords:
+        if option.arg:
+            told.append(f"--{option.arg.replace('_', '-')}")
+            told += [] if getattr(option.value, "value", None) is True else ["X"]
+    return shlex.join(told)
+
+
 def suggestions() -> list[tuple[str, str]]:
-    """(where, words after `tiffin`) of every command in backquotes, and of all that is said to come next."""
+    """(where, words after `tiffin`) of every command in backquotes, and of every one that is built from its words."""
     found = []
     for path in sources():
         tree = ast.parse(path.read_text())
@@ -702,17 +716,33 @@ def suggestions() -> list[tuple[str, str]]:
         for node in ast.walk(tree):
             if id(node) in inner:
                 continue
-            words = re.findall(r"`tiffin ([^`]+)`", text_of(node))
-            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "next_command":
-                given = node.args[0]
-                texts = [given.body, given.orelse] if isinstance(given, ast.IfExp) else [given]
-                words += [text_of(text).removeprefix("tiffin ") for text in texts]
+            words = re.findall(r"`tiffin ([^`]+)`", text_of(node))  # of which `X` is built by a call, met by itself
+            if isinstance(node, ast.Call) and path.name not in ("errors.py", "render.py"):
+                words += [word for word in [built(node)] if word]
             found += [(f"{path.name}:{getattr(node, 'lineno', 0)}", word) for word in words if word != "..."]
     return found
 
 
 def test_there_are_suggestions() -> None:
     assert len(suggestions()) > 12
+
+
+def test_a_command_can_be_copied_into_a_shell() -> None:
+    told = command("quantize", Path("-my set"), data="a b", float_node=["x", "y"], smooth=True, ranges=None)
+    assert told == "tiffin quantize './-my set' --data 'a b' --float-node x --float-node y --smooth"
+
+
+def test_what_comes_next_can_be_copied_into_a_shell(ok: Run, here: Path) -> None:
+    said = ok("quantize", "fp32", "--precision", "fp16", "--out", "./-my half").err
+    assert said.endswith("next: tiffin compile './-my half' --backend openvino\n")
+
+
+def test_no_line_ends_within_a_command() -> None:
+    long = command("certify", f"{'deep ' * 12}@onnxruntime")
+    (*_, line) = render.wrapped([f"{'word ' * 14}certify it: `{long}`"]).splitlines()
+    assert line == f"  `{long}`"
+    said = render.wrapped([f"{'word ' * 14}`tiffin show 'my record.json'` {'path' * 30}"]).splitlines()
+    assert said[1].startswith("  `tiffin show 'my record.json'`") and max(map(len, said)) <= 80
 
 
 @pytest.mark.parametrize(("where", "words"), suggestions())

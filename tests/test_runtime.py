@@ -930,7 +930,7 @@ def test_int8_that_is_not_certified_opens_with_one_line(
         assert session.run({"photos": photos[:2]})["logits"].shape == (2, 4)
     (line,) = logged(avx2)
     assert "CPU class avx2" in line and "on onnxruntime" in line and "not certified" in line and "\n" not in line
-    assert line.endswith(f"tiffin certify {artifact.folder}@onnxruntime")
+    assert line.endswith(f"certify it: `tiffin certify {artifact.folder}@onnxruntime`")
 
 
 @pytest.mark.parametrize("backend", ["foo", "torch", "onnxruntime"])

@@ -205,7 +205,7 @@ def test_packing_says_what_is_loaded_instead_of_what_is_not_certified(
     def said(*words: str) -> str:
         return " ".join(tell(capsys, "pack", *words, "--out", "food.tiffin").split())
 
-    certify = "certify first, then pack: tiffin certify int8@onnxruntime"
+    certify = "certify first, then pack: `tiffin certify int8@onnxruntime`"
     assert said("int8", "fp32").endswith(
         f"certified for no CPU: int8@onnxruntime: fp32@onnxruntime is loaded instead; {certify}"
     )

@@ -5,7 +5,6 @@ What TensorRT does with the dialects of others is in `qdq_checks`.
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +12,7 @@ import onnx
 from onnx import TensorProto
 
 from ...artifact.store import is_artifact
-from ...errors import BadDialect
+from ...errors import BadDialect, command
 
 QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
 
@@ -84,11 +83,11 @@ def check_for_tensorrt(model: onnx.ModelProto, name: str) -> Dialect:
 
     errors = dialect_errors(model)
     if errors:
-        folder = shlex.quote(name) if is_artifact(name) else "ARTIFACT"
+        doctor = command("doctor", name if is_artifact(name) else "ARTIFACT", backend="tensorrt_rtx", fix=True)
         raise BadDialect(
             f"{name}: this int8 graph has {' and '.join(summary(errors))}",
             "symmetric int8 activations, float biases, finite scales above 0",
-            f"rewrite it: `tiffin doctor {folder} --backend tensorrt_rtx --fix`; better, quantize the fp32 artifact "
+            f"rewrite it: `{doctor}`; better, quantize the fp32 artifact "
             "for TensorRT: `tiffin quantize FP32_ARTIFACT --precision int8 --scheme tensorrt`",
         )
     return read_dialect(model)

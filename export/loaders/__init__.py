@@ -12,7 +12,7 @@ from typing import cast
 
 from ...artifact import Artifact
 from ...artifact.store import is_artifact
-from ...errors import BadInput, NotTold
+from ...errors import BadInput, NotTold, command
 from . import checkpoint_file, factory, huggingface, keras, onnx_file, program, timm, torchscript, torchvision
 from .source import Loader, OnnxClassifier, Source
 from .told import Told
@@ -46,7 +46,7 @@ def open_source(text: str, told: Told | None = None) -> Source:
         if loader.claims(text):
             return loader.load(text, told or Told())
     if (Path(text) / "config.json").is_file():
-        raise BadInput(f"{text}: a folder of transformers", "hf: before it", f"`tiffin export hf:{text}`")
+        raise BadInput(f"{text}: a folder of transformers", "hf: before it", f"`{command('export', f'hf:{text}')}`")
     what = "no such file" if Path(text).suffix and not Path(text).exists() else "no source of a trained classifier"
     raise BadInput(f"{text}: {what}", _EXPECTED, "see docs/sources.md")
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ...artifact.files import sha256_file
-from ...errors import BadInput, EngineMissing
+from ...errors import BadInput, EngineMissing, command
 from ..onnx_source import read_onnx
 from .source import Source
 from .told import Told
@@ -75,7 +74,7 @@ def _python(text: str) -> str:
         f"{text}: TensorFlow is not installed here, and shares no environment with the engines",
         f"${PYTHON}: a Python that has {_BOTH}",
         f"python -m venv tf && tf/bin/pip install {' '.join(_NEEDED)}, then "
-        f"{PYTHON}=tf/bin/python tiffin export {shlex.quote(text)}",
+        f"{PYTHON}=tf/bin/python {command('export', text)}",
     )
 
 

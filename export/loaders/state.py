@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from ...errors import BadInput, first_line
+from ...errors import BadInput, command, first_line
 from ...train.checkpoint import load_state
 
 # Under which the usual trainers keep a state_dict: Lightning; plain torch's tutorial; timm, torchvision and others.
@@ -49,7 +49,7 @@ def read_state(path: Path) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
         except (SafetensorError, OSError) as error:
             raise BadInput(f"{path}: cannot be read ({error})", "a whole .safetensors file", "copy it again") from error
     if is_torchscript(path):
-        raise BadInput(f"{path}: a TorchScript program, no state_dict", _EXPECTED, f"`tiffin export {path}`")
+        raise BadInput(f"{path}: a TorchScript program, no state_dict", _EXPECTED, f"`{command('export', path)}`")
     return _state_in(_unpickled(path), path)
 
 

@@ -15,7 +15,7 @@ from ...artifact import Artifact
 from ...artifact.certificate import claim_files
 from ...artifact.lineage import neighbours
 from ...artifact.store import CLAIMS, MANIFEST
-from ...errors import BadInput
+from ...errors import BadInput, command
 from ...records.findings import GateResult, load_result
 from ...records.record import load_record
 from .figures import figures, photo_tables
@@ -113,7 +113,7 @@ def _records(found: Collected, artifact: Artifact, paths: Sequence[Path]) -> Non
         raise BadInput(
             f"no row of {', '.join(map(str, paths))} is about {artifact.folder} ({artifact.digest[:12]}…)",
             "a record of this artifact",
-            f"measure it: `tiffin bench {artifact.folder}`, `tiffin score {artifact.folder}`",
+            f"measure it: `{command('bench', artifact.folder)}`, `{command('score', artifact.folder)}`",
         )
     found.members[FIGURES] = figures_text(derived)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...errors import command
 from ..cell import Cell, counted
 from ..sources import Source
 from ..story import Story
@@ -24,7 +25,7 @@ def chart(story: Story) -> Chart | Missing:
     cells = tuple(_cells(name, body, source) for name, body in held.items())
     said = [f"{line[0].text}: flips {line[2].text} %, {line[4].text}" for line in cells]
     note = (
-        f"{counted(len(lost), 'row')} could not be certified here; `tiffin show {source.name}` says why."
+        f"{counted(len(lost), 'row')} could not be certified here; `{command('show', source.name)}` says why."
         if lost
         else ""
     )

@@ -37,7 +37,7 @@ import numpy as np
 
 from ...artifact import Artifact, RunConfig
 from ...artifact.lineage import parent_of
-from ...errors import BadInput, EngineMissing
+from ...errors import BadInput, EngineMissing, command
 from ...machine import usable_cores
 from ..placement import is_placed
 
@@ -229,4 +229,4 @@ def _how_to_get(formats: tuple[str, ...], artifact: Artifact) -> str:
     named = source.folder if source else "ONNX_ARTIFACT"
     if "onnx" in formats:
         return f"name what it was compiled from: {named}"
-    return f"compile for it: `tiffin compile {named} --backend {formats[0]}`"
+    return f"compile for it: `{command('compile', named, backend=formats[0])}`"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import shlex
 import threading
 import weakref
 from collections import deque
@@ -14,7 +13,7 @@ from typing import Any
 from ...artifact import Artifact
 from ...artifact.engine_stamp import EngineStamp, Here, read_stamp
 from ...artifact.lineage import SOURCE
-from ...errors import BadArtifact, EngineFailed, EngineMissing
+from ...errors import BadArtifact, EngineFailed, EngineMissing, command
 from . import _cuda, _trt
 from ._cuda import Gpu
 from ._trt import Library
@@ -202,7 +201,7 @@ def _fitting_stamp(artifact: Artifact, here: Here) -> EngineStamp:
 
 
 def _rebuild(artifact: Artifact) -> str:
-    return f"compile it here: `tiffin compile {shlex.quote(str(artifact.folder))} --rebuild-for-this-device`"
+    return f"compile it here: `{command('compile', artifact.folder, rebuild_for_this_device=True)}`"
 
 
 def _require_plugins(library: Library, stamp: EngineStamp, logger: Any) -> None:
