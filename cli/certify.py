@@ -19,6 +19,8 @@ if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
 
 emulate = typer.Typer(no_args_is_help=True, help="Other CPUs, emulated by QEMU's user mode.")
 
+_OF_EMULATION = ("photos", "identity", "alarm", "everything")
+
 
 def register(app: typer.Typer) -> None:
     """Add this file's commands."""
@@ -28,6 +30,7 @@ def register(app: typer.Typer) -> None:
 
 
 def certify(
+    context: typer.Context,
     artifacts: options.Subjects,
     isa: Annotated[
         str | None, typer.Option(help="Classes to limit this CPU to, such as sse41,avx2,avx512,vnni,bf16,amx.")
@@ -60,6 +63,8 @@ def certify(
     from ..data.prepared import prepare_photos
     from .build import dataset_of
 
+    if cpu is None:
+        options.refuse(context, _OF_EMULATION, "no --cpu", "--cpu: on this machine every photo is answered")
     for named in (options.split_engine(word)[0] for word in artifacts):
         if tables.is_box(named):
             raise BadInput(f"{named}: is a box", "an artifact's folder", tables.how_to_certify_box(named))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import BadInput, TiffinError
+from ..errors import BadInput, TiffinError, command
 from . import options, output, render
 from .build import dataset_of, need_build
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from ..records.findings import GateResult
 
 _POLICY = Path("tiffin.toml")
+_OF_AGAINST = ("build", "data", "photos", "launches", "threads", "budget_s")
+_OF_PLAN = ("discordance", "power", "spread")
 
 
 def register(app: typer.Typer) -> None:
@@ -27,6 +29,7 @@ def register(app: typer.Typer) -> None:
 
 
 def check(
+    context: typer.Context,
     subjects: Annotated[
         list[str] | None,
         typer.Argument(help="Records; with --against, artifacts (FOLDER@BACKEND).", show_default=False),
@@ -71,8 +74,16 @@ def check(
     fails. On GitHub the step summary and annotations are written too.
     """
     if plan is not None:
+        options.only(context, ("plan", *_OF_PLAN, "as_json"), "--plan")
         _plan(plan, discordance, power, spread, as_json)
         return
+    options.refuse(context, _OF_PLAN, "no --plan", "--plan, whose options they are")
+    if policy_only:
+        options.only(context, ("policy_only", "policy"), "--policy-only")
+    elif against is None:
+        options.refuse(context, _OF_AGAINST, "no --against", "--against, which measures; records are only judged")
+    else:
+        options.refuse(context, ("baseline",), "--against", "a stored baseline, or the old version measured here")
     from ..gate.files import load_policy
 
     chosen = load_policy(policy)
@@ -88,19 +99,17 @@ def check(
         if against is None:
             result = _of_records([Path(word) for word in subjects], policy, baseline, other_checkpoint)
         else:
-            _refuse_baseline(baseline)
             asked = _Asked(subjects, against, build, data, photos, launches, threads, budget_s)
-            result = _side_by_side(asked, chosen, other_checkpoint, (out or Path("out/check")) / "side-by-side.json")
+            kept = (out or Path("out/check")) / "side-by-side.json"
+            result = _side_by_side(asked, chosen, other_checkpoint, kept)
+            again = command("check", kept, policy=policy if policy != _POLICY else None,
+                            other_checkpoint=other_checkpoint)  # fmt: skip
+            render.say(f"record: {kept} (judge it again: {again})")
     except TiffinError as error:
         error.exit_code = BadInput.exit_code  # 1 says that a regression is proven; nothing was judged
         raise
     _tell(result, policy, out, as_json)
     raise typer.Exit(result.exit_code)
-
-
-def _refuse_baseline(baseline: Path | None) -> None:
-    if baseline is not None:
-        raise BadInput("--baseline and --against", "one of them: a stored baseline, or the old version measured here")
 
 
 def _of_records(records: list[Path], policy: Path, baseline: Path | None, other_checkpoint: bool) -> GateResult:
@@ -156,7 +165,6 @@ def _side_by_side(asked: _Asked, policy: Policy, other_checkpoint: bool, out: Pa
             policy, run, lambda record: judge(policy, {out.name: record}, None, other_checkpoint), more
         )
     output.save(record, out)
-    render.say(f"record: {out} (judge it again: tiffin check {out})")
     return replace(result, records=(described(out),), baseline={"against": asked.against}, created=machine.utc_now())
 
 

@@ -22,7 +22,11 @@ def register(app: typer.Typer) -> None:
     app.command()(sources.takes_told(demo))
 
 
+_OF_REGIME = {"fps": "paced", "burners": "contended", "sustain_s": "sustained"}
+
+
 def bench(
+    context: typer.Context,
     artifacts: options.Subjects,
     backend: options.Backend = None,
     threads: options.Threads = None,
@@ -57,6 +61,8 @@ def bench(
     from ..benchmarks.options import RoundOptions
     from ..benchmarks.rounds import Measurement
 
+    unfit = [name for name, its in _OF_REGIME.items() if its != regime]
+    options.refuse(context, unfit, f"--regime {regime}", "options of this regime")
     candidates = options.candidates(artifacts, backend, threads, precision, lanes, options.cpu_list(cpus))
     if not different_models:
         options.require_one_model(candidates)

@@ -80,6 +80,8 @@ def optimize(
         _decide(from_records, reference, budget, as_json)
         return
     options.refuse(context, ("reference",), "no --from-records", "--from-records, whose subjects it names")
+    if regime != "paced":
+        options.refuse(context, ("fps",), f"--regime {regime}", "--regime paced, whose pace it is")
     from .build import COMPARED, dataset_of, drawn_paths, need_build, require_same_preprocessing
 
     need_build()

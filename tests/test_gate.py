@@ -884,9 +884,14 @@ def test_what_is_not_judged_is_no_regression(tmp_path: Path) -> None:
         (["check", "r.json", "--policy", "missing.toml"], "no such policy"),
         (["check", "--policy", "p.toml"], "nothing to check"),
         (["check", "r.json", "--policy", "p.toml", "--baseline", "missing.json"], "no such baseline"),
-        (["check", "x", "--policy", "p.toml", "--baseline", "b", "--against", "y"], "--baseline and --against"),
+        (["check", "x", "--policy", "p.toml", "--baseline", "b", "--against", "y"], "--baseline with --against"),
         (["baseline", "show", "missing.json"], "no such baseline"),
         (["check", "--plan", "-1"], "margin -1.0,"),
+        (["check", "r.json", "--data", "x", "--photos", "2", "--build", "x"], "--build, --data, --photos with no --ag"),
+        (["check", "r.json", "--launches", "9"], "--launches with no --against"),
+        (["check", "r.json", "--power", "0.9"], "--power with no --plan"),
+        (["check", "r.json", "--plan", "0.01"], "subjects with --plan"),
+        (["check", "--policy-only", "--baseline", "b"], "--baseline with --policy-only"),
     ],
 )
 def test_wrong_words_are_one_clear_error(
@@ -929,6 +934,7 @@ def test_an_artifact_is_checked_against_its_earlier_version(
              "--launches", "3", "--threads", "1", "--out", "o"]  # fmt: skip
     code, said = run(*words)
     assert code == 0 and "4 PASS" in said, said
+    assert "(judge it again: tiffin check o/side-by-side.json --policy p.toml)" in said
     again = run("check", "o/side-by-side.json", "--policy", "p.toml")
     assert again[0] == 0 and "4 PASS" in again[1]
     assert {path.name for path in (tmp_path / "o").iterdir()} >= {"gate.json", "junit.xml", "metrics.txt", "summary.md"}
