@@ -115,6 +115,11 @@ def check(
 def _of_records(records: list[Path], policy: Path, baseline: Path | None, other_checkpoint: bool) -> GateResult:
     from ..gate.files import judge_files
 
+    for record in records:
+        if Path(options.split_engine(str(record))[0]).is_dir():
+            measured = command("check", *records, against="OLD")
+            raise BadInput(f"{record}: is a folder, and there is no --against", "records, which hold what was measured",
+                           f"measure it beside what it was: `{measured}`")  # fmt: skip
     render.echo_options(policy=policy, baseline=baseline or "none", records=len(records))
     return judge_files(records, policy, baseline, other_checkpoint)
 

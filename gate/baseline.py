@@ -20,6 +20,7 @@ import numpy as np
 from ..errors import BadInput
 from ..records import Predictions
 from ..records.environment import MACHINE, SOFTWARE, differing
+from ..records.kinds import BASELINE, require
 from ..records.slow_calls import SlowCalls
 from .measured import Measured, Timing, cpu_class
 
@@ -242,6 +243,7 @@ def parse_baseline(text: str, where: str) -> Baseline:
     """
     try:
         raw = json.loads(text)
+        require(BASELINE, raw, where)
         version = int(raw["schema"])
         if version > SCHEMA_VERSION:
             raise BadInput(f"{where}: schema {version} of a baseline", f"at most {SCHEMA_VERSION}", "upgrade tiffin")

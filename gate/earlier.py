@@ -55,8 +55,18 @@ def _checked_out(folders: Sequence[Path], revision: str, build: str | None) -> I
             if build:
                 _run(build, tree, revision)
             yield [_there(tree / path, revision) for path in inside]
+        except TiffinError as error:
+            _restate(error, tree, revision)
+            raise
         finally:
             _git(root, "worktree", "remove", "--force", str(tree))
+
+
+def _restate(error: TiffinError, tree: Path, revision: str) -> None:
+    """The checkout is gone when the error is read: its files are those of the revision."""
+    error.what = error.what.replace(f"{tree}/", f"{revision}:")
+    if str(tree) in error.fix:
+        error.fix = f"in a checkout of {revision}: {error.fix.replace(f'{tree}/', '')}"
 
 
 def _root(folder: Path) -> Path:

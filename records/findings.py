@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import BadInput
 from .estimate import Estimate
+from .kinds import RESULT, require
 from .record import finite
 
 SCHEMA_VERSION = 1
@@ -100,6 +101,7 @@ def load_result(path: Path) -> GateResult:
     """
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
+        require(RESULT, raw, str(path))
         version = int(raw.pop("schema"))
         if version > SCHEMA_VERSION:
             raise BadInput(

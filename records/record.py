@@ -17,6 +17,7 @@ import numpy as np
 from ..artifact.files import replace_files
 from ..errors import BadInput
 from .bounded import require_bounded
+from .kinds import RECORD, require
 from .predictions import Predictions
 from .rounds import Rounds, Stages
 
@@ -188,6 +189,7 @@ def load_record(path: Path) -> Record:
     """
     try:
         head = json.loads(path.read_text(encoding="utf-8"))
+        require(RECORD, head, str(path))
         version = int(head.pop("schema"))
     except FileNotFoundError as error:
         raise BadInput(f"{path}: no such record", "a record's .json") from error

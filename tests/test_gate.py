@@ -806,6 +806,11 @@ def test_the_artifact_of_a_git_revision_is_found_built_or_refused(tmp_path: Path
         assert Artifact.load(found).digest == onnx_artifact.digest and found.parts[-2:] == ("out", "model")
         trees.append(found)
     assert not any(tree.exists() for tree in trees)
+    with pytest.raises(BadInput) as caught, earlier([committed], "HEAD") as (found,):
+        raise BadInput(f"{found}: format onnx", "openvino", f"compile for it: `tiffin compile {found} --rebuild`")
+    named = committed.relative_to(tmp_path)
+    assert caught.value.what == f"HEAD:{named}: format onnx"
+    assert caught.value.fix == f"in a checkout of HEAD: compile for it: `tiffin compile {named} --rebuild`"
     listed = subprocess.run(["git", "worktree", "list"], cwd=tmp_path, capture_output=True, text=True).stdout
     assert len(listed.splitlines()) == 1
     for against, build, words in (
@@ -888,6 +893,12 @@ def test_what_is_not_judged_is_no_regression(tmp_path: Path) -> None:
         (["baseline", "show", "missing.json"], "no such baseline"),
         (["check", "--plan", "-1"], "margin -1.0,"),
         (["check", "r.json", "--data", "x", "--photos", "2", "--build", "x"], "--build, --data, --photos with no --ag"),
+        (["check", "b.json", "--policy", "p.toml"], "b.json: is a baseline"),
+        (["check", "gate.json", "--policy", "p.toml"], "gate.json: is the gate's result"),
+        (["check", "r.json", "--policy", "p.toml", "--baseline", "r.json"], "r.json: is a record"),
+        (["baseline", "show", "gate.json"], "gate.json: is the gate's result"),
+        (["report", "r.json", "--gate", "b.json"], "b.json: is a baseline"),
+        (["check", ".@openvino", "--policy", "p.toml"], "@openvino: is a folder, and there is no --against"),
         (["check", "r.json", "--launches", "9"], "--launches with no --against"),
         (["check", "r.json", "--power", "0.9"], "--power with no --plan"),
         (["check", "r.json", "--plan", "0.01"], "subjects with --plan"),
@@ -900,6 +911,8 @@ def test_wrong_words_are_one_clear_error(
     monkeypatch.chdir(tmp_path)
     record(int8={"answers": answers()}).save(tmp_path / "r.json")
     (tmp_path / "p.toml").write_text(rule("min-top-1 = 0.5", against="").text)
+    (tmp_path / "b.json").write_text(to_json(Baseline()))
+    (tmp_path / "gate.json").write_text(GateResult(Outcome.PASS, 0, ()).to_json())
     with pytest.raises(BadInput, match=expected) as caught:
         run(*words)
     assert caught.value.exit_code == 2
