@@ -53,10 +53,12 @@ def decide(
         about: further fields of the result, such as `records`, `baseline` and `created`.
 
     Raises:
-        BadInput: a rule that matches no row, another checkpoint, other labels or other photos.
+        BadInput: a rule that matches no row, an expected failure of no check, another checkpoint, other labels or
+            other photos.
     """
     today = today or datetime.datetime.now(datetime.timezone.utc).date()
     asked = [one for rule in policy.rules for one in _ask(rule, now, before, policy)]
+    _require_expected(policy, asked)
     findings = _expected(policy, _found(asked, policy), today)
     outcome, code = _overall(findings, policy)
     rest: dict[str, Any] = dict(about or {})
@@ -128,6 +130,16 @@ def _finding(one: _Asked, p: float | None, policy: Policy) -> Finding:
     against = one.rule.against if check.compares else ""
     return Finding(one.name, one.key, outcome, answer.reason, against, check.unit, answer.limit, answer.value, p,
                    answer.sees, one.rule.lines.get(one.key, one.rule.line))  # fmt: skip
+
+
+def _require_expected(policy: Policy, asked: Sequence[_Asked]) -> None:
+    """Raises BadInput for an [[expect]] that no check of any row is meant by: a typo would look like a failure."""
+    for known in policy.expected:
+        if not any(known.matches(one.name, one.key) for one in asked):
+            checked = dict.fromkeys(one.name for one in asked if one.key == known.check)
+            raise BadInput(f"line {known.line} of the policy: [[expect]] of {known.check} matches no row that a rule "
+                           f"checks so: {', '.join(known.artifacts)}",
+                           f"one of: {', '.join(checked) or 'none'}")  # fmt: skip
 
 
 def _expected(policy: Policy, findings: Sequence[Finding], today: datetime.date) -> tuple[Finding, ...]:

@@ -289,6 +289,19 @@ def test_an_expected_failure_holds_until_its_date(lost: int, day: int, outcome: 
     assert words in found.findings[0].reason + " ".join(found.notes)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('artifacts = "int8"', 'artifacts = "int-8"', "no row that a rule checks so: int-8"),
+        ('"flips"', '"accuracy-drop"', "of accuracy-drop matches no row"),
+    ],
+)
+def test_an_expected_failure_of_nothing_is_a_typo(old: str, new: str, words: str) -> None:
+    policy = parse_policy(rule("flips = 0.03").text + EXPECT.replace(old, new))
+    with pytest.raises(BadInput, match=words):
+        judge(policy, {"r": record(fp32={"answers": answers()}, int8={"answers": answers()})})
+
+
 @pytest.mark.parametrize(("word", "code"), [("pass", 0), ("warn", 0), ("fail", 3), ("measure-more", 3)])
 def test_what_inconclusive_means_is_the_policys(word: str, code: int) -> None:
     policy = rule("accuracy-drop = 0.01", gate=f'inconclusive = "{word}"')
