@@ -31,15 +31,14 @@ def update(
     new: Annotated[bool, typer.Option("--new", help="Begin anew: other checkpoint, labels or photos.")] = False,
 ) -> None:
     """Write a baseline from records, and show what it changes. Entries of other machines stay."""
-    from fnmatch import fnmatchcase
-
     from .. import machine
     from ..gate.baseline import SMALL_BYTES, Baseline, load_baseline, lost, require_comparable, to_json, updated
     from ..gate.measured import rows_of, same_machine
+    from ..gate.policy import matches
     from ..records.record import load_record
 
     rows, _ = rows_of({str(path): load_record(path) for path in records})
-    kept = [row for name, row in rows.items() if not only or any(fnmatchcase(name, glob) for glob in only)]
+    kept = [row for name, row in rows.items() if not only or matches(only, name)]
     if not any(not row.reason for row in kept):
         raise BadInput("no row to keep", f"globs that match one of: {', '.join(rows) or 'none'}")
     old = load_baseline(out) if out.exists() and not new else Baseline()

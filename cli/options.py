@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..artifact.store import is_artifact
 from ..errors import BadInput
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
@@ -68,12 +69,13 @@ def refuse(context: typer.Context, unfit: Iterable[str], of: str, expected: str)
 
 
 def split_engine(word: str) -> tuple[str, str]:
-    """`FOLDER@ENGINE` as both, the engine empty where none is named: an @ before a slash is the path's own.
+    """`FOLDER@ENGINE` as both, the engine empty where none is named.
 
-    A slash at the folder's end, as a shell completes it, is no part of its name.
+    An @ before a slash is the path's own, and so is one in the name of an artifact that is there. A
+    slash at the folder's end, as a shell completes it, is no part of its name.
     """
     folder, _, engine = word.rpartition("@")
-    if not folder or "/" in engine:
+    if not folder or "/" in engine or is_artifact(word):
         folder, engine = word, ""
     return folder.rstrip("/") or folder, engine
 

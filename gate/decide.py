@@ -11,7 +11,6 @@ from __future__ import annotations
 import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from typing import Any
 
 from ..errors import BadInput
@@ -21,7 +20,7 @@ from ..records.record import CONFIRM
 from .checks import CHECKS, OF_ANSWERS
 from .checks.check import Answer, NothingToCompare, Question
 from .measured import Measured
-from .policy import BASELINE, Policy, Rule
+from .policy import BASELINE, Policy, Rule, matches
 
 Rows = Mapping[str, Measured]
 _SHOWN = 5  # names in a note
@@ -93,7 +92,7 @@ def _other(rule: Rule, now: Rows) -> str | None:
     """The row that a rule compares with; None: the baseline."""
     if rule.against == BASELINE:
         return None
-    found = [name for name in now if fnmatchcase(name, rule.against)]
+    found = [rule.against] if rule.against in now else [name for name in now if matches((rule.against,), name)]
     if len(found) != 1:
         raise BadInput(
             f"line {rule.line} of the policy: {len(found)} rows match against = {rule.against!r}",

@@ -41,7 +41,7 @@ class Rule:
 
     def matches(self, name: str) -> bool:
         """Is this row meant?"""
-        return _matches(self.artifacts, name)
+        return matches(self.artifacts, name)
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Expected:
 
     def matches(self, name: str, check: str) -> bool:
         """Is this row's check meant?"""
-        return check == self.check and _matches(self.artifacts, name)
+        return check == self.check and matches(self.artifacts, name)
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,9 @@ class Policy:
     text: str = ""
 
 
-def _matches(globs: Iterable[str], name: str) -> bool:
-    return any(fnmatchcase(name, glob) for glob in globs)
+def matches(globs: Iterable[str], name: str) -> bool:
+    """Is this row meant by one of them? A name means itself, whatever brackets it has."""
+    return any(name == glob or fnmatchcase(name, glob) for glob in globs)
 
 
 def parse_policy(text: str, where: str = "tiffin.toml") -> Policy:

@@ -413,6 +413,9 @@ def test_a_path_may_hold_an_at(here: Path) -> None:
     (plain,) = candidates([f"{here}/me@host/"], None, None, None)
     assert named.artifact.folder == plain.artifact.folder and named.run.backend == "onnxruntime"
     assert named.name == plain.name == "me@host@onnxruntime"
+    (bare,) = candidates(["me@host"], None, None, None)
+    (compiled,) = candidates(["me@host@openvino"], None, None, None)
+    assert bare.name == "me@host@onnxruntime" and compiled.run.backend == "openvino"
 
 
 @pytest.mark.parametrize(

@@ -302,6 +302,13 @@ def test_an_expected_failure_of_nothing_is_a_typo(old: str, new: str, words: str
         judge(policy, {"r": record(fp32={"answers": answers()}, int8={"answers": answers()})})
 
 
+def test_a_row_is_meant_by_its_own_name_whatever_brackets_it_has() -> None:
+    rows = {"fp32[a]": {"answers": answers()}, "fp32a": {"answers": answers()}, "int8[b]": {"answers": answers()}}
+    policy = parse_policy('[[rule]]\nartifacts = "int8[b]"\nagainst = "fp32[a]"\nflips = 0.03\n')
+    (found,) = judge(policy, {"r": record(**rows)}).findings
+    assert found.artifact == "int8[b]" and found.against == "fp32[a]"
+
+
 @pytest.mark.parametrize(("word", "code"), [("pass", 0), ("warn", 0), ("fail", 3), ("measure-more", 3)])
 def test_what_inconclusive_means_is_the_policys(word: str, code: int) -> None:
     policy = rule("accuracy-drop = 0.01", gate=f'inconclusive = "{word}"')
