@@ -35,12 +35,13 @@ def replace_files(contents: Mapping[Path, bytes | Callable[[IO[bytes]], None]]) 
     """All files or none: none is renamed before every one lies on the disk, nor where a folder is in its way.
 
     Args:
-        contents: of each file, or what writes it.
+        contents: of each file, or what writes it. Where one is a link, the link stays, and what it names is replaced.
 
     Raises:
         OSError: it cannot be written (a full disk); what was there before is left as it was. Of several files, only a
             rename that fails after another's (a process killed in between, permissions) leaves old beside new.
     """
+    contents = {Path(os.path.realpath(path)): content for path, content in contents.items()}
     for path in contents:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))

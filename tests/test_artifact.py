@@ -27,6 +27,7 @@ from tiffin.artifact.bundle import BOX_VERSION, Variant, open_box, pack
 from tiffin.artifact.certificate import Certificate, evidence_path, read_certificates
 from tiffin.artifact.claims import read_claim, write_claim
 from tiffin.artifact.cpu_class import CPU_CLASSES, ONEDNN_SWITCHES, class_here, class_named, class_of
+from tiffin.artifact.files import replace_files
 from tiffin.artifact.lineage import reference_of, variants_of
 from tiffin.artifact.manifest import MANIFEST_VERSION, Manifest, parse_manifest
 from tiffin.artifact.scheme import SCHEMES, scheme_named
@@ -1173,3 +1174,12 @@ def test_a_half_unpacked_folder_is_not_taken_for_a_box(tmp_path: Path) -> None:
     (folder / "b/model.bin").write_bytes(b"half")
     assert open_box(path, cache).variants[1].artifact.model_path.read_bytes() == NOISE
     assert left_in(cache) == [folder.name]
+
+
+def test_a_link_stays_where_the_file_that_it_names_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept/page.html").write_text("old")
+    (tmp_path / "link.html").symlink_to("kept/page.html")
+    replace_files({tmp_path / "link.html": b"new"})
+    assert (tmp_path / "link.html").is_symlink() and (tmp_path / "kept/page.html").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
