@@ -12,7 +12,7 @@ from .charts import Chart, Missing
 from .gallery import Gallery
 from .provenance import provenance
 from .story import Story
-from .tables import HEADER, gate_table, not_run, table
+from .tables import HEADER, KEYS, gate_table, not_run, table
 
 TEMPLATES = Path(__file__).with_name("templates")
 
@@ -71,8 +71,14 @@ def key_figures(story: Story) -> list[tuple[str, Cell]]:
     line = next((line for line in table(story) if line[1].text == story.focus), None)
     if line is None:
         return []
-    wanted = (("top-1, %", 2), ("against the reference, points", 3), ("median latency, ms", 6), ("size, MB", 9))
-    return [(title, line[place]) for title, place in wanted if line[place].value is not None]
+    wanted = {
+        "top-1, %": "top_1",
+        "against the reference, points": "difference",
+        "median latency, ms": "p50",
+        "size, MB": "size",
+    }
+    found = [(title, line[KEYS.index(key)]) for title, key in wanted.items()]
+    return [(title, figure) for title, figure in found if figure.value is not None]
 
 
 def filters(story: Story, gallery: Gallery) -> dict[str, list[tuple[str, str, int]]]:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 HEADER = (
     "#",
     "row",
+    "accuracy",
+    "speed",
     "top-1, % (95 %)",
     "difference, points (95 %)",
     "flips, %",
@@ -33,12 +35,12 @@ HEADER = (
     "p99, ms (99 % bound)",
     "× reference in time (95 %)",
     *(measure.title for measure in MEASURES),
-    "accuracy",
-    "speed",
 )
 KEYS = (
     "number",
     "row",
+    "accuracy",
+    "speed",
     "top_1",
     "difference",
     "flips",
@@ -49,8 +51,6 @@ KEYS = (
     "size",
     "memory",
     "cold_start",
-    "accuracy",
-    "speed",
 )
 
 
@@ -68,10 +68,10 @@ def _line(row: Row, story: Story) -> tuple[Cell, ...]:
     return (
         Cell(str(row.number)),
         Cell(row.name),
+        *_verdicts(row, story),  # what most readers came for: in sight before anything is scrolled
         *_answers(row, story),
         *_times(row, story),
         *(cell(row, measure) for measure in MEASURES),
-        *_verdicts(row, story),
     )
 
 

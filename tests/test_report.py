@@ -31,7 +31,7 @@ from tiffin.report.model_card import licences, model_card
 from tiffin.report.page import page
 from tiffin.report.sources import load_sources
 from tiffin.report.story import tell
-from tiffin.report.tables import KEYS, as_csv, as_json, as_latex, table
+from tiffin.report.tables import HEADER, KEYS, as_csv, as_json, as_latex, table
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -467,6 +467,23 @@ def test_a_phone_scrolls_one_way_and_paper_takes_it(chromium: Any, real_page: Pa
     assert shown.locator("h1, .answer").first.is_visible() and shown.locator("#filters:visible").count() == 0
     assert len(shown.pdf()) > 10_000
     shown.close()
+
+
+@browser
+def test_what_is_closed_on_the_screen_is_printed_open(chromium: Any, real_page: Path) -> None:
+    shown, _ = opened(chromium, real_page)
+    count = shown.locator("details").count()
+    shown.evaluate(
+        "addEventListener('beforeprint', () => { window.seen = document.querySelectorAll('[open]').length })"
+    )
+    shown.pdf()
+    assert count > 7 and shown.evaluate("window.seen") == count
+    assert shown.locator("details[open]").count() == 0
+    shown.close()
+
+
+def test_the_verdicts_stand_behind_the_rows_name() -> None:
+    assert KEYS[:4] == ("number", "row", "accuracy", "speed") and HEADER[1:4] == ("row", "accuracy", "speed")
 
 
 @browser

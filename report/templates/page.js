@@ -1,3 +1,16 @@
+// Paper cannot be clicked: what is closed on the screen is printed open.
+(function () {
+  "use strict";
+  var opened = [];
+  window.addEventListener("beforeprint", function () {
+    opened = Array.prototype.slice.call(document.querySelectorAll("details:not([open])"));
+    opened.forEach(function (one) { one.open = true; });
+  });
+  window.addEventListener("afterprint", function () {
+    opened.forEach(function (one) { one.open = false; });
+    opened = [];
+  });
+})();
 (function () {
   "use strict";
   var form = document.getElementById("filters");
