@@ -837,6 +837,25 @@ def test_a_classifier_is_trained_from_scratch_and_says_how(photo_folder: Path, t
     assert {value.dtype for value in load_file(made.path).values()} == {torch.float16, torch.int64}
 
 
+def test_a_checkpoint_that_may_have_been_fitted_on_what_is_held_out_is_said(
+    photo_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def made(name: str, init: str | None, seed: int, teacher: str | None = None) -> tuple[list[str], int]:
+        caplog.clear()
+        options = changed(TASTE, {"held_out": 0.25, "epochs": 1, "seed": seed})
+        taught = load_checkpoint(tmp_path / teacher) if teacher else None
+        given = begun(str(tmp_path / init) if init else "none")
+        told = train(open_dataset(photo_folder), given, options, tmp_path / name, taught).record["held_out"]
+        assert load_checkpoint(tmp_path / name).held_out == ("" if told["may_know"] else told["photos_sha256"])
+        return told["may_know"], sum("photos held out here" in record.getMessage() for record in caplog.records)
+
+    assert made("first.safetensors", None, 0) == ([], 0)
+    assert made("same.safetensors", "first.safetensors", 0, "first.safetensors") == ([], 0)
+    assert made("other.safetensors", "first.safetensors", 1) == (["checkpoint to start from"], 1)
+    assert made("heir.safetensors", "other.safetensors", 1) == (["checkpoint to start from"], 1)
+    assert made("taught.safetensors", None, 1, "first.safetensors") == (["teacher"], 1)
+
+
 def test_a_head_is_fitted_on_features_that_are_computed_once(
     checkpoint: Checkpoint, checkpoint_file: Path, photo_folder: Path, tmp_path: Path
 ) -> None:

@@ -31,6 +31,7 @@ class Checkpoint:
     Args:
         module: float32, in eval mode; normalized float `(N, 3, H, W)` → logits `(N, len(labels))`.
         sha256: of the weights' file.
+        held_out: digest of the photos held out of its training and of what that began with, where its record tells.
     """
 
     module: nn.Module
@@ -38,6 +39,7 @@ class Checkpoint:
     labels: tuple[str, ...]
     preprocess: Preprocess
     sha256: str
+    held_out: str = ""
 
 
 def load_checkpoint(path: Path = DEFAULT_CHECKPOINT) -> Checkpoint:
@@ -63,7 +65,8 @@ def load_checkpoint(path: Path = DEFAULT_CHECKPOINT) -> Checkpoint:
     labels = tuple(meta["labels"])
     module = build_network(meta["architecture"], len(labels))
     load_state(module, state, path)
-    return Checkpoint(module.float().eval(), meta["architecture"], labels, with_golden(_preprocess(meta, path)), found)
+    host = with_golden(_preprocess(meta, path))
+    return Checkpoint(module.float().eval(), meta["architecture"], labels, host, found, _held_out(meta))
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint, training: Mapping[str, Any] | None = None) -> Path:
@@ -151,6 +154,13 @@ def _read_meta(path: Path) -> dict[str, Any]:
     if not isinstance(labels, list) or not labels or not all(isinstance(label, str) for label in labels):
         raise BadInput(f"{path}: labels is no list of names", "one name a class, in the order of the logits")
     return meta
+
+
+def _held_out(meta: dict[str, Any]) -> str:
+    """Nothing where no record tells it, or where another checkpoint may have brought knowledge of these photos."""
+    training = meta.get("training")
+    told = training.get("held_out") if isinstance(training, dict) else None
+    return str(told.get("photos_sha256", "")) if isinstance(told, dict) and told.get("may_know") == [] else ""
 
 
 def _preprocess(meta: dict[str, Any], path: Path) -> Preprocess:

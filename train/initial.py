@@ -26,6 +26,7 @@ class Start:
         host: how its input is prepared when it is scored.
         source: where its weights come from, in words.
         sha256: of these weights, the new head's drawn ones included.
+        checkpoint: that they come from, if any.
     """
 
     module: nn.Module
@@ -33,6 +34,7 @@ class Start:
     host: Preprocess
     source: str
     sha256: str
+    checkpoint: Checkpoint | None = None
 
 
 def start(name: str | None, labels: tuple[str, ...], init: str | None, size: int | None, seed: int) -> Start:
@@ -59,7 +61,7 @@ def start(name: str | None, labels: tuple[str, ...], init: str | None, size: int
         source = _from_checkpoint(module, about, given, labels)
     elif init != SCRATCH:
         source = _from_imagenet(module, about)
-    return Start(module, about, _host(about, given, size), source, state_digest(module.state_dict()))
+    return Start(module, about, _host(about, given, size), source, state_digest(module.state_dict()), given)
 
 
 def _host(about: Architecture, given: Checkpoint | None, size: int | None) -> Preprocess:

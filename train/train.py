@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from .recipes import TrainOptions, applied
 from .record import training_record
 from .score import score
 
+_log = logging.getLogger(__name__)
 NO_WATCH = Watch()
 
 
@@ -73,6 +75,7 @@ def train(
     scored = scored_roles(dataset, split, score_test, cache)
     held = prepare_photos(split.held_out, start.host, cache, dataset.kind) if split.held_out else None
     task = Task(start, options, dataset.kind, cache, out.with_suffix(".state"), teacher, watch)
+    told_held = _told_held(task, held) if held else None
     began = time.perf_counter()
     fitted = (fit_head if options.mode == "features" else finetune)(task, split.fitted, held)
     seconds = time.perf_counter() - began
@@ -81,7 +84,8 @@ def train(
         score(module, prepare_photos(photos, start.host, cache, dataset.kind), start.host, role)
         for role, photos in scored.items()
     ]
-    record = _record(task, dataset, fitted, held, {"last_run_seconds": seconds, "scores": scores})
+    more = {"held_out": told_held, "last_run_seconds": seconds, "scores": scores}
+    record = _record(task, dataset, fitted, more)
     kept = module.half() if options.half else module
     save_checkpoint(out, Checkpoint(kept, start.architecture.name, dataset.labels, start.host, sha256=""), record)
     task.state.unlink(missing_ok=True)
@@ -140,15 +144,24 @@ def scored_roles(dataset: Dataset, split: Split, score_test: bool, cache: Path) 
     return scored
 
 
-def _record(
-    task: Task, dataset: Dataset, fitted: Fitted, held: PreparedPhotos | None, more: dict[str, Any]
-) -> dict[str, Any]:
+def _told_held(task: Task, held: PreparedPhotos) -> dict[str, Any]:
+    """Warns of checkpoints that may have been fitted on the photos held out: all whose record does not tell that it
+    held out the same ones.
+    """
+    given = {"checkpoint to start from": task.start.checkpoint, "teacher": task.teacher}
+    may_know = [name for name, each in given.items() if each and each.held_out != held.digest()]
+    for name in may_know:
+        _log.warning("the %s may have been fitted on the photos held out here, whose top-1 then says too much: "
+                     "its record does not tell that it held out the same ones", name)  # fmt: skip
+    return {"photos": len(held), "photos_sha256": held.digest(), "may_know": may_know}
+
+
+def _record(task: Task, dataset: Dataset, fitted: Fitted, more: dict[str, Any]) -> dict[str, Any]:
     photos, history = fitted
     options, start, teacher = task.options, task.start, task.teacher
     return training_record(
         options.mode, len(photos), photos.digest(), asdict(options), history,
         data={"name": dataset.name, "kind": dataset.kind, "classes": len(dataset.labels)},
-        held_out={"photos": len(held), "photos_sha256": held.digest()} if held else None,
         initial={"source": start.source, "sha256": start.sha256},
         teacher=teacher.sha256 if teacher else None,
         kept_epoch=kept_epoch(history, options.fit),
