@@ -2,7 +2,7 @@
 
     train      what weights are fitted on
     calibrate  the pool that int8 calibration draws from: the same photos as train
-    select     val: held out of train; searches and thresholds look here
+    select     val, else held out: searches and thresholds look here
     confirm    test: looked at once, for the winner
 
 calibrate draws from train, so these two overlap by definition; every other pair must be disjoint
@@ -26,7 +26,7 @@ ROLES = ("train", "calibrate", "select", "confirm")
 _LACKING = {
     "train": "add a train split, or train on another set",
     "calibrate": "add a train split, or a few more photos: calibration draws from it",
-    "select": "add a val split, or a train split from which photos can be held out",
+    "select": "add a val split, or a few more photos: a tenth is held out where there is none",
     "confirm": "add a test split: the winner is confirmed on photos that nothing else has seen",
 }
 

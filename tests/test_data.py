@@ -109,16 +109,20 @@ def test_a_dataset_takes_the_photos_that_predict_takes(tmp_path: Path) -> None:
     assert {photo.path.suffix for photos in roles for photo in photos} == PHOTO_ENDINGS
 
 
-def test_folder_per_class_alone_is_cut_into_calibrate_and_confirm(tmp_path: Path) -> None:
-    for number in range(40):
-        photo(tmp_path / f"{'dal' if number % 2 else 'rice'}/{number}.jpg")
+def test_folder_per_class_alone_is_cut_into_calibrate_select_and_confirm(tmp_path: Path) -> None:
+    for number in range(60):
+        photo(tmp_path / f"{'dal' if number % 2 else 'rice'}/{number}.jpg", number)
     dataset = open_dataset(tmp_path)
-    calibrate, confirm = set(dataset.role("calibrate")), set(dataset.role("confirm"))
-    assert not calibrate & confirm and len(calibrate | confirm) == 40
-    assert 2 <= len(calibrate) <= 16
+    calibrate, select, confirm = (set(dataset.role(role)) for role in ("calibrate", "select", "confirm"))
+    assert len(calibrate | select | confirm) == len(calibrate) + len(select) + len(confirm) == 60
+    assert 4 <= len(calibrate) <= 20 and 2 <= len(select) <= 12
     assert set(dataset.role("train")) == calibrate and "a fifth of the photos is train" in dataset.note
+
+
+def test_a_role_without_photos_says_what_to_add(tmp_path: Path) -> None:
+    photo(tmp_path / "rice/1.jpg")
     with pytest.raises(BadDataset, match="select") as caught:
-        dataset.role("select")
+        open_dataset(tmp_path).role("select")
     assert "confirm" in caught.value.expected and caught.value.fix
 
 
@@ -134,7 +138,8 @@ def test_a_class_that_a_mac_wrote_is_the_one_that_linux_wrote(tmp_path: Path) ->
     text(listed / "test.csv", "path,label", f"{MAC}/0.jpg,{MAC}")
     for dataset, trained in ((open_dataset(folders), 2), (open_dataset(listed), 1)):
         assert dataset.labels == (LINUX, "Kiwi")
-        assert [photo.label for photo in dataset.role("train")].count(0) == trained
+        fitted = (*dataset.role("train"), *dataset.roles["select"])  # of two photos one is held out
+        assert [photo.label for photo in fitted].count(0) == trained
         assert 0 in [photo.label for photo in dataset.role("confirm")]
         assert all(photo.path.is_file() for photo in dataset.role("confirm"))  # paths stay as they are
         assert read_as(dataset, ("Kiwi", MAC), "the model")[0].labels == ("Kiwi", MAC)
@@ -181,8 +186,8 @@ def test_ifood_csv(tmp_path: Path) -> None:
     for split, count in (("train", 30), ("val", 2)):
         names = [f"{split}_{number}.jpg" for number in range(count)]
         text(tmp_path / f"{split}_labels.csv", "img_name,label", *(f"{n},{i % 2}" for i, n in enumerate(names)))
-        for name in names:
-            photo(tmp_path / f"{split}_set/{name}")
+        for seed, name in enumerate(names):
+            photo(tmp_path / f"{split}_set/{name}", seed)
     dataset = open_dataset(tmp_path)
     assert dataset.labels == ("macaron", "beignet")
     train, calibrate, select, confirm = sizes(dataset)
@@ -237,8 +242,8 @@ def test_food101(tmp_path: Path) -> None:
     for split, count in (("train", 30), ("test", 3)):
         names = [f"{'waffles' if n % 2 else 'apple_pie'}/{split}{n}" for n in range(count)]
         text(tmp_path / f"food-101/meta/{split}.txt", *names)
-        for name in names:
-            photo(tmp_path / f"food-101/images/{name}.jpg")
+        for seed, name in enumerate(names):
+            photo(tmp_path / f"food-101/images/{name}.jpg", seed)
     dataset = open_dataset(tmp_path)
     train, _, select, confirm = sizes(dataset)
     assert dataset.name == "food-101" and train + select == 30 and select and confirm == 3
@@ -366,6 +371,25 @@ def test_held_out_photos_stay_when_others_come() -> None:
     held, kept = (set(part) for part in hold_out(few, Path("/set"), 0.3))
     held_later, kept_later = (set(part) for part in hold_out(many, Path("/set"), 0.3))
     assert held and held <= held_later and kept <= kept_later
+
+
+@given(counts=COUNTS, part=st.floats(0.05, 0.95))
+def test_a_class_of_two_or_more_is_on_both_sides_and_a_lone_photo_is_kept(counts: list[int], part: float) -> None:
+    held, kept = hold_out(photos_of(counts), Path("/set"), part)
+    assert sorted((*held, *kept), key=lambda p: p.path) == sorted(photos_of(counts), key=lambda p: p.path)
+    fewest = [Counter(p.label for p in side) for side in (held, kept)]
+    assert all(fewest[1][c] >= 1 and fewest[0][c] >= (count > 1) for c, count in enumerate(counts))
+
+
+def test_copies_in_a_class_are_never_parted(tmp_path: Path) -> None:
+    originals = [photo(tmp_path / f"rice/{number}.png", number) for number in range(9)]
+    for path in originals:
+        path.with_suffix(".again.png").symlink_to(path)
+        shutil.copy(path, tmp_path / "rice" / f"copy-{path.name}")
+    photos = [Photo(path, 0) for path in sorted((tmp_path / "rice").iterdir())]
+    held, kept = hold_out(photos, tmp_path, 0.4)
+    prove_disjoint(held, kept, ("held out", "kept"))
+    assert len(held) % 3 == 0 and 3 <= len(held) < len(photos) == len(held) + len(kept)
 
 
 # Overlap
