@@ -113,8 +113,6 @@ def train(
     taught = load_checkpoint(teacher) if teacher else None
     made = fit_classifier(dataset, begun, chosen, out, taught, score_test, watch)
     training.tell(made)
-    if score_test:
-        training.write_look(made)
 
 
 def average(
@@ -153,8 +151,6 @@ def average(
     training.tell(made)
     if _is_worse(made.record):
         render.say("note: a part has more val photos right than the mean: were all trained from the same weights?")
-    if score_test:
-        training.write_look(made)
 
 
 def _is_worse(record: dict[str, Any]) -> bool:

@@ -13,9 +13,10 @@ if TYPE_CHECKING:  # torch, which `tiffin --help` does without
 
 
 def tell(made: Trained) -> None:
-    """What came of it, and what to run next."""
+    """What came of it, and what to run next; a look at the test split is written down before anyone sees it."""
     from ..train.train import score_lines
 
+    _write_look(made)
     render.show(f"wrote {made.path} ({made.path.stat().st_size / 1e6:.1f} MB, {_whose(made)})")
     for line in score_lines(made.record):
         render.show(line)
@@ -52,12 +53,14 @@ def _beside(weights: Path, what: str) -> Path:
     return weights.with_name(f"{weights.stem}-{what}.svg")
 
 
-def write_look(made: Trained) -> None:
-    """Add the look at the test split to the list beside the weights, and say how many there were."""
+def _write_look(made: Trained) -> None:
+    """Add a look at the test split, if there was one, to the list beside the weights, and say how many there were."""
     from ..artifact.files import sha256_file
     from ..optimize.confirmation import add_look
 
-    told = next(told for told in made.record["scores"] if told["role"] == "confirm")
+    told = next((told for told in made.record["scores"] if told["role"] == "confirm"), None)
+    if told is None:
+        return
     seen = {"artifact": sha256_file(made.path), "photos": told["photos_sha256"]}
     looks = add_look(made.path.parent / "looks.json", seen, {"top_1": told.get("top_1", {}).get("value")})
     count = sum(look["photos"] == told["photos_sha256"] for look in looks)

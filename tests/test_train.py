@@ -1014,6 +1014,17 @@ def test_the_command_trains_draws_and_writes_the_look_down(tiffin_, tmp_path: Pa
     assert look["artifact"] == load_checkpoint(Path("out/a.safetensors")).sha256
 
 
+def test_a_look_is_written_down_though_pictures_cannot_be(
+    tiffin_, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(made: Trained) -> list[Path]:
+        raise BadInput("cannot write pictures", "room")
+
+    monkeypatch.setattr(training_command, "_draw", fail)
+    assert tiffin_("--init", "none", "--epochs", 1, "--score-test", "--out", "a.safetensors")[0] == 2
+    assert len(json.loads((tmp_path / "looks.json").read_text())) == 1
+
+
 def test_the_command_says_what_is_fitted_of_a_set_without_splits(command: Run, photo_folder: Path) -> None:
     folder, words = photo_folder / "train", ("--arch", "tinynet", "--init", "none", "--batch", 4, "--epochs", 1)
     roles = open_dataset(folder).roles
