@@ -30,6 +30,7 @@ from .trace import Traced, trace
 # The newest opset that ONNX Runtime, OpenVINO and TensorRT's parsers of 2025 all read whole.
 OPSET = 20
 INPUT, OUTPUT = "photos", "logits"
+_SUMMARY = "## Exception summary"  # in the exporter's report, a line before the cause
 
 
 class TrainedClassifier(Protocol):
@@ -152,9 +153,11 @@ def onnx_of(program: torch.export.ExportedProgram, inputs: list[str], outputs: l
 
 
 def _no_onnx_form(checkpoint: Checkpoint, error: Exception) -> BadInput:
-    """The exporter's report: which operator it lacks."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = next((line for line in lines if "No ONNX function found" in line or "No decompositions" in line), lines[-1])
+    """The exporter's report: which operator it lacks, else the cause that it sums up."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    lacking = [line for line in lines if "No ONNX function found" in line or "No decompositions" in line]
+    summed = lines[lines.index(_SUMMARY) + 1 :] if _SUMMARY in lines else []
+    told = (lacking + summed + lines[-1:])[0]
     return BadInput(
         f"{checkpoint.architecture} has no form in ONNX: {told}",
         "operators of torch that ONNX has too",

@@ -110,6 +110,23 @@ def test_no_trace_of_the_machine_in_the_model(onnx_artifact: Artifact) -> None:
     assert [word for word in machine_words() if word in content] == []
 
 
+REPORTS = {
+    "an operator": "torch.onnx failed.\nNo ONNX function found for aten.fft.\n\n(Refer to the trace above.)",
+    "a cause": "torch.onnx failed.\n\n## Exception summary\n\n<class 'ValueError'>: Cannot view\n\n(See above.)",
+    "a line": "Cannot view",
+}
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_a_network_without_a_form_in_onnx_is_told_by_the_cause(checkpoint, photos, tmp_path, monkeypatch, name) -> None:
+    def failing(*given: object) -> None:
+        raise RuntimeError(REPORTS[name])
+
+    monkeypatch.setattr(to_onnx, "onnx_of", failing)
+    with pytest.raises(BadInput, match="has no form in ONNX: .*(aten.fft|Cannot view)"):
+        to_onnx.to_onnx(checkpoint, tmp_path / "model", photos[:8])
+
+
 def perturbed(checkpoint, tolerance_of_head: float):
     """An exporter that exports another network than the one it is compared with."""
     import copy

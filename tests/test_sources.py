@@ -501,6 +501,7 @@ FOLDERS = {
                  ("crop", 32 / 36, "bicubic")),
     "mobilenet_v2": ({"size": {"shortest_edge": 36}, "crop_size": {"height": 32, "width": 32}, "do_center_crop": True,
                       "resample": 2, **NORMAL}, ("crop", 32 / 36, "bilinear")),
+    "swin": ({"size": {"height": 32, "width": 32}, "resample": 3, **NORMAL}, ("squeeze", 1.0, "bicubic")),
 }  # fmt: skip
 
 
@@ -514,6 +515,8 @@ def save_transformers(kind: str, folder: Path) -> nn.Module:
         "resnet": {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"},
         "convnext": {"hidden_sizes": [8, 16], "depths": [1, 1], "num_stages": 2},
         "mobilenet_v2": {"depth_multiplier": 0.1, "image_size": 32},
+        "swin": {"image_size": 32, "patch_size": 4, "embed_dim": 8, "depths": [1, 1], "num_heads": [2, 2],
+                 "window_size": 4},
     }[kind]  # fmt: skip
     torch.manual_seed(0)
     config = transformers.AutoConfig.for_model(kind, id2label=labels, **options)
@@ -533,7 +536,7 @@ def test_a_folder_of_transformers_brings_labels_and_preprocessing(tmp_path: Path
     require_same(wanted(source.model.module, PHOTOS), wanted(lambda images: model(images).logits, PHOTOS))
 
 
-@pytest.mark.parametrize("kind", ["vit", "convnext", pytest.param("mobilenet_v2", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["vit", "convnext", "swin", pytest.param("mobilenet_v2", marks=pytest.mark.slow)])
 def test_transformers_is_exported_and_answers_alike(tmp_path: Path, kind: str) -> None:
     """ResNet goes the whole way, below."""
     model = save_transformers(kind, tmp_path / "model")

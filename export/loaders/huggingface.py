@@ -77,8 +77,9 @@ def _model(where: str, local: bool, text: str) -> nn.Module:
     logging.disable_progress_bar()
     try:
         with quiet("transformers"):
+            # Eager: with torch's fused attention Swin's windows have no form in ONNX.
             model, told = AutoModelForImageClassification.from_pretrained(
-                where, local_files_only=local, dtype="float32", output_loading_info=True
+                where, local_files_only=local, dtype="float32", output_loading_info=True, attn_implementation="eager"
             )
     except Exception as error:  # its own, of huggingface_hub and of safetensors
         absent = "" if local else "no such folder is here, and of the hub: "
