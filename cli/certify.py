@@ -76,8 +76,8 @@ def certify(
     assert base.artifact is not None
     dataset = options.labelled(dataset_of(data), [base])
     drawn = _photos(dataset, role)
-    context = Context({"name": dataset.name, "kind": dataset.kind, "role": role, "count": len(drawn)},
-                      base.artifact.digest, margin)  # fmt: skip
+    common = Context({"name": dataset.name, "kind": dataset.kind, "role": role, "count": len(drawn)},
+                     base.artifact.digest, margin)  # fmt: skip
     output.prepare_record(out)
     render.echo_options(data=dataset.name, role=role, photos=len(drawn), reference=base.name, margin=margin, out=out)
     environment, cache = machine.environment(), out.parent / "cache"
@@ -86,9 +86,9 @@ def certify(
     answers, applied = score(base, prepared, cache, bar(f"reference {base.name}", len(prepared)), BATCH)
     outcomes: list[tuple[Candidate, Outcome]] = []
     for candidate in found:
-        certifier = Certifier(candidate, prepared, answers, context, chosen, cache, bar)
+        certifier = Certifier(candidate, prepared, answers, common, chosen, cache, bar)
         outcomes += [(candidate, certifier.certify(target)) for target in _targets(wanted, candidate)]
-    record = tables.record_of((base, answers, applied), outcomes, context, chosen, environment)
+    record = tables.record_of((base, answers, applied), outcomes, common, chosen, environment)
     render.show(tables.as_json(record) if as_json else "\n" + tables.as_text(record))
     output.save(record, out)
     output.say_record(out)
