@@ -44,7 +44,9 @@ def train(
     average: Annotated[float | None, typer.Option(help="Decay of the weights' moving average; 0: none.")] = None,
     size: Annotated[int | None, typer.Option(min=16, help="Side of the input when scored, pixels.")] = None,
     train_size: Annotated[int | None, typer.Option(help="Side of what is fitted. Default: 5/7 of size.")] = None,
-    min_area: Annotated[float | None, typer.Option("--crop-area", help="Least part of a photo in a crop.")] = None,
+    min_area: Annotated[
+        float | None, typer.Option("--crop-area", help="Least area that a crop is drawn with, of the square.")
+    ] = None,
     ratio: Annotated[float | None, typer.Option("--crop-ratio", help="Greatest aspect ratio of a crop.")] = None,
     flip: Annotated[float | None, typer.Option(help="Chance of a horizontal flip.")] = None,
     colour: Annotated[float | None, typer.Option(help="Colours change by factors 1 ± this.")] = None,

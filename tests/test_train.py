@@ -49,7 +49,7 @@ from tiffin.quantize.qat import QAT_OPTIONS, quantize_qat
 from tiffin.quantize.quantize import quantize_int8
 from tiffin.report.charts.training import confusion_matrix, learning_curves
 from tiffin.tests.command import Run
-from tiffin.train import DEFAULT_CHECKPOINT, Checkpoint, load_checkpoint
+from tiffin.train import DEFAULT_CHECKPOINT, Checkpoint, augment, load_checkpoint
 from tiffin.train import run as training_run
 from tiffin.train.augment import Augmentation, Batch, batches, drawn_order
 from tiffin.train.average import mean_of
@@ -788,6 +788,14 @@ def test_training_stops_where_held_out_photos_gain_nothing_and_keeps_the_best(
     assert kept_epoch(history, patient) == 2 and same(shown[1], student.module.state_dict())
     with pytest.raises(BadInput, match="without photos held out"):
         fit(student_of(checkpoint), training, patient)
+
+
+@given(area=st.floats(0.01, 1), ratio=st.floats(1, 3), seed=st.integers(0, 999))
+def test_a_crop_is_as_large_as_told_or_cut_off_where_the_square_ends(area: float, ratio: float, seed: int) -> None:
+    left, top, right, bottom = augment._box((90, 90), Augmentation(area, ratio), np.random.default_rng(seed))
+    assert 0 <= left < right <= 90 + 1e-9 and 0 <= top < bottom <= 90 + 1e-9
+    kept = (right - left) * (bottom - top) / 90**2
+    assert kept >= min(area, (area / ratio) ** 0.5) - 1e-9
 
 
 @given(counts=st.lists(st.integers(1, 30), min_size=1, max_size=6), part=st.floats(0, 0.99), seed=st.integers(0, 99))

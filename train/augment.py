@@ -28,7 +28,8 @@ class Augmentation:
     """What is drawn for each photo. A chance of 0 switches its change off.
 
     Args:
-        min_area: least part of the photo's area that a crop keeps, in (0, 1]; 1 with ratio 1 keeps the whole photo.
+        min_area: crops are drawn with this part of the square's area or more, in (0, 1]; 1 with ratio 1 keeps all. One
+            that is longer than the square is cut off there: from an area above 1 / ratio down to √(area / ratio).
         ratio: greatest aspect ratio of a crop, ≥ 1.
         interpolation: "bicubic", "bilinear", or "either", drawn for each photo.
         flip: chance of a horizontal flip.
@@ -113,7 +114,7 @@ def batches(
     """As many photos as there are, in seeded order, the last incomplete batch left out; the next is drawn ahead.
 
     Args:
-        photos: uint8 `(N, H, W, 3)`, at least as large as the views.
+        photos: uint8 `(N, H, W, 3)`, at least as large as the views; the squares of `distill.training_photos`.
         sizes: (height, width) in pixels of the views wanted.
         size: photos a batch.
         seed: whatever must decide the draw, such as (seed, epoch).
@@ -177,7 +178,10 @@ def _plan(shape: tuple[int, ...], augmentation: Augmentation, draw: np.random.Ge
 
 
 def _box(shape: tuple[int, ...], augmentation: Augmentation, draw: np.random.Generator) -> Box:
-    """A crop of random area and aspect ratio (Szegedy et al., CVPR 2015): left, top, right, bottom in pixels."""
+    """A crop of random area and aspect ratio (Szegedy et al., CVPR 2015): left, top, right, bottom in pixels.
+
+    What is longer than the photo is cut off, not drawn again: recipes were measured so.
+    """
     height, width = shape
     area = draw.uniform(augmentation.min_area, 1.0) * height * width
     edge = math.log(augmentation.ratio)

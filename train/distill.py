@@ -26,7 +26,11 @@ def training_photos(
     larger: float = 9 / 8,
     progress: Callable[[int], None] = lambda done: None,
 ) -> PreparedPhotos:
-    """Whole photos to crop from, the shorter side `larger` times what it is resized to before a network sees a part."""
+    """Squares to crop from, the side `larger` times what a photo is resized to before a network sees a part.
+
+    They are the photos' centres, as in scoring but to the shorter side's whole length; all of a photo where it is
+    squeezed. What lies beyond the square is never fitted.
+    """
     side = round(max(host.height, host.width) / host.crop_fraction * larger)
     square = dataclasses.replace(host, height=side, width=side, crop_fraction=1.0)
     return prepare_photos(photos, square, cache, kind, progress)
