@@ -29,6 +29,7 @@ from ..errors import BadInput
 from ..export.graph.layers import LAYERS
 from ..export.graph.rounding import COMMUTING
 from ..records.foretold import Flow, Forecast, Foretold, bits_of
+from .ptq_ort import padded_with_infinity
 from .rounded_tensors import rounded_tensors
 from .walk import Walk
 
@@ -128,7 +129,7 @@ class _Rounding:
         self._owners = {owner for grids in self._grids.values() for owner in grids.values()}
         self._spans: dict[str, Span] = {}
         self._magnitudes: dict[str, _Largest] = {}
-        self._taken = taken
+        self._taken, self.endless = taken, frozenset(padded_with_infinity(model))
 
     def see(self, name: str, values: np.ndarray) -> None:
         """Take a tensor's values into its range."""
@@ -208,7 +209,7 @@ def _look(
     """One layer; None where nothing that it reads is rounded, and no answer that it gives."""
     end, exact = node.output[0], {name: walk.get(name) for name in node.input if name}
     values = walk.get(end)
-    if node.op_type in COMMUTING or values.dtype.kind != "f":
+    if node.op_type in COMMUTING or values.dtype.kind != "f" or node.name in rounding.endless:
         return None
 
     def noise(changed: Mapping[str, np.ndarray]) -> float:

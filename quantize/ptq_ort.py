@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
+from onnx import numpy_helper
 
 from ..artifact.scheme import Scheme
+from ..errors import BadInput
 from ..export.graph.canonical import PROLOGUE
+from ..export.graph.dialect import constants_of
 from ..export.graph.fold_qdq import fold_qdq
 from ..export.quiet import quiet
 from .calibration import Calibration
@@ -33,13 +36,20 @@ def quantize_ort(
 
     Args:
         options: as applied.
+
+    Raises:
+        BadInput: ranges that are cut from histograms, of a graph that pads with infinity.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     words = {"percentile": CalibrationMethod.Percentile, "entropy": CalibrationMethod.Entropy}
     types = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
-    # It warns of pre-processing through the root logger.
-    with tempfile.TemporaryDirectory() as scratch, quiet(None):
+    if options.ranges in words and (endless := padded_with_infinity(model)):
+        raise BadInput(f"ranges {options.ranges} of a graph that pads with infinity ({endless[0]})",
+                       "minmax or moving-average: a histogram holds no infinity",
+                       "choose one of these by --ranges, or --quantizer nncf")  # fmt: skip
+    # It warns of pre-processing through the root logger, and computes grids of tensors that it then leaves.
+    with tempfile.TemporaryDirectory() as scratch, quiet(None), np.errstate(invalid="ignore"):
         path = Path(scratch) / "int8.onnx"
         quantize_static(
             model,
@@ -51,7 +61,7 @@ def quantize_ort(
             reduce_range=scheme.weight_bits == 7,
             activation_type=types[scheme.activations],
             weight_type=types[scheme.weights],
-            nodes_to_exclude=[*PROLOGUE, *clipped_outputs(model), *options.float_nodes],
+            nodes_to_exclude=[*left_in_float(model), *options.float_nodes],
             calibrate_method=words.get(str(options.ranges), CalibrationMethod.MinMax),
             extra_options={
                 "ActivationSymmetric": scheme.symmetric_activations,
@@ -70,6 +80,23 @@ def operators_of(model: onnx.ModelProto) -> list[str] | None:
     """What is quantized; None for every operator that can be."""
     has_layer_norms = any(node.op_type == "LayerNormalization" for node in model.graph.node)
     return list(_WITH_LAYER_NORMS) if has_layer_norms else None
+
+
+def left_in_float(model: onnx.ModelProto) -> list[str]:
+    """Nodes that are never quantized: no grid, or none of their own, would hold their values."""
+    return [*PROLOGUE, *clipped_outputs(model), *padded_with_infinity(model)]
+
+
+def padded_with_infinity(model: onnx.ModelProto) -> list[str]:
+    """Pads by minus infinity, as before a max pool, and what reads them."""
+    constants = constants_of(model.graph)
+
+    def endless(node: onnx.NodeProto) -> bool:
+        held = [constants[name] for name in node.input[2:3] if name in constants]
+        return node.op_type == "Pad" and any(np.isinf(numpy_helper.to_array(each)).any() for each in held)
+
+    made = {node.output[0] for node in model.graph.node if endless(node)}
+    return [node.name for node in model.graph.node if made & {*node.output, *node.input}]
 
 
 def clipped_outputs(model: onnx.ModelProto) -> list[str]:

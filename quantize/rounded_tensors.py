@@ -11,10 +11,9 @@ from collections import Counter
 
 import onnx
 
-from ..export.graph.canonical import PROLOGUE
 from ..export.graph.dialect import constants_of
 from ..export.graph.layers import LAYERS
-from .ptq_ort import clipped_outputs, operators_of
+from .ptq_ort import left_in_float, operators_of
 
 _MERGED = ("Relu", "Clip")
 _HANDED_ON = ("Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Resize", "MaxPool", "AveragePool", "Slice",
@@ -31,7 +30,7 @@ def rounded_tensors(model: onnx.ModelProto, symmetric: bool) -> dict[str, str]:
     from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
     operators = operators_of(model) or {*QDQRegistry, *QLinearOpsRegistry}
-    constants, left = constants_of(model.graph), {*PROLOGUE, *clipped_outputs(model)}
+    constants, left = constants_of(model.graph), set(left_in_float(model))
     readers = Counter(name for node in model.graph.node for name in node.input)
     readers.update(output.name for output in model.graph.output)
     grids: dict[str, str] = {}

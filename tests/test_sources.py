@@ -1197,6 +1197,15 @@ def half_weights() -> onnx.ModelProto:
     return model
 
 
+def padded_by(value: float) -> onnx.ModelProto:
+    """Before a max pool, as torch's exporters write `F.pad`."""
+    pooled = [helper.make_node("Pad", ["r", "by", "low"], ["padded"]),
+              helper.make_node("MaxPool", ["padded"], ["most"], kernel_shape=[3, 3], strides=[2, 2]),
+              helper.make_node("GlobalAveragePool", ["most"], ["mean"]),
+              helper.make_node("Flatten", ["mean"], ["f"])]  # fmt: skip
+    return foreign(flatten=pooled, constants={"by": np.array([0, 0, 1, 1, 0, 0, 1, 1]), "low": np.float32(value)})
+
+
 def scalar() -> onnx.ModelProto:
     model = foreign()
     del model.graph.input[0].type.tensor_type.shape.dim[:]
@@ -1210,6 +1219,8 @@ SICK = {
     "quantized": (quantized(), "quantized already"),
     "16 bits": (half_weights(), "weights in 16 bits"),
     "NaN": (foreign(constants={"b": np.full(4, np.nan)}), "NaN or infinity: b"),
+    "infinite weights": (foreign(constants={"b": np.full(4, np.inf)}), "NaN or infinity: b"),
+    "padded by NaN": (padded_by(np.nan), "NaN or infinity: low"),
     "resizes": (foreign(RESIZE, constants={"by": np.array([1, 1, 2, 2], np.float32)}), "resizes the photo .*grow"),
     "opset too old": (foreign(opset=5), "opset 5"),
     "opset too new": (foreign(opset=99), "opset 99"),
@@ -1558,6 +1569,29 @@ def test_a_foreign_graph_has_halves_that_engines_open(told: Told, tmp_path: Path
         assert np.isfinite(found).all()
         seen = np.abs(wanted) < 1e4
         assert np.abs(found - wanted)[seen].max() < 0.05 * np.abs(wanted[seen]).max() and (found[~seen] < -1e4).all()
+
+
+@pytest.mark.parametrize("scheme", ["cpu", "tensorrt"])
+def test_a_max_pool_padded_with_infinity_stays_in_float(told: Told, tmp_path: Path, scheme: str) -> None:
+    fp32, _ = export_source(adopted(padded_by(-np.inf), told, tmp_path), tmp_path / "fp32", PHOTOS)
+    calibration = CalibrationSet(PHOTOS, "drawn")
+    made = quantize_int8(fp32, PtqOptions(scheme, "ort"), calibration, tmp_path / "int8")
+    found = engine_logits(made, RunConfig("onnxruntime", graph_level="none"), PHOTOS)
+    assert closeness(answers(fp32, PHOTOS), found).sqnr_db > 30
+    assert np.isfinite(forecast(onnx.load(fp32.model_path), PHOTOS[:4]).rounded[scheme]).all()
+    with pytest.raises(BadInput, match="ranges percentile of a graph that pads with infinity"):
+        quantize_int8(fp32, PtqOptions(scheme, "ort", ranges="percentile"), calibration, tmp_path / "other")
+
+
+def test_int8_of_infinite_values_is_refused_by_their_node(told: Told, tmp_path: Path) -> None:
+    after = [helper.make_node("Where", ["shown", "y", "hidden"], ["z"]), helper.make_node("Softmax", ["z"], ["s"]),
+             helper.make_node("Add", ["s", "y"], ["end"])]  # fmt: skip
+    hidden = {"shown": np.array([True, True, False, True]), "hidden": np.float32(-np.inf)}
+    masked = foreign(after=after, output="end", constants=hidden)
+    fp32, _ = export_source(adopted(masked, told, tmp_path), tmp_path / "fp32", PHOTOS)
+    with pytest.raises(BadInput, match="infinite or NaN values where int8 would round: ") as caught:
+        quantize_int8(fp32, PtqOptions("tensorrt"), CalibrationSet(PHOTOS, "drawn"), tmp_path / "int8")
+    assert "--float-node" in caught.value.fix
 
 
 def test_weights_that_fp16_does_not_hold_are_named(told: Told, tmp_path: Path) -> None:

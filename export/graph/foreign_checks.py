@@ -8,14 +8,14 @@ from onnx import TensorProto, numpy_helper
 
 from ...errors import BadInput
 from .dialect import constants_of, read_dialect
+from .layers import LAYERS
 
 _STANDARD = ("", "ai.onnx")
 _HALVES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
-_LAYERS = ("Conv", "Gemm", "MatMul")
 
 
 def require_plain(model: onnx.ModelProto, name: str) -> None:
-    """Float32 weights that are numbers, no quantizers, nothing resized before the first layer.
+    """Finite float32 weights, no NaN, no quantizers, nothing resized before the first layer.
 
     Raises:
         BadInput: the first that is not so, with up to ten nodes or weights.
@@ -28,8 +28,12 @@ def require_plain(model: onnx.ModelProto, name: str) -> None:
     if halves:
         raise BadInput(f"{name}: weights in 16 bits ({', '.join(halves[:10])})", "float32 weights",
                        "export the float32 model: `tiffin quantize` makes fp16 of it")  # fmt: skip
-    wrong = [key for key, tensor in constants.items() if tensor.data_type == TensorProto.FLOAT
-             and not np.isfinite(numpy_helper.to_array(tensor)).all()]  # fmt: skip
+    weights = {key for node in model.graph.node if node.op_type in LAYERS for key in node.input}
+    floats = {
+        key: numpy_helper.to_array(each) for key, each in constants.items() if each.data_type == TensorProto.FLOAT
+    }
+    # A limit, or what a max pool is padded with, may be infinite.
+    wrong = [key for key, held in floats.items() if np.isnan(held).any() or (key in weights and np.isinf(held).any())]
     if wrong:
         raise BadInput(f"{name}: weights hold NaN or infinity: {', '.join(wrong[:10])}", "finite weights",
                        "export again from an earlier checkpoint")  # fmt: skip
@@ -56,7 +60,7 @@ def _refuse_resize(model: onnx.ModelProto, name: str) -> None:
     for node in model.graph.node:
         if not reached & set(node.input):
             continue
-        if node.op_type in _LAYERS:
+        if node.op_type in LAYERS:
             return
         if node.op_type in ("Resize", "Upsample"):
             raise BadInput(f"{name}: resizes the photo in the graph ({node.name or node.output[0]})",
