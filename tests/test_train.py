@@ -733,6 +733,18 @@ def test_every_weight_is_in_one_stage_and_slower_the_deeper_it_lies(checkpoint: 
 
 
 @pytest.mark.parametrize(
+    ("name", "spared"), [("vit_tiny", {"cls_token", "position_embeddings"}), ("efficientnet_lite0", set())]
+)
+def test_kernels_and_matrices_decay_and_nothing_else(name: str, spared: set[str]) -> None:
+    module = build_network(name, 4)
+    decaying = {id(value) for group in groups(stages_of(module, ()), QUICK) if group["weight_decay"]
+                for value in group["params"]}  # fmt: skip
+    large = {key: value for key, value in module.named_parameters() if value.ndim > 1}
+    assert {key.rpartition(".")[2] for key, value in large.items() if id(value) not in decaying} == spared
+    assert len(decaying) == len(large) - len(spared)
+
+
+@pytest.mark.parametrize(
     ("staged", "fitted"), [({}, True), ({"rate_decay": 0.5}, True), ({"unfreeze_every": 1.0}, False)], ids=str
 )
 def test_dropout_between_stages_is_on_whichever_are_fitted(

@@ -70,12 +70,14 @@ def open_stages(step: int, steps: int, count: int, options: FitOptions) -> int:
 
 
 def groups(stages: Sequence[Stage], options: FitOptions) -> list[dict[str, Any]]:
-    """The optimizer's: kernels and matrices decay, biases and norms do not; each stage at its own rate."""
+    """The optimizer's: kernels and matrices decay; biases, norms, and a ViT's token and positions, which have three
+    axes, do not (DeiT's recipe, arXiv 2012.12877). Each stage at its own rate.
+    """
     found = []
     for depth, stage in enumerate(stages):
         peak = options.learning_rate * options.rate_decay**depth
-        kernels = [value for value in stage.weights if value.ndim > 1]
-        others = [value for value in stage.weights if value.ndim <= 1]
+        kernels = [value for value in stage.weights if value.ndim in (2, 4)]
+        others = [value for value in stage.weights if value.ndim not in (2, 4)]
         found += [
             {"params": kernels, "weight_decay": options.weight_decay, "lr": peak},
             {"params": others, "weight_decay": 0.0, "lr": peak},
