@@ -43,7 +43,9 @@ def train(
     warmup: Annotated[float | None, typer.Option(help="Part of all steps in which the rate rises.")] = None,
     average: Annotated[float | None, typer.Option(help="Decay of the weights' moving average; 0: none.")] = None,
     size: Annotated[int | None, typer.Option(min=16, help="Side of the input when scored, pixels.")] = None,
-    train_size: Annotated[int | None, typer.Option(help="Side of what is fitted. Default: 5/7 of size.")] = None,
+    train_size: Annotated[
+        int | None, typer.Option(help="Side of what is fitted. Default: 5/7 of size (ViT: size).")
+    ] = None,
     min_area: Annotated[
         float | None, typer.Option("--crop-area", help="Least area that a crop is drawn with, of the square.")
     ] = None,
@@ -106,7 +108,7 @@ def train(
     dataset = dataset_of(data)
     _say_photos(dataset)
     begun = start_from(arch, dataset.labels, init, size, seed)
-    chosen = applied(chosen, begun.host)
+    chosen = applied(chosen, begun.architecture, begun.host)
     out = out or Path("out/train") / f"{begun.architecture.name}.safetensors"
     require_name(out)
     output.make_parent(out)

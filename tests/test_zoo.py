@@ -36,6 +36,7 @@ from tiffin.runtime.preprocess import with_golden
 from tiffin.tests.conftest import LABELS, draw, draw_many
 from tiffin.train import Checkpoint
 from tiffin.train.network import ARCHITECTURES, architecture, build_network
+from tiffin.train.recipes import DEFAULT, applied
 from tiffin.train.zoo.from_transformers import _network
 from tiffin.train.zoo.layers import GlobalMean
 from tiffin.train.zoo.vgg import Resampled
@@ -86,6 +87,15 @@ def test_a_batch_is_answered_photo_by_photo(name: str) -> None:
         both, second = network(images), network(images[1:])
     assert both.shape == (2, 7)
     torch.testing.assert_close(both[1:], second, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", some(ALL, set(ALL) - HEAVY))
+def test_it_takes_the_size_that_it_is_fitted_at_by_default(name: str) -> None:
+    about = architecture(name)
+    side = applied(DEFAULT, about, Preprocess(about.size, about.size)).train_size
+    assert side is not None and (side < about.size or about.size == 32 or not about.any_size)
+    with torch.inference_mode():
+        assert built(name, 7)(torch.zeros(1, 3, side, side)).shape == (1, 7)
 
 
 @pytest.mark.parametrize("name", some([name for name in ALL if name != "tinynet"], EXPORTED))

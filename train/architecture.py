@@ -20,6 +20,7 @@ class Architecture:
         stages: names of submodules in the order of the graph, the head last, each unfrozen at once.
         parameters: published count of weights for ImageNet's 1000 classes.
         size: side of the input in pixels that it was designed for.
+        any_size: it takes other sizes too.
         mean, std: of its normalization, in pixel units 0–255, one a channel.
         crop_fraction, interpolation: of its evaluation (`Preprocess`).
         source: package that implements it, or `tiffin`; and the paper.
@@ -32,6 +33,7 @@ class Architecture:
     stages: tuple[str, ...]
     parameters: int
     size: int = 224
+    any_size: bool = True
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
     crop_fraction: float = 0.875

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from ..artifact import Preprocess
 from ..errors import BadInput
+from .architecture import Architecture
 from .augment import Augmentation
 from .options import FitOptions
 
@@ -21,7 +22,8 @@ class TrainOptions:
     Args:
         mode: "finetune" fits all weights, "features" the head on what the frozen network makes of photos.
         train_size: side of the views in pixels; None for 5/7 of the input's, in steps of 32 (160 for 224): crops show
-            things larger than they are when scored (Touvron et al. 2019, arXiv 1906.06423). Features are always
+            things larger than they are when scored (Touvron et al. 2019, arXiv 1906.06423); the input's own for a
+            network of one size. Features are always
             computed at the input's own size.
         views: of each photo in features mode: the first is the whole photo, further ones are augmented.
         held_out: part of each class's train photos that is not fitted but judges the epochs, in [0, 0.5].
@@ -102,11 +104,12 @@ def changed(chosen: TrainOptions, given: Mapping[str, Any]) -> TrainOptions:
     return replace(chosen, **_of(TrainOptions, given), fit=fit)
 
 
-def applied(chosen: TrainOptions, host: Preprocess) -> TrainOptions:
-    """With the size that is fitted, where it was left to the input's own."""
+def applied(chosen: TrainOptions, architecture: Architecture, host: Preprocess) -> TrainOptions:
+    """With the size that is fitted, where it was left to the network and its input's own."""
     if chosen.train_size or chosen.mode == "features":
         return chosen
-    return replace(chosen, train_size=max(32, round(host.height * 5 / 7 / 32) * 32))
+    smaller = max(32, round(host.height * 5 / 7 / 32) * 32)
+    return replace(chosen, train_size=smaller if architecture.any_size else host.height)
 
 
 def _of(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:

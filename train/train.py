@@ -69,7 +69,7 @@ def train(
             take, weights beyond float16, or no room to write.
     """
     require_name(out)
-    cache, options = out.parent / "cache", applied(options, start.host)
+    cache, options = out.parent / "cache", applied(options, start.architecture, start.host)
     _check_teacher(teacher, dataset.labels, options)
     split = split_train(dataset, options.held_out, options.fit.seed, cache)
     scored = scored_roles(dataset, split, score_test, cache)

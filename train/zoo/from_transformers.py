@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -65,10 +66,10 @@ CONVNEXT_TINY = _described(
     ("convnext.embeddings", *(f"convnext.encoder.stages.{index}" for index in range(4)), "convnext.layernorm"),
     "classifier", 28_589_128, "Liu et al. 2022, arXiv 2201.03545; count: torchvision 0.28",
 )  # fmt: skip
-VIT_TINY = _described(
+VIT_TINY = replace(_described(
     "vit_tiny", "ViT",
     # Eager: torch's fused attention is exported with guards against NaN in every layer.
     {"hidden_size": 192, "num_attention_heads": 3, "intermediate_size": 768, "attn_implementation": "eager"},
     ("vit.embeddings", *(f"vit.layers.{index}" for index in range(12)), "vit.layernorm"),
     "classifier", 5_717_416, "Touvron et al. 2020, arXiv 2012.12877, DeiT-Ti: patches of 16, 224 pixels; count: timm",
-)  # fmt: skip
+), any_size=False)  # fmt: skip
