@@ -49,7 +49,7 @@ Cache = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
 Precision = Annotated[str | None, typer.Option(help="Float layers computed in: fp32, fp16 or bf16. Default: fp32.")]
-Seed = Annotated[int, typer.Option(help="Seed of every draw.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of every draw.")]
 FitTemperature = Annotated[
     bool, typer.Option(help="Fit the temperature of its probabilities on held-out photos (docs/confidence.md).")
 ]

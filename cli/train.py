@@ -37,7 +37,7 @@ def train(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Weights to write. Default: out/train/ARCH.safetensors.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the train photos.")] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Photos a step.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Photos a step, 2 or more.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak of AdamW's learning rate.")] = None,
     weight_decay: Annotated[float | None, typer.Option(help="AdamW's, on kernels and matrices.")] = None,
     warmup: Annotated[float | None, typer.Option(help="Part of all steps in which the rate rises.")] = None,

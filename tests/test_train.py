@@ -1144,6 +1144,10 @@ def test_without_what_draws_there_are_no_pictures(tiffin_, monkeypatch: pytest.M
         (("--init", "none", "--mode", "magic"), "unknown mode 'magic'"),
         (("--init", "none", "--recipe", "grandma"), "unknown recipe 'grandma'"),
         (("--init", "none", "--patience", 3), "--held-out 0.1"),
+        (("--init", "none", "--seed", -1), "Invalid value for '--seed'"),
+        (("--init", "none", "--seed", 2**64), "Invalid value for '--seed'"),
+        (("--init", "none", "--batch", 1), "at least 2 photos"),
+        (("--init", "none", "--unfreeze-every", 1e-320), "unfreeze every 1e-320"),
         (("--init", "none", "--rotation", 2), "rotation 2.0"),
         (("--init", "none", "--learning-rate", "nan"), "learning rate nan"),
         (("--init", "none", "--crop-ratio", "inf"), "ratio inf"),
@@ -1158,7 +1162,7 @@ def test_without_what_draws_there_are_no_pictures(tiffin_, monkeypatch: pytest.M
 )
 def test_a_training_that_cannot_be_is_refused(tiffin_, tmp_path: Path, words: tuple[object, ...], said: str) -> None:
     code, shown, told = tiffin_(*words)
-    assert code == 2 and told.count("error: ") == 1 and said in told and not shown
+    assert code == 2 and told.lower().count("error: ") == 1 and said in told and not shown
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and "cache" not in path.parts]
 
 

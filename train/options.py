@@ -11,6 +11,7 @@ from .augment import Augmentation
 
 Balance = Literal["none", "loss", "sampler"]
 Cosine = Literal["rest", "whole"]
+_LEAST_PART = 0.001  # of an epoch: fewer than one step of most
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class FitOptions:
     """How weights are fitted.
 
     Args:
-        epochs, batch: passes over the photos, photos a step.
+        epochs, batch: passes over the photos, photos a step, at least 2: batch norms compare them.
         learning_rate, weight_decay: AdamW's; decay on kernels and matrices only.
         warmup: part of all steps in which the rate rises to its peak.
         cosine: the rate falls to 0 along a cosine over the "rest" of the steps, or over the "whole" run times the rise.
@@ -64,11 +65,11 @@ class FitOptions:
     def __post_init__(self) -> None:
         for part in (self, self.augmentation):
             _require_finite(part)
-        if self.epochs < 1 or self.batch < 1 or self.learning_rate <= 0 or self.temperature <= 0:
+        if self.epochs < 1 or self.batch < 2 or self.learning_rate <= 0 or self.temperature <= 0:
             raise BadInput(
                 f"epochs {self.epochs}, batch {self.batch}, learning rate {self.learning_rate}, "
                 f"temperature {self.temperature}",
-                "all above 0",
+                "all above 0, a batch of at least 2 photos",
             )
         if self.balance not in get_args(Balance) or self.cosine not in get_args(Cosine):
             raise BadInput(
@@ -81,6 +82,8 @@ class FitOptions:
                 f"clip {self.clip}",
                 "none below 0, clip above",
             )
+        if 0 < self.unfreeze_every < _LEAST_PART:
+            raise BadInput(f"unfreeze every {self.unfreeze_every}", f"0, or from {_LEAST_PART} epochs")
         for name, low, high in _BOUNDS:
             if not low <= getattr(self, name) <= high:
                 raise BadInput(f"{name.replace('_', ' ')} {getattr(self, name)}", f"between {low} and {high}")
