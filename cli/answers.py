@@ -19,9 +19,10 @@ def answers_table(record: Record, reference: str) -> Table:
     from ..records.multiple import worst_class
     from ..records.paired import mcnemar
 
-    base, rows = record.predictions.get(reference), []
-    for name, found in record.predictions.items():
-        if found.kind != "photos" or base is None:
+    rows = []
+    for name in record.predictions:
+        found, base = record.answers(name, reference)
+        if found is None or base is None or found.kind != "photos":
             continue
         test = mcnemar(found, base)
         worst = worst_class(found, base, classes_of(record, found))
@@ -139,8 +140,8 @@ def _visible(record: Record, name: str, reference: str) -> list[str]:
     from ..records.paired import mcnemar
     from ..records.power import smallest_visible_drop
 
-    base, found = record.predictions.get(reference), record.predictions[name]
-    if base is None or name == reference:
+    found, base = record.answers(name, reference)
+    if found is None or base is None or name == reference:
         return []
     discordance = mcnemar(found, base).discordance(len(found))
     visible = smallest_visible_drop(len(found), discordance)
@@ -165,7 +166,7 @@ def flips_of(record: Record, name: str, reference: str) -> list[Mapping[str, Any
     """Every photo whose answer differs from the reference's: file or pixel hash, truth, both answers."""
     from ..records.paired import flipped_photos
 
-    found, base = record.predictions.get(name), record.predictions.get(reference)
+    found, base = record.answers(name, reference)
     if found is None or base is None or name == reference:
         return []
     files = dict(zip(found.photos, record.data.get("files") or found.photos, strict=False))

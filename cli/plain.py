@@ -29,7 +29,7 @@ def record_json(record: Record, reference: str) -> dict[str, Any]:
     compared, rows = speeds(record, reference), []
     for subject in record.subjects:
         latency, rounds = timed(record, subject), record.rounds.get(subject.name)
-        found, base = record.predictions.get(subject.name), record.predictions.get(reference)
+        found, base = record.answers(subject.name, reference)
         rows.append(
             {
                 "name": subject.name,

@@ -128,11 +128,11 @@ class Table:
     left: int = 1
 
     def text(self, width: int = WIDTH) -> str:
-        """For a terminal: names in the first column are wrapped where a row would be wider than `width`."""
+        """For a terminal: the first column is wrapped where a row would be wider than `width`."""
         widths = [max(len(row[i]) for row in (self.header, *self.rows)) for i in range(len(self.header))]
         spare = width - sum(widths[1:]) - 2 * (len(widths) - 1)
         widths[0] = min(widths[0], max(_NARROWEST_NAME, spare))
-        rows = [line for row in self.rows for line in _wrapped_row(row, widths[0])]
+        head, rows = _wrapped_row(self.header, widths[0]), [_wrapped_row(row, widths[0]) for row in self.rows]
 
         def line(row: Sequence[str]) -> str:
             cells = (
@@ -140,7 +140,8 @@ class Table:
             )
             return "  ".join(cells).rstrip()
 
-        return "\n".join([line(self.header), "  ".join("─" * w for w in widths), *map(line, rows)])
+        body = (line(each) for lines in rows for each in lines)
+        return "\n".join([*map(line, head), "  ".join("─" * w for w in widths), *body])
 
     @property
     def width(self) -> int:

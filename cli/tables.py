@@ -50,10 +50,9 @@ def verdict_table(record: Record, reference: str, margin: float) -> Table:
     """Non-inferiority of every int8 and fp8 row that was scored on photos; empty where there is none."""
     from ..records.paired import non_inferior
 
-    base = record.predictions.get(reference)
     rows = []
     for subject in _ran(record):
-        found = record.predictions.get(subject.name)
+        found, base = record.answers(subject.name, reference)
         if base and found and found.kind == "photos" and subject.precision in ("int8", "fp8"):
             rows.append([subject.name, *verdict_cells(non_inferior(found, base, margin))])
     return Table([f"against {reference}", *VERDICT_HEADER[:2], f"at {margin * 100:.1f} point"], rows)
@@ -119,12 +118,13 @@ def _answers(record: Record, subject: Subject, reference: str) -> list[str]:
     from ..records.classification import top_k
     from ..records.paired import agreement, flips
 
-    found, base = record.predictions.get(subject.name), record.predictions.get(reference)
+    found, base = record.answers(subject.name, reference)
     if found is None:
         return ["not scored", ""]
     changed = flips(found, base) if base else None
     share = top_k(found) if found.kind == "photos" else agreement(found, base) if base else None
-    flipped = f"{changed.count} ({changed.rate.value:.2%})" if changed else "no fp32"
+    missing = "other photos" if reference in record.predictions else "no fp32"
+    flipped = f"{changed.count} ({changed.rate.value:.2%})" if changed else missing
     return [f"{share.value * 100:.2f}" if share else "", flipped]
 
 
@@ -181,7 +181,7 @@ def _scored_details(record: Record, reference: str) -> Table:
     for subject in _ran(record):
         latency, rounds = timed(record, subject), record.rounds.get(subject.name)
         rate = throughput(rounds) if rounds else None
-        found, base = record.predictions.get(subject.name), record.predictions.get(reference)
+        found, base = record.answers(subject.name, reference)
         rows.append(
             [
                 subject.name,

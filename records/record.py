@@ -116,6 +116,11 @@ class Record:
         """Raises KeyError if there is none of that name."""
         return {subject.name: subject for subject in self.subjects}[name]
 
+    def answers(self, name: str, reference: str) -> tuple[Predictions | None, Predictions | None]:
+        """A row's predictions, and the reference's; None for what was not scored, or not on the row's photos."""
+        found, base = self.predictions.get(name), self.predictions.get(reference)
+        return found, base if found and base and found.photos == base.photos else None
+
     def save(self, path: Path) -> Path:
         """Write `path` (JSON) and `path` with suffix .npz, each atomically; the JSON names the arrays' hash.
 

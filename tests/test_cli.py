@@ -671,6 +671,23 @@ def test_a_wide_record_is_shown_in_80_columns(ok: Run, tmp_path: Path) -> None:
     assert all(f"| {subject.name}" in markdown for subject in found.subjects[:3])
 
 
+def test_a_long_reference_is_wrapped_in_the_header_too() -> None:
+    table = render.Table((f"against {'out/deep/' * 9}fp32@onnxruntime", "top-1, points"), [["int8", "+0.10"]])
+    assert max(map(len, table.text().splitlines())) <= 80
+
+
+def test_a_record_of_rows_on_other_photos_is_shown(ok: Run, tmp_path: Path) -> None:
+    found = wide_record()
+    first, name = list(found.predictions)[:2]
+    few = found.predictions[name]
+    few = Predictions(few.photos[:9], few.truth[:9], few.top[:9], few.scores[:9], few.kind)
+    path = dataclasses.replace(found, predictions={**found.predictions, name: few}).save(tmp_path / "mixed.json")
+    for words in ((), ("--details",)):
+        assert "other photos" in ok("show", path, *words).out
+    rows = {row["name"]: row["flips"] for row in json.loads(ok("show", path, "--json").out)["rows"]}
+    assert rows[name] is None and rows[first] == 0
+
+
 def test_synthesized_images_are_never_called_accuracy(ok: Run, tmp_path: Path) -> None:
     found = wide_record()
     answers = {name: dataclasses.replace(each, kind="synthesized") for name, each in found.predictions.items()}
