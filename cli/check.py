@@ -13,6 +13,7 @@ import typer
 from ..errors import BadInput, TiffinError, command
 from . import options, output, render
 from .build import dataset_of, need_build
+from .notes import counted
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from ..gate.policy import Policy
@@ -88,7 +89,8 @@ def check(
 
     chosen = load_policy(policy)
     if policy_only:
-        render.show(f"{policy}: {len(chosen.rules)} rules, {len(chosen.expected)} expected failures")
+        rules, known = counted(len(chosen.rules), "rule"), counted(len(chosen.expected), "expected failure")
+        render.show(f"{policy}: {rules}, {known}")
         return
     if not subjects:
         raise BadInput("nothing to check", "records, or artifacts with --against", "see `tiffin check --help`")

@@ -9,6 +9,7 @@ import typer
 
 from ..errors import BadInput
 from . import options, output, render
+from .notes import counted
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from collections.abc import Iterator
@@ -52,7 +53,9 @@ def evidence(
     _sign(out, sign)
     written = bundle.read(out)
     count = len(written.members) + 1  # the index, too
-    render.show(f"{out}: {written.size_bytes:,} bytes, {count} members\nsha256 of its index: {written.identity}")
+    render.show(
+        f"{out}: {written.size_bytes:,} bytes, {counted(count, 'member')}\nsha256 of its index: {written.identity}"
+    )
     render.next_command("verify", out)
 
 

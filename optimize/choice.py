@@ -19,6 +19,7 @@ from ..records.paired import Flips, difference, flips, non_inferior, paired_coun
 from ..records.ratios import FEWEST_LAUNCHES, ratio_over_launches
 from ..records.rounds import Rounds
 from ..records.speed import Comparison, Speed, compare_speeds
+from ..records.words import launch_count
 from .budget import Budget
 
 _TIED = 0.01  # artifacts of equal speed: the most faithful of them wins
@@ -160,7 +161,7 @@ def latency_refusal(rounds: Rounds, bound_s: float | None) -> str:
         return ""
     launches = launch_medians_s(rounds)
     if len(launches) < FEWEST_LAUNCHES:
-        return f"{len(launches)} launches prove no bound of time: {FEWEST_LAUNCHES} at least are needed"
+        return f"{launch_count(len(launches))}, no proof of a bound of time: {FEWEST_LAUNCHES} at least are needed"
     found = ratio_over_launches(launches, confidence=0.9)
     within = found.high <= bound_s
     return "" if within else f"{milliseconds(found)} is not proven to be within {bound_s * 1e3:g} ms"

@@ -15,6 +15,7 @@ from .estimate import Estimate
 from .multiple import holm
 from .ratios import launch_ratios, ratio_over_launches, spread, trimmed_p
 from .rounds import Rounds
+from .words import launch_count
 
 THRESHOLD = 0.01  # a smaller effect is «same», however certain
 # Half of what A/A runs may show: with few launches the trimmed t is a little bold (docs/believing.md).
@@ -81,7 +82,13 @@ def verdict(
     """
     needed = launches_needed(spread, threshold, alpha) if spread is not None else None
     if ratio.n < 2:
-        return Comparison(ratio, p, Speed.UNKNOWN, f"{ratio.n} launches in common, 2 at least are needed", needed)
+        return Comparison(
+            ratio,
+            p,
+            Speed.UNKNOWN,
+            f"{launch_count(ratio.n)} in common, 2 at least are needed",
+            needed,
+        )
     sure = p < alpha and not ratio.low <= 1 <= ratio.high
     if sure and abs(math.log(ratio.value)) >= math.log1p(threshold):
         speed = Speed.FASTER if ratio.value < 1 else Speed.SLOWER

@@ -12,7 +12,8 @@ from ..records.findings import Finding, GateResult, Outcome
 from ..records.ratios import pace, unlike
 from ..records.record import CONFIRM
 from ..records.speed import Speed, compare_speeds
-from .cell import counted, ms, points
+from ..records.words import counted
+from .cell import ms, points
 from .rows import Row, Timed
 
 SHIP, NOTHING, OPEN = "ship", "nothing", "inconclusive"

@@ -88,8 +88,3 @@ def mb(size: float) -> str:
 def points(share: float) -> str:
     """A difference of shares in points, signed."""
     return minus(f"{100 * share + 0.0:+.2f}")
-
-
-def counted(number: int, word: str, plural: str = "") -> str:
-    """«1 photo», «2,485 photos»."""
-    return f"{number:,} {word if number == 1 else plural or word + 's'}"

@@ -953,7 +953,7 @@ def test_photos_are_found_by_their_pixels_and_a_missing_one_is_named(
     words = ("verify", bundle_path, "--artifact", folder / "openvino-fp32", "--data")
     ended = run_tiffin(*words, moved)
     assert ended.code == 1
-    assert "1 photos are not in the folder" in " ".join(ended.out.split())
+    assert "1 photo not in the folder" in " ".join(ended.out.split())
     shutil.copyfile(files[0], moved / f"last{files[0].suffix}")
     assert run_tiffin(*words, moved).code == 0
     empty = tmp_path / "empty"

@@ -863,7 +863,7 @@ def test_the_command_ends_with_the_policys_exit_code_and_fits_a_terminal(tmp_pat
     (tmp_path / "gate.json").write_text(said[said.index("{\n") :])
     assert load_result(tmp_path / "gate.json").exit_code == 1
     assert run("check", "--policy-only", "--policy", str(tmp_path / "p.toml")) == (
-        0, f"{tmp_path / 'p.toml'}: 1 rules, 0 expected failures\n")  # fmt: skip
+        0, f"{tmp_path / 'p.toml'}: 1 rule, 0 expected failures\n")  # fmt: skip
     assert "1,423" in run("check", "--plan", "0.01")[1]
     assert "60.00 points" in run("check", "--plan", "0.6")[1]
 

@@ -459,7 +459,7 @@ def test_bounds_of_time_and_size_are_kept_and_what_comes_nearest_is_named() -> N
 @pytest.mark.parametrize(
     ("ms", "refused"),
     [
-        ([4.9], "1 launches"),
+        ([4.9], "1 launch, "),
         ([4.9, 4.9], "2 launches"),
         ([4.5, 4.6, 4.9], "4.66 ms (4.33–5.02)"),  # all within, which three launches in a row may be by chance
         ([4.5, 4.5, 4.51], ""),

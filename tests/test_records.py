@@ -564,7 +564,7 @@ def test_below_two_launches_nothing_is_known() -> None:
     for medians in ([], [5]):
         found = compare_speeds({"row": (blocks(*medians), blocks(10, 10))})["row"]
         assert (found.speed, found.p, found.needed) == (Speed.UNKNOWN, 1, None)
-        assert f"{len(medians)} launches in common" in found.reason
+        assert f"{len(medians)} launch" in found.reason
 
 
 def test_a_drift_that_neighbours_share_leaves_ratios_alone() -> None:

@@ -18,6 +18,7 @@ from ...records.latency import calls_needed
 from ...records.ratios import FEWEST_LAUNCHES, Trimmed, launch_ratios, ratio_over_launches, spread, trimmed
 from ...records.slow_calls import SlowCalls, launches_to_bound, p99_ratio, p_ratio_above, p_ratio_below
 from ...records.speed import launches_needed
+from ...records.words import launch_count
 from ..measured import Measured, Timing, same_machine, unlike_pace
 from .check import Answer, Check, NothingToCompare, Question, number, require_before
 
@@ -54,7 +55,7 @@ def high(question: Question) -> Answer:
     mine, other, together = _timings(question, single_calls=True)
     now, before, limit = _slow(mine), _slow(other), float(question.limit)
     value = p99_ratio(now, before, question.two_sided)
-    words = f"p99 {value.value:.3f} × ({_interval(value, '.3f')}), {value.n} launches, " \
+    words = f"p99 {value.value:.3f} × ({_interval(value, '.3f')}), {launch_count(value.n)}, " \
             f"{'side by side' if together else 'two runs'}"  # fmt: skip
     within, exceeded = p_ratio_below(now, before, limit) <= question.alpha, p_ratio_above(now, before, limit)
     return Answer(words, within, exceeded, value, limit, _bounded_by(value.n, question.alpha / 2))
@@ -88,7 +89,7 @@ def _two_samples(now: np.ndarray, before: np.ndarray, question: Question, what: 
 def _judged(value: Estimate, beyond: Trimmed, question: Question, what: str, how: str, width: float | None) -> Answer:
     """`beyond`: of the logarithms, above 0 where the limit is exceeded."""
     limit, needed = float(question.limit), launches_needed(width) if width else None
-    words = f"{what} {value.value:.3f} × ({value.low:.3f} to {value.high:.3f}), {value.n} launches, {how}"
+    words = f"{what} {value.value:.3f} × ({value.low:.3f} to {value.high:.3f}), {launch_count(value.n)}, {how}"
     sees = f"{needed} launches find a change of 2 %" if needed else ""
     return Answer(words, value.high <= limit, _p_above_zero(beyond), value, limit, sees)
 
@@ -129,7 +130,7 @@ def _bounded_by(launches: int, alpha: float) -> str:
 
 def _require_launches(count: int) -> None:
     if count < FEWEST_LAUNCHES:
-        raise NothingToCompare(f"{count} launches: {FEWEST_LAUNCHES} at least are needed; bench with --launches")
+        raise NothingToCompare(f"{launch_count(count)}: {FEWEST_LAUNCHES} at least are needed; bench with --launches")
 
 
 def most_median(question: Question) -> Answer:
@@ -142,7 +143,7 @@ def most_high(question: Question) -> Answer:
     """p99 of all calls in ms against an absolute limit: calls of one launch are slow together."""
     slow, limit = _slow(_own(question)), float(question.limit)
     value = _scaled(slow.p99(question.two_sided), 1e-6)
-    words = f"p99 {value.value:.3g} ms ({_interval(value, '.3g')}), {value.n} launches"
+    words = f"p99 {value.value:.3g} ms ({_interval(value, '.3g')}), {launch_count(value.n)}"
     within, exceeded = slow.p_below(limit * 1e6) <= question.alpha, slow.p_above(limit * 1e6)
     return Answer(words, within, exceeded, value, limit, _bounded_by(value.n, question.alpha))
 
@@ -164,7 +165,7 @@ def _absolute(logs: np.ndarray, question: Question, what: str, scale: float, uni
     _require_launches(len(logs))
     limit, found = float(question.limit), ratio_over_launches(np.exp(logs), question.two_sided)
     value = _scaled(found, scale)
-    reason = f"{what} {value.value:.3g} {unit} ({value.low:.3g} to {value.high:.3g}), {value.n} launches"
+    reason = f"{what} {value.value:.3g} {unit} ({value.low:.3g} to {value.high:.3g}), {launch_count(value.n)}"
     return Answer(reason, value.high <= limit, _p_above_zero(trimmed(logs - math.log(limit / scale))), value, limit)
 
 

@@ -55,8 +55,3 @@ def brief(error: BaseException, folder: Path) -> str:
 def printable(text: str) -> str:
     """As it is where that is plain ASCII, else with escapes."""
     return text if text.isascii() and text.isprintable() else shown(text)
-
-
-def count(number: int, what: str) -> str:
-    """Such as "1 record" and "2 records"."""
-    return f"{number:,} {what}" + ("" if number == 1 else "s")

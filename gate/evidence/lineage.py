@@ -13,8 +13,9 @@ from ...artifact.store import CLAIMS, MANIFEST
 from ...errors import BadInput
 from ...records import Record
 from ...records.certification import check_certificate
+from ...records.words import counted
 from .bundle import Bundle
-from .check import UNREADABLE, Check, brief, check, count, printable
+from .check import UNREADABLE, Check, brief, check, printable
 from .collect import lineage_folder
 from .layout import INDEX, shown
 
@@ -45,7 +46,7 @@ def lineage_check(bundle: Bundle, folder: Path, records: Mapping[str, Record]) -
     rows = {subject.artifact for record in records.values() for subject in record.subjects}
     if records and bundle.index["artifact"] not in rows:
         wrong.append(f"{INDEX}: no row is about artifact {bundle.index['artifact'][:12]}…")
-    certified = f"; {count(certificates, 'certificate')}, as the predictions beside give" if certificates else ""
+    certified = f"; {counted(certificates, 'certificate')}, as the predictions beside give" if certificates else ""
     return check("lineage", wrong, f"{' ← '.join([*names, end])}{certified}")
 
 

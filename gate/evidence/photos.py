@@ -8,6 +8,7 @@ from pathlib import Path
 from ...artifact import Artifact
 from ...records.paired import Flipped
 from ...records.record import load_record
+from ...records.words import counted
 from .answers import Again, answer_again
 from .bundle import Bundle
 from .check import UNREADABLE, Check, State, brief, check
@@ -60,7 +61,7 @@ def _agreement(row: Again) -> str:
 def _missing(row: Again) -> list[str]:
     if not row.missing:
         return []
-    return [f"row {shown(row.row)}: {len(row.missing):,} photos are not in the folder: "
+    return [f"row {shown(row.row)}: {counted(len(row.missing), 'photo')} not in the folder: "
             + ", ".join(digest[:16] for digest in row.missing[:_MOST_PHOTOS])]  # fmt: skip
 
 

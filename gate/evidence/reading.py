@@ -13,8 +13,9 @@ import numpy as np
 
 from ...records import Predictions, Record
 from ...records.record import load_record
+from ...records.words import counted
 from .bundle import Bundle
-from .check import UNREADABLE, Check, brief, check, count
+from .check import UNREADABLE, Check, brief, check
 from .layout import shown
 
 _MOST_ARRAY = 64_000_000  # bytes; a larger one is not looked into
@@ -35,7 +36,7 @@ def read_records(bundle: Bundle, folder: Path) -> tuple[dict[str, Record], Check
             wrong += [f"{path.with_suffix('.npz').name}: {line}" for line in _broken_arrays(path)]
     rows = sum(len(record.subjects) for record in records.values())
     photos = max((len(row) for record in records.values() for row in record.predictions.values()), default=0)
-    holds = f"{count(len(records), 'record')}, {count(rows, 'row')}, up to {count(photos, 'photo')} a row"
+    holds = f"{counted(len(records), 'record')}, {counted(rows, 'row')}, up to {counted(photos, 'photo')} a row"
     return records, check("records", wrong, holds)
 
 
@@ -46,7 +47,8 @@ def inconsistent(record: Record) -> Iterator[str]:
         told = truths.setdefault(tuple(found.photos), found.truth)
         if {found.truth.shape, told.shape} != {(len(found),)} or not _is_table(found.top, found) \
                 or found.scores.shape != found.top.shape:  # fmt: skip
-            yield f"row {shown(name)}: {count(len(found), 'photo')} in arrays of {found.truth.shape}, {found.top.shape}"
+            held = f"{found.truth.shape}, {found.top.shape}"
+            yield f"row {shown(name)}: {counted(len(found), 'photo')} in arrays of {held}"
             continue
         for row in np.flatnonzero(told != found.truth).tolist():
             yield f"{_at(name, found, row)}: truth {found.truth[row]}, {told[row]} in the rows before"
@@ -65,7 +67,7 @@ def _at(name: str, found: Predictions, row: int) -> str:
 def _beside_the_logits(name: str, found: Predictions, logits: np.ndarray) -> Iterator[str]:
     """The likeliest labels follow from the logits."""
     if not _is_table(logits, found):
-        yield f"row {shown(name)}: {count(len(found), 'photo')}, logits {logits.shape}"
+        yield f"row {shown(name)}: {counted(len(found), 'photo')}, logits {logits.shape}"
         return
     again = Predictions.from_logits(found.photos, found.truth, logits, found.kind)
     if again.top.shape != found.top.shape:

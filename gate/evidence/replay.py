@@ -9,8 +9,9 @@ from typing import Any
 
 from ...errors import BadInput
 from ...records import Record
+from ...records.words import counted
 from .bundle import Bundle
-from .check import UNREADABLE, Check, brief, check, count
+from .check import UNREADABLE, Check, brief, check
 from .collect import BASELINE, FIGURES, GATE, POLICY, REPORT, table_name
 from .figures import differences, figures, photo_tables
 from .layout import INDEX, shown
@@ -22,7 +23,7 @@ from .verdict import verdict_check
 def bytes_check(bundle: Bundle) -> Check:
     """Every byte of the file."""
     wrong = [f"{member}: {what}" for member, what in bundle.damage]
-    held = f"{bundle.size_bytes:,} bytes in {count(len(bundle.members) + 1, 'member')}, each as it was written"
+    held = f"{bundle.size_bytes:,} bytes in {counted(len(bundle.members) + 1, 'member')}, each as it was written"
     return check("bytes", wrong, held)
 
 
@@ -93,7 +94,7 @@ def _derived_checks(bundle: Bundle, records: Mapping[str, Record]) -> Iterator[C
             wrong.append(f"{member}: gives no figures ({brief(error, Path('/'))})")
     strange = [member for member in told if all(entry["member"] != member for entry in bundle.index["records"])]
     wrong += [f"{FIGURES}: {shown(member)} is no record of the bundle" for member in strange]
-    yield check("figures", wrong, f"{count(number, 'figure')} follow from the raw values")
+    yield check("figures", wrong, f"{counted(number, 'figure')} follow from the raw values")
     yield check("photos", tables, "what each row answered to each photo, as the records have it")
 
 

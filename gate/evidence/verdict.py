@@ -14,12 +14,13 @@ from ... import machine
 from ...errors import BadInput
 from ...records import Record
 from ...records.findings import Finding, GateResult, load_result
+from ...records.words import counted
 from ..baseline import Baseline, parse_baseline
 from ..files import judge, looks_at
 from ..looks import MOST, looked
 from ..policy import Policy, parse_policy
 from .bundle import Bundle
-from .check import UNREADABLE, Check, State, brief, check, count
+from .check import UNREADABLE, Check, State, brief, check
 from .collect import BASELINE, GATE, POLICY, needs_baseline
 from .figures import differences, plain
 from .layout import shown
@@ -43,7 +44,9 @@ def verdict_check(bundle: Bundle, folder: Path, records: Mapping[str, Record]) -
     except UNREADABLE as error:
         return Check("verdict", State.FAILS, (f"{GATE}: cannot be decided again ({brief(error, folder)})",))
     words = "" if same_release else "; its words, of another release, are not compared"
-    return check("verdict", wrong, f"{told.outcome.value}, {count(len(told.findings), 'finding')} decided again{words}")
+    return check(
+        "verdict", wrong, f"{told.outcome.value}, {counted(len(told.findings), 'finding')} decided again{words}"
+    )
 
 
 def decide_again(bundle: Bundle, told: GateResult, records: Mapping[str, Record]) -> GateResult:
@@ -106,7 +109,7 @@ def _differing(told: GateResult, found: GateResult, same_release: bool) -> Itera
     for key in ("outcome", "exit_code", "environment", "baseline"):
         yield from _named(GATE, differences(plain(getattr(told, key)), plain(getattr(found, key)), key))
     if len(told.findings) != len(found.findings):
-        yield f"{GATE}: {count(len(told.findings), 'finding')}, the raw values give {len(found.findings)}"
+        yield f"{GATE}: {counted(len(told.findings), 'finding')}, the raw values give {len(found.findings)}"
     for one, other in zip(told.findings, found.findings, strict=False):
         where = f"{GATE}: {shown(one.artifact)}, {shown(one.check)}"
         yield from _named(where, differences(_values(one), _values(other)))

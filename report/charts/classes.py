@@ -9,7 +9,8 @@ import numpy as np
 
 from ...records import Predictions
 from ...records.paired import paired_counts
-from ..cell import Cell, counted, minus
+from ...records.words import counted
+from ..cell import Cell, minus
 from ..rows import Answered, Row
 from ..story import Story
 from .bars import sides

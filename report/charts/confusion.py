@@ -6,7 +6,8 @@ from collections import Counter
 from typing import Any, NamedTuple
 
 from ...records import Predictions
-from ..cell import Cell, counted
+from ...records.words import counted
+from ..cell import Cell
 from ..story import Story
 from .bars import inner, names, step
 from .chart import BAD, INK, NARROW, QUIET, SOFT, Chart, Missing, both, data, spoken

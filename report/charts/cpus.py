@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ...errors import command
-from ..cell import Cell, counted
+from ...records.words import counted
+from ..cell import Cell
 from ..sources import Source
 from ..story import Story
 from .bars import inner, names, step

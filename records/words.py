@@ -1,0 +1,13 @@
+"""How a count is said."""
+
+from __future__ import annotations
+
+
+def counted(number: int, word: str, plural: str = "") -> str:
+    """«1 photo», «2,485 photos»."""
+    return f"{number:,} {word if number == 1 else plural or word + 's'}"
+
+
+def launch_count(number: int) -> str:
+    """«1 launch», «12 launches»."""
+    return counted(number, "launch", "launches")
