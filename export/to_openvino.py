@@ -10,7 +10,7 @@ import openvino as ov
 
 from ..artifact import Artifact, Producer
 from ..artifact.store import save
-from ..errors import EngineFailed
+from ..errors import BadInput, EngineFailed, first_line
 from ..machine import versions
 from .onnx_source import require_onnx
 
@@ -19,7 +19,7 @@ def to_openvino(artifact: Artifact, out: Path) -> Artifact:
     """Convert and save. fp16 is decided by the ONNX model's types, never by a flag.
 
     Raises:
-        BadInput: not an ONNX artifact.
+        BadInput: not an ONNX artifact, or no room for the IR.
         EngineFailed: OpenVINO cannot convert it.
     """
     require_onnx(artifact, "openvino")
@@ -39,8 +39,18 @@ def to_openvino(artifact: Artifact, out: Path) -> Artifact:
     )
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "model.xml"
-        ov.save_model(model, path, compress_to_fp16=False)
+        _write(model, path)
         return save(out, manifest, {"model.xml": path, "model.bin": path.with_suffix(".bin")})
+
+
+def _write(model: ov.Model, path: Path) -> None:
+    """OpenVINO has one error for all that may stop a file, and no word of which it was."""
+    try:
+        ov.save_model(model, path, compress_to_fp16=False)
+    except RuntimeError as error:
+        raise BadInput(f"openvino cannot write the IR to {path.parent} ({first_line(error)})",
+                       "room for it, and no limit of a file's size (ulimit -f) below it",
+                       "name another folder of temporary files by $TMPDIR") from error  # fmt: skip
 
 
 def _name_operations(model: ov.Model) -> None:

@@ -1192,6 +1192,18 @@ def test_a_full_disk_is_one_error_and_leaves_the_old_record(
     assert "No space left on device" in ended.err and Path("old.json").read_bytes() == kept
 
 
+def test_a_limit_of_a_files_size_is_one_error(here: Path) -> None:
+    import resource
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+    ended = subprocess.run([*COMMAND, "compile", "fp32", "--out", "ir"], capture_output=True, text=True,
+                           preexec_fn=limit)  # fmt: skip
+    assert ended.returncode == 2 and "openvino cannot write the IR" in ended.stderr and "internal" not in ended.stderr
+    assert not Path("ir").exists() and left_over(here) == []
+
+
 # The search
 
 
