@@ -360,7 +360,7 @@ def test_what_is_no_bundle_is_said(bundle_path: Path, tmp_path: Path, run_tiffin
     (tmp_path / "no members.zip").write_bytes(evil("a", members=[1]))
     (tmp_path / "no lineage.zip").write_bytes(packed({}, {"a": b"x"}))
     said = {"again": "packed again?", "text": "no zip", "empty": "no zip", "newer": "upgrade tiffin", "bomb": "at most",
-            "no members": "lists no members", "no lineage": "no lineage", "missing": "cannot be read"}  # fmt: skip
+            "no members": "lists no members", "no lineage": "is written", "missing": "cannot be read"}  # fmt: skip
     for name, words in said.items():
         ended = run_tiffin("verify", tmp_path / f"{name}.zip")
         assert (ended.code, words in ended.err) == (2, True), (name, ended)
@@ -510,6 +510,17 @@ def test_a_digest_of_the_index_is_held_to_the_manifest_in_all_its_digits(bundle_
     found = checks(written(tmp_path, packed(about, bundle.members)))
     assert {name for name, check in found.items() if check.state is State.FAILS} == {"lineage"}
     assert f"is not the digest of lineage/{first['digest'][:16]}/manifest.json" in found["lineage"].lines[0]
+
+
+@pytest.mark.parametrize(
+    "more", [{"verified": True}, {"tiffin": 1}, {"records": [{"file": "a", "member": "b", "c": 1}]}]
+)
+def test_an_index_holds_nothing_that_is_not_looked_at(
+    bundle_path: Path, tmp_path: Path, more: dict[str, object]
+) -> None:
+    bundle = read(bundle_path)
+    with pytest.raises(BadInput, match="not as an index is written"):
+        checks(written(tmp_path, packed({**about_of(bundle), **more}, bundle.members)))
 
 
 def test_only_claims_are_collected(folder: Path, record_path: Path, tmp_path: Path) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...artifact.strict import read_as_type
 from ...errors import BadInput
 from ...records import Record
 from ...records.words import counted
@@ -27,6 +29,37 @@ def bytes_check(bundle: Bundle) -> Check:
     return check("bytes", wrong, held)
 
 
+@dataclass(frozen=True)
+class _Member:
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _Ancestor:
+    digest: str
+    folder: str
+
+
+@dataclass(frozen=True)
+class _Listed:
+    file: str
+    member: str
+
+
+@dataclass(frozen=True)
+class _Index:
+    """What bundle.json holds."""
+
+    schema: int
+    sha256: str
+    artifact: str
+    tiffin: str
+    members: Mapping[str, _Member]
+    lineage: tuple[_Ancestor, ...]
+    records: tuple[_Listed, ...]
+
+
 def replay(bundle: Bundle, folder: Path) -> Iterator[Check]:
     """All that follows from the bundle alone.
 
@@ -34,7 +67,7 @@ def replay(bundle: Bundle, folder: Path) -> Iterator[Check]:
         folder: where it is unpacked.
 
     Raises:
-        BadInput: its index names no lineage or records.
+        BadInput: its index is not as one is written.
     """
     _require_contents(bundle.index)
     records, found = read_records(bundle, folder)
@@ -46,17 +79,20 @@ def replay(bundle: Bundle, folder: Path) -> Iterator[Check]:
 
 
 def _require_contents(index: Mapping[str, Any]) -> None:
+    """Nothing is in it that is not looked at, and nothing is missing that is.
+
+    Raises:
+        BadInput: a field too many or too few, or of another type, or a record that is no member.
+    """
     try:
-        texts = [index["artifact"], index["tiffin"]]
-        texts += [entry[key] for entry in index["lineage"] for key in ("digest", "folder")]
-        texts += [entry[key] for entry in index["records"] for key in ("file", "member")]
-        if not index["lineage"] or not all(isinstance(text, str) for text in texts):
-            raise ValueError("texts")
-        pairs = [name for entry in index["records"] for name in _pair(entry["member"])]
-        if missing := [name for name in pairs if name not in index["members"]]:
+        told: _Index = read_as_type(dict(index), _Index, INDEX)
+        if not told.lineage:
+            raise ValueError("no lineage")
+        pairs = [name for entry in told.records for name in _pair(entry.member)]
+        if missing := [name for name in pairs if name not in told.members]:
             raise ValueError(f"no member {missing[0]}")
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadInput(f"{INDEX}: names no lineage or records ({shown(error)})",
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"{INDEX}: not as an index is written ({shown(error)})",
                        "a bundle that `tiffin evidence` wrote") from error  # fmt: skip
 
 
