@@ -12,7 +12,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -1255,12 +1254,10 @@ def test_from_logits_keeps_them_all() -> None:
 # Environment
 
 
-def test_the_environment_is_plain_quick_and_names_no_host() -> None:
+def test_the_environment_is_plain_and_names_no_host() -> None:
     import platform
 
-    start = time.perf_counter()
     found = machine.environment()
-    assert time.perf_counter() - start < 2  # seconds; a bound against a hang, not a benchmark
     assert json.loads(json.dumps(found)) == found
     values = [value for value in found.values() if isinstance(value, str)]
     assert platform.node() not in values and not any(str(Path.home()) in value for value in values)
