@@ -136,8 +136,9 @@ def busy(session: Session, gate: Gate, waiting: int = 0) -> list[concurrent.futu
     return futures
 
 
-def own_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("tiffin-")]
+def own_threads() -> set[threading.Thread]:
+    """Other tests of this process may have some too: compare with those there were."""
+    return {thread for thread in threading.enumerate() if thread.name.startswith("tiffin-")}
 
 
 # Batches of any size
@@ -593,8 +594,10 @@ def test_where_others_fill_the_queue_the_loop_goes_on(gated: Session, gates: lis
 
 
 def test_what_was_submitted_is_finished_and_no_thread_is_left(onnx_artifact: Artifact, gates: list[Gate]) -> None:
+    others = own_threads()
     session = Session(onnx_artifact, RunConfig("null", lanes=2))
     futures = [session.submit(numbered(n), timeout_s=PATIENCE_S) for n in range(5)]
+    assert own_threads() > others
     closing = threading.Thread(target=session.close)
     closing.start()
     closing.join(0.05)
@@ -606,7 +609,7 @@ def test_what_was_submitted_is_finished_and_no_thread_is_left(onnx_artifact: Art
         gate.go.set()
     closing.join(PATIENCE_S)
     assert [future.result(0)["logits"][0, 0] for future in futures] == list(range(5))
-    assert own_threads() == []
+    assert own_threads() <= others
     session.close()
 
 
@@ -697,10 +700,10 @@ def test_sessions_come_and_go_without_a_trace(engine: str, onnx_artifact: Artifa
 
     for _ in range(3):
         once()
-    before = psutil.Process().num_threads()
+    before, others = psutil.Process().num_threads(), own_threads()
     for _ in range(5):
         once()
-    assert psutil.Process().num_threads() <= before + 1 and own_threads() == []
+    assert psutil.Process().num_threads() <= before + 1 and own_threads() <= others
 
 
 # Processes
