@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import BadInput, TiffinError, command
+from ..words import counted
 from . import options, output, render
 from .build import dataset_of, need_build
-from .notes import counted
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from ..gate.policy import Policy

@@ -13,9 +13,9 @@ import typer
 
 from ..artifact import Artifact
 from ..errors import BadInput, EngineFailed, EngineMissing, command
+from ..words import counted
 from . import forecast, options, render
 from .build import done, need_build, place_of
-from .notes import counted
 
 if TYPE_CHECKING:  # onnx, which `tiffin --help` does without
     import onnx

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import BadInput
+from ..words import counted
 from . import options, output, render
-from .notes import counted
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from collections.abc import Iterator

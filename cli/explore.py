@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import chart, notes, options, output, plain, render
+from ..words import counted
+from . import chart, options, output, plain, render
 from .build import dataset_of, need_build
 
 if TYPE_CHECKING:  # onnx, which `tiffin --help` does without
@@ -169,7 +170,7 @@ def _roofline_notes(found: Roofline, total: float) -> list[str]:
     bound, left = (sum(getattr(row, name) for row in found.layers) * 1e3 for name in ("bound_s", "left_s"))
     gives = "; ".join(f"{kind} {rate / 1e9:.1f} Gop/s ({limits.by[kind]})" for kind, rate in limits.ops_per_s.items())
     copies = ", ".join(f"{rate / 1e9:.1f} at {size / 2**20:g} MB" for size, rate in limits.bytes_per_s.items())
-    threads = notes.counted(applied["threads"], "thread")
+    threads = counted(applied["threads"], "thread")
     return [
         f"layers {total * 1e3:.2f} ms while profiled, a whole call {found.call_s * 1e3:.2f} ms without (medians); "
         f"bound {bound:.2f} ms; left, over the layers above their bound, {left:.2f} ms",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..words import counted
 from . import notes, plain
 from .render import WIDTH, Table, wrapped
 
@@ -80,7 +81,7 @@ def _notes(record: Record, reference: str, found: dict[tuple[str, Corruption], F
                 for name in dict.fromkeys(key[0] for key in found)
             ),
             f"* falls faster than {reference}: difference of the two falls from the clean photos, exact, "
-            f"5 % by Holm over {notes.counted(len(found), 'comparison')}",
+            f"5 % by Holm over {counted(len(found), 'comparison')}",
             *_flagged(reference, found),
         ]
     said += [*_unchanged(record), *rest, *notes.simulation_notes(record)]

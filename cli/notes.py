@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..words import counted
+
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from ..records import Record, Verdict
     from ..records.speed import Comparison
@@ -53,11 +55,6 @@ def simulation_notes(record: Record) -> list[str]:
 def cut_notes(record: Record) -> list[str]:
     """That a record was interrupted, where it was."""
     return [] if record.complete else ["interrupted: this is what had been measured by then"]
-
-
-def counted(count: int, word: str) -> str:
-    """`1 core`, `2 cores`."""
-    return f"{count} {word}" + ("" if count == 1 else "s")
 
 
 def _regime_notes(record: Record) -> list[str]:

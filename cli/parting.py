@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from . import chart, notes, plain, render
+from ..words import counted
+from . import chart, plain, render
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from ..records import Record
@@ -117,7 +118,7 @@ def _verdict(record: Record, found: Parting) -> str:
     from ..benchmarks.debug.point import kind_of
 
     one, other = (subject.name for subject in record.subjects)
-    about = f"on {notes.counted(record.data['count'], 'row' if record.data.get('kind') == 'feeds' else 'photo')}"
+    about = f"on {counted(record.data['count'], 'row' if record.data.get('kind') == 'feeds' else 'photo')}"
     first = found.first
     if first is None and found.exact:
         return f"no layer parts: {one} and {other} are the same to the last bit {about}, at {_looked(found)}"

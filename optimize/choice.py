@@ -19,7 +19,7 @@ from ..records.paired import Flips, difference, flips, non_inferior, paired_coun
 from ..records.ratios import FEWEST_LAUNCHES, ratio_over_launches
 from ..records.rounds import Rounds
 from ..records.speed import Comparison, Speed, compare_speeds
-from ..records.words import launch_count
+from ..words import launch_count
 from .budget import Budget
 
 _TIED = 0.01  # artifacts of equal speed: the most faithful of them wins

@@ -10,12 +10,12 @@ from statistics import NormalDist
 
 import numpy as np
 
+from ..words import launch_count
 from .distributions import student_quantile
 from .estimate import Estimate
 from .multiple import holm
 from .ratios import launch_ratios, ratio_over_launches, spread, trimmed_p
 from .rounds import Rounds
-from .words import launch_count
 
 THRESHOLD = 0.01  # a smaller effect is «same», however certain
 # Half of what A/A runs may show: with few launches the trimmed t is a little bold (docs/believing.md).

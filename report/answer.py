@@ -12,7 +12,7 @@ from ..records.findings import Finding, GateResult, Outcome
 from ..records.ratios import pace, unlike
 from ..records.record import CONFIRM
 from ..records.speed import Speed, compare_speeds
-from ..records.words import counted
+from ..words import counted
 from .cell import ms, points
 from .rows import Row, Timed
 

@@ -18,7 +18,7 @@ from ...records.latency import calls_needed
 from ...records.ratios import FEWEST_LAUNCHES, Trimmed, launch_ratios, ratio_over_launches, spread, trimmed
 from ...records.slow_calls import SlowCalls, launches_to_bound, p99_ratio, p_ratio_above, p_ratio_below
 from ...records.speed import launches_needed
-from ...records.words import launch_count
+from ...words import launch_count
 from ..measured import Measured, Timing, same_machine, unlike_pace
 from .check import Answer, Check, NothingToCompare, Question, number, require_before
 

@@ -13,7 +13,7 @@ from ...artifact.store import CLAIMS, MANIFEST
 from ...errors import BadInput
 from ...records import Record
 from ...records.certification import check_certificate
-from ...records.words import counted
+from ...words import counted
 from .bundle import Bundle
 from .check import UNREADABLE, Check, brief, check, printable
 from .collect import lineage_folder

@@ -8,7 +8,7 @@ from pathlib import Path
 from ...artifact import Artifact
 from ...records.paired import Flipped
 from ...records.record import load_record
-from ...records.words import counted
+from ...words import counted
 from .answers import Again, answer_again
 from .bundle import Bundle
 from .check import UNREADABLE, Check, State, brief, check

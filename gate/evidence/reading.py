@@ -13,7 +13,7 @@ import numpy as np
 
 from ...records import Predictions, Record
 from ...records.record import load_record
-from ...records.words import counted
+from ...words import counted
 from .bundle import Bundle
 from .check import UNREADABLE, Check, brief, check
 from .layout import shown

@@ -11,7 +11,7 @@ from typing import Any
 from ...artifact.strict import read_as_type
 from ...errors import BadInput
 from ...records import Record
-from ...records.words import counted
+from ...words import counted
 from .bundle import Bundle
 from .check import UNREADABLE, Check, brief, check
 from .collect import BASELINE, FIGURES, GATE, POLICY, REPORT, table_name

@@ -14,7 +14,7 @@ from ... import machine
 from ...errors import BadInput
 from ...records import Record
 from ...records.findings import Finding, GateResult, load_result
-from ...records.words import counted
+from ...words import counted
 from ..baseline import Baseline, parse_baseline
 from ..files import judge, looks_at
 from ..looks import MOST, looked

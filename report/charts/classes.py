@@ -9,7 +9,7 @@ import numpy as np
 
 from ...records import Predictions
 from ...records.paired import paired_counts
-from ...records.words import counted
+from ...words import counted
 from ..cell import Cell, minus
 from ..rows import Answered, Row
 from ..story import Story

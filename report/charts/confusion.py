@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any, NamedTuple
 
 from ...records import Predictions
-from ...records.words import counted
+from ...words import counted
 from ..cell import Cell
 from ..story import Story
 from .bars import inner, names, step

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...errors import command
-from ...records.words import counted
+from ...words import counted
 from ..cell import Cell
 from ..sources import Source
 from ..story import Story

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...records.environment import MACHINE, differing
-from ...records.words import counted
+from ...words import counted
 from ..rows import Row
 from ..story import Story
 
