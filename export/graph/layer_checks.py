@@ -10,7 +10,8 @@ from onnx import TensorProto
 
 from .finding import Finding, Target, named
 from .gemm_as_conv import gemm_as_conv
-from .quantizers import LAYERS, QUANTIZE, QdqGraph, Quantizer, type_word
+from .layers import LAYERS
+from .quantizers import QUANTIZE, QdqGraph, Quantizer, type_word
 from .residual_qdq import branches, is_quantized, keeps_apart, missing, residual_sums
 
 _HALVES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)

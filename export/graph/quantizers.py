@@ -11,13 +11,12 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from ...errors import BadInput
-from . import layers
 from .dialect import QUANTIZERS, axis_of, constants_of, quantized_type
+from .layers import LAYERS
 
 QUANTIZE, DEQUANTIZE = QUANTIZERS
 INTEGERS = {TensorProto.UINT8: np.uint8, TensorProto.INT8: np.int8}
-# Layers that multiply, by the positions of what they multiply.
-LAYERS = dict.fromkeys(layers.LAYERS, (0, 1))
+FACTORS = (0, 1)  # positions of what a layer multiplies
 # They move values and compute none: TensorRT moves Q and DQ across them (its guide, «Q/DQ propagation»).
 MOVES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "MaxPool")
 
@@ -125,7 +124,7 @@ class QdqGraph:
         seen, waiting = {name}, [name]
         while waiting:
             for node, place in self.readers.get(waiting.pop(), []):
-                if place in LAYERS.get(node.op_type, ()):
+                if node.op_type in LAYERS and place in FACTORS:
                     return True
                 if node.op_type in MOVES and place == 0 and not seen.issuperset(node.output):
                     waiting += node.output

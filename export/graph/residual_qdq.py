@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import onnx
 
 from .finding import Applied
-from .quantizers import LAYERS, QdqGraph, Quantizer
+from .layers import LAYERS
+from .quantizers import FACTORS, QdqGraph, Quantizer
 
 WORD = "residual_qdq"
 
@@ -71,8 +72,7 @@ def missing(found: tuple[Branch, ...]) -> Branch | None:
 
 def is_quantized(graph: QdqGraph, node: onnx.NodeProto) -> bool:
     """Whether a layer multiplies what DequantizeLinear nodes give: it is computed in 8 bits."""
-    places = LAYERS.get(node.op_type, ())
-    return bool(places) and all(graph.restored(node.input[place]) is not None for place in places)
+    return node.op_type in LAYERS and all(graph.restored(node.input[place]) is not None for place in FACTORS)
 
 
 def keeps_apart(graph: QdqGraph, node: onnx.NodeProto) -> bool:

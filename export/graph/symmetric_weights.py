@@ -8,7 +8,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from .dialect import axis_of, spread
 from .float_bias import dequantized
-from .quantizers import LAYERS, QdqGraph, Quantizer, free_name, numbers
+from .layers import LAYERS
+from .quantizers import FACTORS, QdqGraph, Quantizer, free_name, numbers
 
 
 def is_weight_of(graph: QdqGraph, restore: Quantizer) -> bool:
@@ -42,7 +43,7 @@ def rewrite_weight(raw: onnx.GraphProto, graph: QdqGraph, restore: Quantizer, na
 
 def _channel_axis(node: onnx.NodeProto, place: int, dimensions: int) -> int | None:
     """Along which of a weight's axes the outputs lie; None where it is no weight."""
-    if place not in LAYERS.get(node.op_type, ()):
+    if node.op_type not in LAYERS or place not in FACTORS:
         return None
     if node.op_type == "MatMul":
         return dimensions - 1 if place == 1 else max(dimensions - 2, 0)
