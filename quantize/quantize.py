@@ -10,16 +10,15 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
 from ..artifact import Artifact, Producer
 from ..artifact.scheme import Scheme, scheme_named
 from ..errors import BadInput, EngineFailed
 from ..export.confidence import HeldOut, save_fitted
-from ..export.graph.dialect import QUANTIZERS as QDQ
-from ..export.graph.dialect import check_for_tensorrt, constants_of, read_dialect
+from ..export.graph.dialect import check_for_tensorrt, read_dialect
 from ..export.graph.fp8 import to_fp8
 from ..export.graph.precision import to_half
+from ..export.graph.quantizers import QdqGraph
 from ..export.onnx_source import read_onnx, require_valid
 from ..machine import versions
 from .calibration import Calibration
@@ -150,10 +149,8 @@ def _quantized(
 
 def _require_finite_scales(model: onnx.ModelProto) -> None:
     """Raises BadInput where an activation's range was infinite or NaN, which no grid holds."""
-    constants = constants_of(model.graph)
-    scales = {node.name or node.output[0]: constants[node.input[1]] for node in model.graph.node
-              if node.op_type in QDQ and node.input[1] in constants}  # fmt: skip
-    wrong = [name for name, scale in scales.items() if not np.isfinite(numpy_helper.to_array(scale)).all()]
+    wrong = [each.node.name or each.node.output[0] for each in QdqGraph(model).quantizers.values()
+             if each.scale is not None and not np.isfinite(each.scale).all()]  # fmt: skip
     if wrong:
         raise BadInput(f"infinite or NaN values where int8 would round: {', '.join(wrong[:5])}", "finite values",
                        "keep what makes them in float: --float-node NAME, may repeat")  # fmt: skip
