@@ -94,12 +94,12 @@ def _candidates(record: Record) -> list[Subject]:
 
 
 def _row(record: Record, subject: Subject, budget: Budget, reference: str) -> Row:
-    name, base = subject.name, record.predictions.get(reference)
-    found, rounds = record.predictions.get(name), record.rounds.get(name)
+    name = subject.name
+    (found, base), rounds = record.answers(name, reference), record.rounds.get(name)
     latency = summarize(rounds) if rounds else None
     departure = _departure(record, subject, reference)
     row = Row(name, subject.size_bytes, latency.p50_s if latency else None, departure=departure)
-    if found is not None and base is not None and found.photos == base.photos:
+    if found is not None and base is not None:
         kept = found.logits is not None and base.logits is not None
         row = replace(
             row,
@@ -109,7 +109,7 @@ def _row(record: Record, subject: Subject, budget: Budget, reference: str) -> Ro
         )
     if rounds and name != reference and reference in record.rounds:
         row = replace(row, speed=compare_speeds({name: (rounds, record.rounds[reference])})[name])
-    return replace(row, refused=_refusal(record, subject, row, budget, base))
+    return replace(row, refused=_refusal(record, subject, row, budget, record.predictions.get(reference)))
 
 
 def _departure(record: Record, subject: Subject, reference: str) -> int:
@@ -117,8 +117,8 @@ def _departure(record: Record, subject: Subject, reference: str) -> int:
         return 2
     if not _is_given(record, subject, reference):
         return 1
-    found, base = record.predictions.get(subject.name), record.predictions.get(reference)
-    same = found is not None and base is not None and found.photos == base.photos and same_answers(found, base)
+    found, base = record.answers(subject.name, reference)
+    same = found is not None and base is not None and same_answers(found, base)
     half = str(subject.requested.get("execution_precision", "fp32")) != "fp32" or subject.precision != "fp32"
     return 0 if same and not half else 1
 
