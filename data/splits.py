@@ -12,7 +12,6 @@ same, and photos that are added later move none of the others, save in a class o
 from __future__ import annotations
 
 import hashlib
-import os
 import random
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -79,10 +78,10 @@ def _draw(path: Path, root: Path) -> float:
 
 
 def _originals(paths: Iterable[Path]) -> dict[Path, Path]:
-    """Each path → the first by name of those with the same bytes. Only files of one size and one end are read whole."""
+    """Each path → the first by name of those with the same bytes. Only files of one size are read."""
     originals = {path: path for path in paths}
     groups = [sorted(path for path in originals if path.is_file())]
-    for kind in (_size, _end, sha256_file):
+    for kind in (_size, sha256_file):
         groups = [alike for group in groups for alike in _by(kind, group) if len(alike) > 1]
     return {**originals, **{path: group[0] for group in groups for path in group}}
 
@@ -99,12 +98,6 @@ def _by(kind: Callable[[Path], Hashable], paths: Sequence[Path]) -> Iterable[lis
 
 def _size(path: Path) -> int:
     return path.stat().st_size
-
-
-def _end(path: Path) -> bytes:
-    with path.open("rb") as file:
-        file.seek(-min(4096, _size(path)), os.SEEK_END)
-        return file.read()
 
 
 def hold_out_runs(photos: Iterable[Photo], part: float, seed: int, hashes: Mapping[Path, str]) -> tuple[Photos, Photos]:
