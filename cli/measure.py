@@ -14,15 +14,14 @@ from . import options, output, render, sources
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from ..records.rounds import Regime
 
+_OF_REGIME = {"fps": "paced", "burners": "contended", "sustain_s": "sustained"}
+
 
 def register(app: typer.Typer) -> None:
     """Add this file's commands."""
     app.command()(bench)
     app.command()(score)
     app.command()(sources.takes_told(demo))
-
-
-_OF_REGIME = {"fps": "paced", "burners": "contended", "sustain_s": "sustained"}
 
 
 def bench(

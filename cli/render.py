@@ -132,7 +132,8 @@ class Table:
         widths = [max(len(row[i]) for row in (self.header, *self.rows)) for i in range(len(self.header))]
         spare = width - sum(widths[1:]) - 2 * (len(widths) - 1)
         widths[0] = min(widths[0], max(_NARROWEST_NAME, spare))
-        head, rows = _wrapped_row(self.header, widths[0]), [_wrapped_row(row, widths[0]) for row in self.rows]
+        head = _wrapped_row(self.header, widths[0])
+        rows = [line for row in self.rows for line in _wrapped_row(row, widths[0])]
 
         def line(row: Sequence[str]) -> str:
             cells = (
@@ -140,8 +141,7 @@ class Table:
             )
             return "  ".join(cells).rstrip()
 
-        body = (line(each) for lines in rows for each in lines)
-        return "\n".join([*map(line, head), "  ".join("─" * w for w in widths), *body])
+        return "\n".join([*map(line, head), "  ".join("─" * w for w in widths), *map(line, rows)])
 
     @property
     def width(self) -> int:

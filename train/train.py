@@ -149,11 +149,12 @@ def _told_held(task: Task, held: PreparedPhotos) -> dict[str, Any]:
     held out the same ones.
     """
     given = {"checkpoint to start from": task.start.checkpoint, "teacher": task.teacher}
-    may_know = [name for name, each in given.items() if each and each.held_out != held.digest()]
+    digest = held.digest()
+    may_know = [name for name, each in given.items() if each and each.held_out != digest]
     for name in may_know:
         _log.warning("the %s may have been fitted on the photos held out here, whose top-1 then says too much: "
                      "its record does not tell that it held out the same ones", name)  # fmt: skip
-    return {"photos": len(held), "photos_sha256": held.digest(), "may_know": may_know}
+    return {"photos": len(held), "photos_sha256": digest, "may_know": may_know}
 
 
 def _record(task: Task, dataset: Dataset, fitted: Fitted, more: dict[str, Any]) -> dict[str, Any]:
