@@ -32,7 +32,7 @@ lint: $(VENV)/installed  ## style, types, floors, Python 3.10 on the device room
 	MYPYPATH=$(VENV)/types $(BIN)/mypy -p tiffin
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/vermin -q --no-tips --violations -t=3.10- --eval-annotations \
-	  __init__.py errors.py machine.py artifact records runtime data cli optimize/proof.py deploy \
+	  __init__.py errors.py machine.py words.py artifact records runtime data cli optimize/proof.py deploy \
 	  benchmarks/*.py benchmarks/workers benchmarks/emulation \
 	  export/engine*.py export/onnx_source.py export/to_tensorrt.py \
 	  $(filter-out %torch.py %torch_ops.py %fake_quant.py,$(wildcard export/graph/*.py))

@@ -17,7 +17,7 @@ import tiffin
 ROOT = Path(tiffin.__file__).parent
 # Read from the tree, not shipped: studies and committed records.
 NOT_SHIPPED = ("benchmarks/results/", "benchmarks/peers/", "benchmarks/studies/")
-AT_THE_ROOT = ("__init__.py", "errors.py", "machine.py", "py.typed")
+AT_THE_ROOT = ("__init__.py", "errors.py", "machine.py", "py.typed", "words.py")
 
 pytestmark = pytest.mark.skipif(
     shutil.which("git") is None or not (ROOT / ".git").exists(), reason="no git, or no checkout"
