@@ -549,6 +549,8 @@ HOSTS = {
                {"mean": (127.0,) * 3, "std": (128.0,) * 3}),
     "offset": ({"size": {"height": 8, "width": 8}, "rescale_factor": 1 / 127.5, "rescale_offset": True,
                 "do_normalize": False}, {"mean": (127.5,) * 3, "std": (127.5,) * 3}),
+    "efficientnet": ({**NORMAL, "size": 8, "feature_extractor_type": "EfficientNetImageProcessor"},
+                     {"mean": (127.5,) * 3, "std": (63.75,) * 3}),
     "large convnext": ({**NORMAL, "size": {"shortest_edge": 384}, "crop_pct": 0.9}, {"fit": "squeeze", "height": 384}),
     "shorter side": ({**NORMAL, "size": {"shortest_edge": 256}, "do_center_crop": True,
                       "crop_size": {"height": 224, "width": 224}}, {"rounding": "transformers", "height": 224}),
@@ -584,6 +586,20 @@ def test_photos_are_prepared_as_transformers_own_processor_does(
     host = Preprocess(**huggingface.host_fields(json.loads((tmp_path / "preprocessor_config.json").read_text())))
     photo = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     Image.fromarray(photo).resize((size[1], size[0])).save(tmp_path / "photo.png")
+    found = compare(host, lambda image: processor(image, return_tensors="np"), [tmp_path / "photo.png"])
+    assert found.alike, found.largest
+
+
+@pytest.mark.parametrize("more", [{}, {"rescale_offset": True}, {"include_top": False}, {"do_normalize": False}])
+def test_photos_are_prepared_as_efficientnets_processor_does(tmp_path: Path, more: dict) -> None:
+    transformers = pytest.importorskip("transformers")
+    processor = transformers.EfficientNetImageProcessorPil(
+        size={"height": 32, "width": 32}, resample=3, **IMAGENET, **more
+    )
+    processor.save_pretrained(tmp_path)
+    host = Preprocess(**huggingface.host_fields(json.loads((tmp_path / "preprocessor_config.json").read_text())))
+    photo = np.random.default_rng(0).integers(0, 256, (60, 50, 3), dtype=np.uint8)
+    Image.fromarray(photo).save(tmp_path / "photo.png")
     found = compare(host, lambda image: processor(image, return_tensors="np"), [tmp_path / "photo.png"])
     assert found.alike, found.largest
 
@@ -692,7 +708,6 @@ def test_torchvisions_transforms_become_preprocess() -> None:
     preset.interpolation = "nearest"
     with pytest.raises(BadInput, match="nearest"):
         torchvision.host_fields(preset)
-    assert torchvision.host_fields(preset, "bicubic")["interpolation"] == "bicubic"
 
 
 @pytest.mark.parametrize("name", ["timm", "torchvision"])
@@ -1700,9 +1715,9 @@ def test_a_librarys_own_transform_is_held_against_the_host_part(
         assert ("`tiffin export hf:" if "--also" in command else "tell --preprocess") in said
         assert (tmp_path / "other-preprocessing.png").is_file()
         assert not (tmp_path / "other" / "manifest.json").exists()
-    for accepted in (("--reference", "none"), ("--interpolation", "bilinear")):
+    for accepted in (("--reference", "none"), ("--fit", "squeeze"), ("--interpolation", "bilinear")):
         code, said = run_command("export", *words, tmp_path / f"as-told-{accepted[1]}", *accepted)
-        assert code == 0 and "prepares" not in said
+        assert code == 0 and ("prepares" in said) == (accepted[0] == "--interpolation")  # of the same filter
 
 
 def test_a_processor_that_transformers_does_not_know_is_said(tmp_path: Path) -> None:

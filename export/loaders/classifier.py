@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ class Brought:
         own: `Preprocess`'s fields as the source has them, as far as it does.
         channels: the order that the source says its network wants.
         sha256: of the file of its weights; None hashes the weights.
-        transform: its library's own preprocessing of one PIL image.
+        transform: its library's own preprocessing of one PIL image, with the filter that is told.
     """
 
     text: str
@@ -100,15 +101,14 @@ def as_source(brought: Brought, told: Told) -> Source:
     checked = checked_labels(labels, classes, brought.text)
     digest = brought.sha256 or state_digest(module.state_dict())
     checkpoint = Checkpoint(module, brought.architecture, checked, host, digest)
-    as_it_is = not told.fields() and (told.channels or brought.channels) == "RGB"
+    other = dataclasses.replace(told, interpolation=None).fields()
+    as_it_is = not other and (told.channels or brought.channels) == "RGB"
     transform = brought.transform if as_it_is else None
     return Source(brought.text, brought.kind, checkpoint, tuple(notes), answer.numpy().tobytes(), transform)
 
 
 def _turned(host: Preprocess) -> Preprocess:
     """Means of a BGR network are in its own order; the host part knows RGB alone."""
-    import dataclasses
-
     return dataclasses.replace(host, mean=host.mean[::-1], std=host.std[::-1])
 
 

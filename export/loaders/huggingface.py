@@ -48,12 +48,13 @@ def load(text: str, told: Told) -> Source:
     notes = [] if config else [f"no {_CONFIG}: its preprocessing is what you told"]
     if labels and all(label == f"LABEL_{index}" for index, label in enumerate(labels)):
         notes.append("its labels are numbers (LABEL_0, …): name them by --labels")
-    # Options given win, so that a filter which cannot be had does not stop who chose another.
-    own = host_fields({**config, **_chosen(told)}) if config else {}
+    # A filter that is told wins, so that one which cannot be had does not stop who chose another.
+    chosen = _chosen(told)
+    own = host_fields({**config, **chosen}) if config else {}
     transform = None
     if config:
         try:
-            transform = _processor(where, local)
+            transform = _processor(where, local, chosen)
         except Exception as error:  # its own, of files that name no processor that it knows
             notes.append(f"its preprocessing is read from {_CONFIG} and was not checked: {first_line(error)}")
     order = "BGR" if config.get("do_flip_channel_order") else "RGB"
@@ -121,8 +122,11 @@ def _preprocessor(where: str, local: bool) -> dict[str, Any]:
     return dict(raw)
 
 
-def _processor(where: str, local: bool) -> Callable[[Image.Image], Any]:
+def _processor(where: str, local: bool, chosen: Mapping[str, Any]) -> Callable[[Image.Image], Any]:
     """Its image processor, the one that works on Pillow's images as the host part does.
+
+    Args:
+        chosen: given to it with each photo, in place of its own.
 
     Raises:
         ValueError, OSError: transformers knows none for these files.
@@ -131,7 +135,7 @@ def _processor(where: str, local: bool) -> Callable[[Image.Image], Any]:
 
     with quiet("transformers"):
         processor = AutoImageProcessor.from_pretrained(where, local_files_only=local, backend="pil")
-    return lambda image: processor(image, return_tensors="np")
+    return lambda image: processor(image, return_tensors="np", **chosen)
 
 
 def _chosen(told: Told) -> dict[str, Any]:
@@ -232,11 +236,16 @@ def require_filter(word: str, where: str) -> str:
 
 
 def _normalization(config: Mapping[str, Any]) -> dict[str, Any]:
-    """`(level * factor - offset - mean) / std` with transformers' names → mean and std in pixel levels."""
+    """`(level * factor - offset - mean) / std` with transformers' names → mean and std in pixel levels.
+
+    EfficientNet's processor divides by its std once more, as the weights ported from Keras want it.
+    """
     factor = float(config.get("rescale_factor", 1 / 255)) if config.get("do_rescale", True) else 1.0
     offset = 1.0 if config.get("rescale_offset") else 0.0
     usual = config.get("do_normalize", True) and "image_mean" in config
-    mean, std = (_triple(config[key]) for key in ("image_mean", "image_std")) if usual else ((0.0,) * 3, (1.0,) * 3)
+    mean, std = [_triple(config[key]) for key in ("image_mean", "image_std")] if usual else [(0.0,) * 3, (1.0,) * 3]
+    if "image_std" in config and config.get("include_top", _class_of(config).startswith("EfficientNet")):
+        std = _triple([each * more for each, more in zip(std, _triple(config["image_std"]), strict=True)])
     require_numbers({"mean": mean, "std": std}, _CONFIG)
     return {"mean": tuple((value + offset) / factor for value in mean), "std": tuple(value / factor for value in std)}
 

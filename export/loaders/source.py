@@ -51,7 +51,7 @@ class Source:
         notes: what was assumed, changed or lost, a sentence each.
         answers: bytes of its answer to a fixed picture: code that changed beside the same weights shows here.
         transform: its library's own preprocessing of one PIL image, by which the host part is checked; None where it
-            has none, or where something else was told.
+            has none, or where more than another filter was told.
     """
 
     text: str

@@ -45,7 +45,7 @@ def load(text: str, told: Told) -> Source:
     word = {"interpolation": told.interpolation} if told.interpolation else {}
     fields = host_fields({**config, **word})
     if fields["height"] == fields["width"]:
-        transform = create_transform(**resolve_data_config({}, model=module), is_training=False)
+        transform = create_transform(**resolve_data_config(word, model=module), is_training=False)
     else:
         transform, said = None, (*said, "timm resizes in another way where sides are not alike: not checked on photos")
     brought = Brought(text, KIND, module, str(config["architecture"]), labels or names, fields, notes=(*notes, *said),

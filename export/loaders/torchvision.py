@@ -24,6 +24,7 @@ def load(text: str, told: Told) -> Source:
     """Raises BadInput for an unknown name or weights that do not fit; EngineMissing where it cannot be imported."""
     try:
         from torchvision import models
+        from torchvision.transforms import InterpolationMode
     except Exception as error:  # its operators are built for one torch alone
         raise EngineMissing(
             f"torchvision cannot be imported ({error})",
@@ -39,17 +40,17 @@ def load(text: str, told: Told) -> Source:
         raise BadInput(f"{text}: {error}", "a classifier that torchvision.models.list_models() has") from error
     notes = load_weights(module, told.weights) if told.weights else ()
     names = None if told.weights else tuple(trained.meta["categories"])
-    transform = trained.transforms()
-    fields = host_fields(transform, told.interpolation)
+    word = {"interpolation": InterpolationMode(told.interpolation)} if told.interpolation else {}
+    transform = trained.transforms(**word)
+    fields = host_fields(transform)
     return as_source(Brought(text, KIND, module, name, labels or names, fields, notes=notes, transform=transform), told)
 
 
-def host_fields(transforms: Any, interpolation: str | None = None) -> dict[str, Any]:
+def host_fields(transforms: Any) -> dict[str, Any]:
     """`Preprocess`'s fields of torchvision's `ImageClassification` preset.
 
     Args:
         transforms: has `resize_size`, `crop_size` (lists of one side), `interpolation`, `mean`, `std`.
-        interpolation: taken in place of its own.
 
     Raises:
         BadInput: it does something that the host part cannot.
@@ -58,7 +59,7 @@ def host_fields(transforms: Any, interpolation: str | None = None) -> dict[str, 
     own = getattr(transforms.interpolation, "value", transforms.interpolation)
     return {
         **cropped_from((resized, resized), (crop, crop), "transforms"),
-        "interpolation": require_filter(interpolation or str(own), "transforms"),
+        "interpolation": require_filter(str(own), "transforms"),
         "rounding": "torchvision",
         "mean": tuple(value * 255 for value in transforms.mean),
         "std": tuple(value * 255 for value in transforms.std),
