@@ -189,6 +189,9 @@ def _host(
     host = told.host(own, text)
     if kind == TensorProto.UINT8 and (host.mean, host.std) != ((0.0,) * 3, (1.0,) * 3):
         raise BadInput(f"{text}: takes uint8, and --mean or --std are told", "its own normalization, which is inside")
+    if start.normalizes and (host.mean, host.std) not in (((0.0,) * 3, (std,) * 3) for std in (1.0, 255.0)):
+        raise BadInput(f"{text}: normalizes by itself, and mean or std are told", "its own, which is inside",
+                       "leave --mean and --std out; where it takes images from 0 to 1: --mean 0 --std 1")  # fmt: skip
     if None not in sides and (host.height, host.width) != sides:
         raise BadInput(f"{text}: --size {host.height}x{host.width}", f"the graph's own {sides[0]}x{sides[1]}")
     notes.append(f"input {layout}, {'uint8' if kind == TensorProto.UINT8 else 'float32'}")

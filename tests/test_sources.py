@@ -1060,6 +1060,7 @@ CALLED = {
 
 @pytest.mark.parametrize("name", CALLED)
 def test_a_graph_may_call_its_tensors_as_ours_are_called(told: Told, tmp_path: Path, name: str) -> None:
+    told = dataclasses.replace(told, mean=(0.0,) * 3, std=(1.0,) * 3)
     source = adopted(CALLED[name], told, tmp_path)
     artifact, parity = export_source(source, tmp_path / "out", PHOTOS)
     assert parity.max_relative < 1e-5
@@ -1285,9 +1286,16 @@ def test_arithmetic_before_the_first_layer_is_one_mean_and_std(tmp_path_factory,
     held = {"m": np.float32(scale).reshape(1, 3, 1, 1), "a": np.float32(shift).reshape(3, 1, 1)}
     steps = [(kind, "a" if kind in ("Add", "Sub") else "m") for kind in kinds]
     model = foreign(arithmetic(*steps), constants=held)
-    source = adopted(model, Told(labels=folder / "labels.txt", mean=HALF, std=HALF), folder)
+    source = adopted(model, Told(labels=folder / "labels.txt", mean=(0.0,) * 3, std=(1.0,) * 3), folder)
     artifact, _ = export_source(source, folder / "out", PHOTOS)
-    require_same(answers(artifact, PHOTOS), run_plainly(model, NORMALIZED))
+    require_same(answers(artifact, PHOTOS), run_plainly(model, UNIT))
+
+
+def test_mean_and_std_beside_a_graph_that_normalizes_are_refused(told: Told, tmp_path: Path) -> None:
+    model = foreign(arithmetic(("Sub", "m"), ("Div", "s")), constants={"m": MEAN, "s": STD})
+    with pytest.raises(BadInput, match="normalizes by itself, and mean or std are told") as caught:
+        adopted(model, told, tmp_path)
+    assert "leave --mean and --std out" in caught.value.fix
 
 
 # Keras and TensorFlow: a Python of its own, here one that plays it, and the real one where it is named
