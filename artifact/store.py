@@ -17,6 +17,7 @@ from .manifest import Manifest, ModelFile, Preprocess, parse_manifest
 MANIFEST = "manifest.json"
 CLAIMS = "claims"
 _STAMP = ".verified.json"
+_SOURCES = (".onnx", ".pt", ".pth", ".pt2", ".keras", ".safetensors")  # what `tiffin export` reads
 
 
 def is_artifact(folder: str | Path) -> bool:
@@ -127,7 +128,8 @@ def reading(path: Path) -> Iterator[None]:
 
 def _no_artifact(path: Path) -> BadArtifact:
     """What is there instead."""
-    expected, fix = "an artifact's folder", "make one: `tiffin export`"
+    export = command("export", path) if path.is_file() and path.suffix in _SOURCES else "tiffin export"
+    expected, fix = "an artifact's folder", f"make one: `{export}`"
     if path.is_file() and path.suffix == ".tiffin":
         return BadArtifact(f"{path}: is a box", expected, f"unpack it: `{command('unpack', path, out='FOLDER')}`")
     if path.is_file():

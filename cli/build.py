@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -71,14 +72,16 @@ def export(
     trained = opened.model
     render.echo_options(checkpoint=trained.sha256[:12], architecture=trained.architecture, format=form, out=out)
     say_replaced(out)
-    require_same_preprocessing(opened, reference, lambda: drawn_paths(dataset_of(data), "confirm", photos, seed), out)
-    held = held_out_photos(dataset_of(data), trained.labels, trained.preprocess, out) if fit_temperature else None
+    found = functools.cache(lambda: dataset_of(data))
+    drawn = functools.cache(lambda: drawn_paths(found(), "confirm", photos, seed))
+    require_same_preprocessing(opened, reference, drawn, out)
+    held = held_out_photos(found(), trained.labels, trained.preprocess, out) if fit_temperature else None
     if form == "pt2":
         from ..export.from_source import program_of
 
         artifact = program_of(opened, out, held)
     else:
-        artifact = _proven(opened, out, data, photos, seed, held)
+        artifact = _proven(opened, out, drawn(), held)
     done(artifact)
     _say_fixed_batch(artifact)
     say_temperature(artifact)
@@ -123,12 +126,11 @@ def require_same_preprocessing(
     render.show(told(found, held.name, host))
 
 
-def _proven(source: Source, out: Path, data: Path | None, photos: int, seed: int, held: HeldOut | None) -> Artifact:
+def _proven(source: Source, out: Path, photos: list[Path], held: HeldOut | None) -> Artifact:
     from ..export.from_source import export_source
     from ..runtime.preprocess import prepare_batch
 
-    prepared = prepare_batch(drawn_paths(dataset_of(data), "confirm", photos, seed), source.model.preprocess)
-    artifact, parity = export_source(source, out, prepared, held)
+    artifact, parity = export_source(source, out, prepare_batch(photos, source.model.preprocess), held)
     render.show(
         f"parity on {parity.photos} photos: largest difference {parity.max_relative:.1e} of the largest logit "
         f"(tolerance {parity.tolerance:.0e}), top-1 agreement {parity.top1_agreement:.2%}"

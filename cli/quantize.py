@@ -207,11 +207,23 @@ def _quantized(
 def _images(asked: _Asked, out: Path) -> Dataset:
     """Photos, or images that the checkpoint remembers."""
     if asked.calibrate == "photos":
-        return dataset_of(asked.data)
+        dataset = dataset_of(asked.data)
+        if asked.data is None:
+            _require_its_classes(dataset, asked.source)
+        return dataset
     from ..quantize.data_free import data_free
 
     progress = render.TerminalProgress().counted("making images from the checkpoint")
     return data_free(asked.source, asked.checkpoint, out.parent / "cache", asked.seed, progress)
+
+
+def _require_its_classes(dataset: Dataset, artifact: Artifact) -> None:
+    """Photos that nobody named calibrate a model of other classes in silence."""
+    labels = artifact.manifest.labels
+    if labels and not set(labels) & set(dataset.labels):
+        raise BadInput(f"no class of {dataset.name} is a label of {artifact.folder} ({labels[0]}, …)",
+                       "photos like those that it will be shown",
+                       "name them by --data, though called otherwise, or --calibrate data-free")  # fmt: skip
 
 
 def _calibrated(asked: _Asked, chosen: PtqOptions, out: Path) -> Artifact:

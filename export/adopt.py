@@ -17,7 +17,7 @@ from ..errors import BadInput
 from .graph.canonical import canonical
 from .graph.foreign_checks import require_plain, require_standard
 from .graph.free_batch import fixed_batch, freed
-from .graph.logits_output import keep_logits
+from .graph.logits_output import keep_logits, require_logits
 from .graph.names import set_aside
 from .graph.opset import at_opset
 from .graph.photo_input import NCHW, Beginning, beginning, layout_of, take_photos, turn_channels
@@ -114,6 +114,7 @@ def adopt(foreign: Foreign, told: Told) -> Source:
     ahead = _ahead(model, told, metadata, text)
     original = Original(model if foreign.answers else foreign.model, text, fixed_batch(model))
     answer = _answer(original, ahead, told, text)
+    require_logits(model.graph, model.graph.output[answer.place].name, text)
     model, batch, said = _any_batch(model, ahead.feed.images(_contrasts(ahead.host)), answer.place, text)
     labels = checked_labels(told.label_names() or _labels(metadata, text), answer.classes, text)
     host = _whole(ahead)
@@ -299,17 +300,23 @@ def _answer(original: Original, ahead: _Ahead, told: Told, text: str) -> _Answer
 
 def _classifying(found: Mapping[str, np.ndarray], rows: int, told: Told, text: str) -> str:
     """Name of the one output that classifies."""
-    fits = {name: value for name, value in found.items()
+    tensors = {name: value for name, value in found.items() if isinstance(value, np.ndarray)}
+    fits = {name: value for name, value in tensors.items()
             if value.dtype == np.float32 and value.ndim in (2, 4) and len(value) == rows
             and value.size == rows * value.shape[1] and value.shape[1] > 1}  # fmt: skip
     labels = told.label_names()
     if labels and len(fits) > 1:
         fits = {name: value for name, value in fits.items() if value.shape[1] == len(labels)} or fits
     if len(fits) != 1:
-        shapes = ", ".join(f"{name} {value.dtype}{value.shape}" for name, value in found.items())
+        shapes = ", ".join(f"{name} {_shape(value)}" for name, value in found.items())
         raise BadInput(f"{text}: outputs {shapes}", "one of float32 (N, classes): an image classifier",
                        "export it with its logits as the only output")  # fmt: skip
     (name,) = fits
     if not np.isfinite(fits[name]).all():
         raise BadInput(f"{text}: answers NaN or infinity", "finite logits", "look at its weights and --std")
     return name
+
+
+def _shape(value: Any) -> str:
+    """Of an output, which may be a sequence or a map."""
+    return f"{value.dtype}{value.shape}" if isinstance(value, np.ndarray) else type(value).__name__

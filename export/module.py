@@ -94,6 +94,10 @@ def _check(module: nn.Module, inputs: Arrays, task: str, preprocess: Preprocess 
         raise BadInput(f"{type(module).__name__}: no network", "a torch.nn.Module")
     if task not in TASKS:
         raise BadInput(f"task {task!r}", f"one of {', '.join(TASKS)}", "export a classifier by `tiffin export`")
+    wide = sorted({str(each.dtype).removeprefix("torch.") for each in module.parameters()
+                   if each.is_floating_point() and each.dtype != torch.float32})  # fmt: skip
+    if wide:
+        raise BadInput(f"{type(module).__name__}: weights of {', '.join(wide)}", "float32", "export module.float()")
     rows = {array.shape[0] if array.ndim else 0 for array in inputs.values()}
     if len(rows) != 1 or min(rows) < 2:
         raise BadInput(f"inputs {_shapes(inputs)}", "arrays with one number of rows, at least 2, in their first axis")

@@ -22,6 +22,7 @@ from ..machine import versions
 from ..train import Checkpoint
 from .confidence import HeldOut, fitted
 from .graph.canonical import canonical
+from .graph.logits_output import require_logits
 from .onnx_source import require_below_limit
 from .parity import Parity, measure_parity, require_parity
 from .quiet import quiet
@@ -136,6 +137,7 @@ def _export(checkpoint: Checkpoint, traced: Traced) -> onnx.ModelProto:
         raise _no_onnx_form(checkpoint, error) from error
     model = canonical(found, photo_metadata(checkpoint.sha256, checkpoint.labels, checkpoint.preprocess))
     onnx.checker.check_model(model, full_check=True)
+    require_logits(model.graph, OUTPUT, checkpoint.architecture)
     return model
 
 

@@ -265,6 +265,7 @@ def test_a_broken_model_with_a_true_manifest(refused: Run, here: Path, onnx_arti
         ("data", "no manifest.json", "make one: `tiffin export`"),
         ("absent", "no such folder", "make one: `tiffin export`"),
         ("a.jpg", "is a file", "make one: `tiffin export`"),
+        ("net.onnx", "is a file", "make one: `tiffin export net.onnx`"),
         ("fp32/model.onnx", "is a file", "name its folder: fp32"),
     ],
 )
@@ -273,6 +274,7 @@ def test_what_is_no_artifact_is_told_by_what_it_is(
     refused: Run, here: Path, command: str, path: str, said: str, fix: str
 ) -> None:
     (here / "data").mkdir()
+    (here / "net.onnx").touch()
     Image.new("RGB", (8, 8)).save("a.jpg")
     err = refused(command, path, *["a.jpg"] * (command == "predict")).err
     assert f"error: {path}: {said}\n" in err and err.endswith(f"  fix: {fix}\n")
@@ -315,6 +317,19 @@ def test_an_empty_calibration_set(refused: Run, here: Path, photo_folder: Path) 
     Path("set/photos.csv").write_text("role,path,label\nconfirm,1.jpg,apple\n")
     Path("set/synthesized.json").write_text('{"kind": "synthesized", "labels": ["apple", "leek", "milk", "pear"]}')
     assert "no photos to calibrate with" in refused("quantize", "fp32", "--data", "set").err
+
+
+def test_photos_of_other_classes_do_not_calibrate_unless_they_are_named(
+    ok: Run, refused: Run, here: Path, onnx_artifact: Artifact, photo_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = tuple(f"dish {index}" for index in range(len(onnx_artifact.manifest.labels)))
+    other = dataclasses.replace(onnx_artifact.manifest, labels=labels)
+    save(here / "dishes", other, {"model.onnx": onnx_artifact.model_path})
+    monkeypatch.setenv("TIFFIN_DATA", str(photo_folder))
+    words = ("quantize", "dishes", "--quantizer", "ort", "--no-compensate", "--no-fit-temperature", "--out", "int8")
+    err = refused(*words).err
+    assert "is a label of dishes (dish 0, …)" in err and "--calibrate data-free" in err and not Path("int8").exists()
+    ok(*words, "--data", photo_folder)
 
 
 def test_calibration_photos_are_not_scored(ok: Run, here: Path, photo_folder: Path, refused: Run) -> None:

@@ -301,6 +301,13 @@ def test_inputs_need_one_number_of_rows(inputs: dict[str, np.ndarray], tmp_path:
         export_module(nn.ReLU(), inputs, tmp_path / "out")
 
 
+def test_weights_of_another_kind_are_told_before_anything_is_traced(tmp_path: Path) -> None:
+    inputs = {"image": np.zeros((2, 3, 8, 8))}
+    with pytest.raises(BadInput, match="Conv2d: weights of float64") as caught:
+        export_module(nn.Conv2d(3, 4, 3).double(), inputs, tmp_path / "out")
+    assert "module.float()" in caught.value.fix
+
+
 def test_outputs_that_differ_from_torchs_are_not_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporting, "TOLERANCE", -1.0)
     with pytest.raises(ParityFailed, match="output by"):

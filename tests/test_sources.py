@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import save_file, save_model
 from torch import nn
 from typer.main import get_command
 
@@ -52,6 +52,7 @@ from tiffin.export.loaders import (
     torchvision,
 )  # fmt: skip
 from tiffin.export.loaders.classifier import checked_labels
+from tiffin.export.loaders.named import named
 from tiffin.export.loaders.state import load_weights, without_prefix
 from tiffin.export.loaders.told import TURNED, read_labels
 from tiffin.export.logits import engine_logits
@@ -221,6 +222,14 @@ STATES = {
     ),
     "NaN": (lambda state: {**state, "7.bias": torch.full((4,), torch.nan)}, "NaN or infinity"),
     "nothing": (lambda state: {"epoch": 3}, "no weights in it"),
+    "8 bits": (
+        lambda state: {**state, "7.weight": state["7.weight"].to(torch.float8_e4m3fn)},
+        r"1 weights of another kind: 7\.weight float8_e4m3fn",
+    ),
+    "integers": (lambda state: {**state, "7.weight": state["7.weight"].to(torch.int8)}, r"7\.weight int8"),
+    "sparse": (lambda state: {**state, "7.weight": state["7.weight"].to_sparse()}, r"7\.weight sparse"),
+    "not there": (lambda state: {**state, "7.weight": state["7.weight"].to("meta")}, r"7\.weight meta"),
+    "complex": (lambda state: {**state, "7.weight": state["7.weight"].to(torch.complex64)}, r"7\.weight complex64"),
 }
 
 
@@ -288,6 +297,7 @@ ANSWERS = {
     "NaN": ("        return self.head(x.flatten(1)) * float('nan')\n", "NaN or infinity"),
     "an error": ("        return self.head(x)\n", r"fails on an image of \(1, 3, 8, 8\)"),
     "chance": ("        return self.head((x + 0.1 * torch.randn_like(x)).flatten(1))\n", "when asked again: by chance"),
+    "one number": ("        return self.head(x.flatten(1))[:, :1]\n", "answers an image with one number"),
     "more classes": ("        return self.head(x.flatten(1)).repeat(1, 2)\n", "8 classes, there are 4 labels"),
 }
 
@@ -297,6 +307,13 @@ def test_a_network_that_is_no_classifier_is_refused(mine, told: Told, tmp_path: 
     forward, said = ANSWERS[name]
     with pytest.raises(BadInput, match=said):
         opened_head(mine, told, tmp_path, forward)
+
+
+def test_a_sigmoid_for_each_class_is_refused(mine, told: Told, tmp_path: Path) -> None:
+    source = opened_head(mine, told, tmp_path, "        return self.head(x.flatten(1)).sigmoid()\n")
+    with pytest.raises(BadInput, match="a sigmoid for each class") as caught:
+        export_source(source, tmp_path / "out", PHOTOS[:, :8, :8].copy())
+    assert "leave the sigmoid out" in caught.value.fix and not (tmp_path / "out").exists()
 
 
 def test_a_network_without_labels_or_preprocessing_says_what_to_give(mine, told: Told, tmp_path: Path) -> None:
@@ -363,11 +380,37 @@ def test_a_network_of_one_photo_at_a_time_is_exported_so_and_still_answers_batch
         require_same(session.run({"photos": photos})["logits"], answers(artifact, photos))
 
 
-def test_of_two_networks_in_a_file_the_same_is_taken_each_time() -> None:
-    module = network()
-    state = {f"{word}.{name}": each for word in ("net", "ema", "old", "new", "fix", "aux")
+def test_of_two_networks_in_a_file_none_is_taken_by_chance(tmp_path: Path) -> None:
+    module, path = network(), tmp_path / "w.pt"
+    state = {f"{word}.{name}": each for word in ("net", "aux", "student")
              for name, each in module.state_dict().items()}  # fmt: skip
-    assert without_prefix(state, module)[1][0].startswith("weights are those under 'aux.'; left: ema.")
+    assert without_prefix(state, module, path)[1][0].startswith("weights are those under 'aux.'; left: net.")
+    state["student.7.bias"] = state["student.7.bias"] + 1
+    with pytest.raises(BadInput, match=r"several times: under 'aux\.', 'student\.'") as caught:
+        without_prefix(state, module, path)
+    assert "removeprefix('student.')" in caught.value.fix
+
+
+TIED = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.flat, self.head = nn.Conv2d(3, 3, 3, padding=1), nn.Flatten(), nn.Linear(192, 4)
+        self.two = nn.Conv2d(3, 3, 3, padding=1)
+        self.two.weight = self.one.weight
+    def forward(self, x):
+        return self.head(self.flat(self.two(self.one(x))))
+def make():
+    return Net()
+"""
+
+
+def test_a_weight_under_two_names_may_be_saved_under_one(mine, told: Told, tmp_path: Path) -> None:
+    text, told = mine(TIED), dataclasses.replace(told, size=(8, 8), weights=tmp_path / "w.safetensors")
+    trained = open_source(text, with_weights(told, tmp_path / "w.pt", named(text, "a factory")().state_dict()))
+    save_model(trained.model.module, told.weights)  # as safetensors does, under one name
+    found = open_source(text, told).model.module.state_dict()
+    assert all(torch.equal(value, found[name]) for name, value in trained.model.module.state_dict().items())
 
 
 def test_a_network_above_two_gigabytes_is_refused(mine, told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -426,7 +469,6 @@ def test_a_squeezing_manifest_is_read_again(mine, told: Told, tmp_path: Path) ->
 
 
 TELLING = {
-    "labels twice": ({"labels": "apple\napple\n"}, "'apple' is there twice"),
     "no labels": ({"labels": "\n"}, "no label"),
     "unknown field": ({"preprocess": '{"heigth": 3}'}, "unknown field 'heigth'"),
     "no JSON": ({"preprocess": "{"}, "cannot be read"),
@@ -456,11 +498,21 @@ def test_what_is_told_must_be_readable(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "raw", [list(LABELS), {"labels": list(LABELS)}, dict(enumerate(LABELS)), {"id2label": dict(enumerate(LABELS))}]
-)
+    "raw",
+    [list(LABELS), {"labels": list(LABELS)}, dict(enumerate(LABELS)), {"id2label": dict(enumerate(LABELS))},
+     {name: index for index, name in enumerate(LABELS)},
+     {"class_to_idx": {name: index for index, name in reversed(list(enumerate(LABELS)))}}],
+)  # fmt: skip
 def test_labels_come_as_lists_or_maps(tmp_path: Path, raw: object) -> None:
     (tmp_path / "labels.json").write_text(json.dumps(raw))
     assert read_labels(tmp_path / "labels.json") == LABELS
+
+
+@pytest.mark.parametrize("raw", [{"a": 0, "b": 0}, {"a": 0, "b": 2}, {"a": True}, {"a": "b"}, 3, [1, 2]])
+def test_what_names_no_classes_is_refused(tmp_path: Path, raw: object) -> None:
+    (tmp_path / "labels.json").write_text(json.dumps(raw))
+    with pytest.raises(BadInput, match=r"labels\.json: (no labels|index)"):
+        read_labels(tmp_path / "labels.json")
 
 
 @pytest.mark.parametrize(("name", "text"), [("labels.txt", "\n".join(LABELS)), ("labels.json", json.dumps(LABELS))])
@@ -649,6 +701,25 @@ def test_what_is_told_wins_over_transformers_own(tmp_path: Path) -> None:
         32,
         ("a", "b", "c", "d"),
     )
+
+
+@pytest.mark.parametrize("problem", ["multi_label_classification", "regression"])
+def test_a_folder_whose_answers_are_no_choice_of_one_class_is_refused(tmp_path: Path, problem: str) -> None:
+    model = save_transformers("resnet", tmp_path / "model")
+    model.config.problem_type = problem
+    model.config.save_pretrained(tmp_path / "model")
+    with pytest.raises(BadInput, match=f"problem_type {problem}"):
+        open_source(f"hf:{tmp_path / 'model'}")
+
+
+def test_labels_that_are_told_stand_for_a_folders_own_that_cannot_be_read(told: Told, tmp_path: Path) -> None:
+    model = save_transformers("resnet", tmp_path / "model")
+    model.config.id2label = {index + 1: name for index, name in enumerate(LABELS)}
+    model.config.save_pretrained(tmp_path / "model")
+    text = f"hf:{tmp_path / 'model'}"
+    with pytest.raises(BadInput, match=r"config\.json: index 0 of the labels"):
+        open_source(text)
+    assert open_source(text, Told(labels=told.labels)).model.labels == LABELS
 
 
 def test_a_folder_without_a_head_is_refused(tmp_path: Path) -> None:
@@ -868,6 +939,32 @@ def test_a_torch_program_of_one_image_is_exported_so_and_of_eight_refused(told: 
         open_source(str(save_pt2(tmp_path / "eight.pt2", 8, free=False)), told)
 
 
+@pytest.mark.parametrize("dropped", [True, False])
+def test_a_program_in_training_mode_is_refused(told: Told, tmp_path: Path, dropped: bool) -> None:
+    """A batch norm that normalizes by the photos beside answers alike when asked again."""
+    trained = (nn.Sequential(network(), nn.Dropout()) if dropped else network()).train()
+    program = torch.export.export(trained, (torch.zeros(2, 3, 32, 32),), dynamic_shapes=({0: torch.export.Dim("n")},))
+    torch.export.save(program, tmp_path / "net.pt2")
+    with pytest.raises(BadInput, match=r"exported in training mode: aten\.batch_norm") as caught:
+        open_source(str(tmp_path / "net.pt2"), told)
+    assert ("aten.dropout" in caught.value.what) == dropped and "network.eval()" in caught.value.fix
+
+
+class StandardizedByBatchNorm(nn.Conv2d):
+    """As timm's: a batch norm in training mode, without running statistics, of the weights."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weight = nn.functional.batch_norm(self.weight.reshape(1, len(self.weight), -1), None, None, training=True)
+        return nn.functional.conv2d(x, weight.reshape_as(self.weight), self.bias)
+
+
+def test_a_program_of_standardized_weights_is_no_training(told: Told, tmp_path: Path) -> None:
+    module = nn.Sequential(StandardizedByBatchNorm(3, 4, 8), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    torch.export.save(torch.export.export(module, (torch.zeros(1, 3, 32, 32),)), tmp_path / "net.pt2")
+    source = open_source(str(tmp_path / "net.pt2"), told)
+    require_same(wanted(source.model.module, PHOTOS[:1]), wanted(module, PHOTOS[:1]))
+
+
 def test_what_is_no_program_is_one_error(
     told: Told, pt2_artifact: Artifact, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog
 ) -> None:
@@ -889,6 +986,26 @@ def test_torchscript_becomes_onnx_and_says_what_is_lost(told: Told, tmp_path: Pa
     require_same(answers(artifact, PHOTOS), wanted(network(), PHOTOS))
     with pytest.raises(BadInput, match="no torch module"):
         program_of(source, tmp_path / "pt2")
+
+
+class Named(nn.Module):
+    """Answers by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = network()
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"logits": self.network(images)}
+
+
+def test_a_script_that_answers_a_dict_is_one_error(
+    told: Told, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    torch.jit.trace(Named(), torch.zeros(1, 3, 32, 32), strict=False).save(tmp_path / "net.pt")
+    with pytest.raises(BadInput, match="it answers a dict") as caught:
+        open_source(str(tmp_path / "net.pt"), told)
+    assert "logits alone" in caught.value.fix and capfd.readouterr().out == ""
 
 
 class Branching(nn.Module):
@@ -1197,6 +1314,8 @@ def test_labels_of_one_name_are_told_apart(told: Told, tmp_path: Path) -> None:
     model.metadata_props.add(key="tiffin.labels", value=json.dumps(["dog", "crane", "cat", "crane"]))
     source = adopted(model, dataclasses.replace(told, labels=None), tmp_path)
     assert source.model.labels == ("dog", "crane (1)", "cat", "crane (3)")
+    told.labels.write_text("dog\ncrane\ncat\ncrane\n")
+    assert adopted(foreign(), told, tmp_path).model.labels == source.model.labels
 
 
 def quantized() -> onnx.ModelProto:
@@ -1222,6 +1341,13 @@ def padded_by(value: float) -> onnx.ModelProto:
     return foreign(flatten=pooled, constants={"by": np.array([0, 0, 1, 1, 0, 0, 1, 1]), "low": np.float32(value)})
 
 
+def sequence_out() -> onnx.ModelProto:
+    model = foreign(after=[helper.make_node("SequenceConstruct", ["c", "r"], ["parts"])], output="c")
+    parts = helper.make_tensor_sequence_value_info("parts", TensorProto.FLOAT, None)
+    model.graph.output.insert(0, parts)
+    return model
+
+
 def scalar() -> onnx.ModelProto:
     model = foreign()
     del model.graph.input[0].type.tensor_type.shape.dim[:]
@@ -1244,6 +1370,8 @@ SICK = {
     "scalar": (scalar(), "its input has 0 axes"),
     "flat": (foreign(shape=["N", 3072]), "its input has 2 axes"),
     "doubles": (foreign(dtype=TensorProto.DOUBLE), "input of double"),
+    "sequence out": (sequence_out(), "outputs parts list,"),
+    "sigmoid": (foreign(after=[helper.make_node("Sigmoid", ["y"], ["s"])], output="s"), "a sigmoid for each class"),
     "pictures out": (foreign(output="c"), "outputs c float32"),
     "chance": (
         foreign([helper.make_node("RandomNormalLike", ["x"], ["n"]), helper.make_node("Add", ["x", "n"], ["images"])]),

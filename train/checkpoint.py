@@ -177,9 +177,13 @@ def load_state(module: nn.Module, state: Mapping[str, torch.Tensor], path: Path)
     """Copy weights in, upcast to float32.
 
     Raises:
-        BadInput: some are missing, too many or of another shape (names up to ten of each), or are no finite numbers.
+        BadInput: some are missing, too many, of another kind or shape (names up to ten of each), or no finite numbers.
     """
     wanted = module.state_dict()
+    strange = [f"{key} {kind}" for key in wanted if key in state and (kind := _kind(state[key], wanted[key]))]
+    if strange:
+        raise BadInput(f"{path}: {len(strange)} weights of another kind: {', '.join(strange[:10])}",
+                       "dense floats of 16, 32 or 64 bits", "save the network's float weights")  # fmt: skip
     wrong = [key for key in wanted if key in state and wanted[key].shape != state[key].shape]
     if wrong:
         shapes = ", ".join(f"{k} {tuple(state[k].shape)} for {tuple(wanted[k].shape)}" for k in wrong[:10])
@@ -197,6 +201,14 @@ def load_state(module: nn.Module, state: Mapping[str, torch.Tensor], path: Path)
     # Into the module's own state_dict, which says in which version each layer keeps its weights; a file may not.
     wanted.update({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
     module.load_state_dict(wanted)
+
+
+def _kind(value: torch.Tensor, wanted: torch.Tensor) -> str:
+    """What it is, where its values are not those of the weight: quantized, packed, or not there."""
+    if value.is_meta or value.is_quantized or value.layout is not torch.strided:
+        return "meta" if value.is_meta else "quantized" if value.is_quantized else "sparse"
+    plain = value.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+    return "" if plain or not wanted.is_floating_point() else str(value.dtype).removeprefix("torch.")
 
 
 def state_digest(state: dict[str, torch.Tensor], without: Iterable[str] = ()) -> str:

@@ -5,18 +5,28 @@ from __future__ import annotations
 import onnx
 from onnx import TensorProto, helper
 
+from ...errors import BadInput
 from .quantizers import drop_unread
 
 _KEEPING = ("Identity", "Flatten", "Reshape", "Squeeze")
 
 
-def softmax_before(graph: onnx.GraphProto, output: str) -> onnx.NodeProto | None:
-    """The softmax that an output is made by, with at most a change of shape behind it."""
+def made_by(graph: onnx.GraphProto, output: str) -> onnx.NodeProto | None:
+    """The node that computes an output; what only changes its shape is looked through."""
     made = {word: node for node in graph.node for word in node.output}
     node = made.get(output)
     while node is not None and node.op_type in _KEEPING:
         node = made.get(node.input[0])
-    return node if node is not None and node.op_type == "Softmax" else None
+    return node
+
+
+def require_logits(graph: onnx.GraphProto, output: str, text: str) -> None:
+    """Raises BadInput where an output is made by a sigmoid: each class for itself, several or none of a photo."""
+    last = made_by(graph, output)
+    if last is not None and last.op_type == "Sigmoid":
+        raise BadInput(f"{text} answers with a sigmoid for each class: a photo may be of several, or of none",
+                       "logits, of which the largest is the class",
+                       "where each photo is of one class, leave the sigmoid out: the order stays")  # fmt: skip
 
 
 def keep_logits(model: onnx.ModelProto, output: str, rank: int, classes: int, batch: int | None, name: str) -> bool:
@@ -26,7 +36,8 @@ def keep_logits(model: onnx.ModelProto, output: str, rank: int, classes: int, ba
         rank: of the output; what is not `(N, classes)` is flattened to it.
     """
     graph = model.graph
-    softmax = softmax_before(graph, output)
+    last = made_by(graph, output)
+    softmax = last if last is not None and last.op_type == "Softmax" else None
     if softmax is not None:
         for node in graph.node:
             node.input[:] = [softmax.input[0] if word == softmax.output[0] else word for word in node.input]

@@ -160,7 +160,13 @@ def _classes(answer: Any, text: str) -> int:
         raise BadInput(
             f"{text} answers an image with NaN or infinity", "finite logits", "look at its weights and --std"
         )
-    if answer.shape[1] > 1 and bool((answer >= 0).all()) and abs(float(answer.sum()) - 1) < 1e-4:
+    if answer.shape[1] < 2:
+        raise BadInput(
+            f"{text} answers an image with one number",
+            "a logit for each of at least two classes",
+            "where its sigmoid is the second class's probability, answer torch.cat([torch.zeros_like(x), x], 1)",
+        )
+    if bool((answer >= 0).all()) and abs(float(answer.sum()) - 1) < 1e-4:
         raise BadInput(
             f"{text} answers with probabilities: a softmax is its last layer",
             "logits",

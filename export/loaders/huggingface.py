@@ -44,7 +44,8 @@ def load(text: str, told: Told) -> Source:
     where = str(folder) if local else name
     model = _model(where, local, text)
     config = _preprocessor(where, local)
-    labels = ordered(getattr(model.config, "id2label", {}), f"{text}: config.json")
+    _require_one_of_classes(model.config, text)
+    labels = None if told.labels else ordered(getattr(model.config, "id2label", {}), f"{text}: config.json")
     notes = [] if config else [f"no {_CONFIG}: its preprocessing is what you told"]
     if labels and all(label == f"LABEL_{index}" for index, label in enumerate(labels)):
         notes.append("its labels are numbers (LABEL_0, …): name them by --labels")
@@ -103,6 +104,14 @@ def _require_whole(told: Mapping[str, Any], text: str) -> None:
         raise BadInput(f"{text}: no weights that fit {', '.join(drawn[:10])}{more}",
                        "a classifier with its head: transformers would draw what is missing at random",
                        "save the trained classifier by save_pretrained(FOLDER), then name hf:FOLDER")  # fmt: skip
+
+
+def _require_one_of_classes(config: Any, text: str) -> None:
+    """Refuse a head whose answers are no choice among classes."""
+    problem = getattr(config, "problem_type", None)
+    if problem not in (None, "single_label_classification"):
+        raise BadInput(f"{text}: config.json says problem_type {problem}", "a classifier: one class for each photo",
+                       "run it by export_module, which takes any network (docs/graphs.md)")  # fmt: skip
 
 
 def _preprocessor(where: str, local: bool) -> dict[str, Any]:

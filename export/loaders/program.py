@@ -50,9 +50,27 @@ def load(text: str, told: Told) -> Source:
     except Exception as error:  # of zip, JSON and torch
         raise BadInput(f"{text}: no torch.export program ({first_line(error)})",
                        "a whole .pt2 file of torch.export.save", "save or copy it again") from error  # fmt: skip
+    _require_evaluated(program, text)
     size, notes = _size(program, text)
     brought = Brought(text, KIND, Program(program), path.stem, None, size, sha256=sha256_file(path), notes=notes)
     return as_source(brought, told)
+
+
+def _require_evaluated(program: torch.export.ExportedProgram, text: str) -> None:
+    """Refuse what was exported in training mode: it drops values, or normalizes by the photos beside."""
+    trains = sorted({str(node.target) for node in program.graph.nodes if node.op == "call_function" and _trains(node)})
+    if trains:
+        raise BadInput(f"{text} was exported in training mode: {', '.join(trains)}",
+                       "a program of a network in eval mode",
+                       "call network.eval() before torch.export.export")  # fmt: skip
+
+
+def _trains(node: torch.fx.Node) -> bool:
+    """True for dropout that drops, and for a batch norm by its batch that has running statistics to go by."""
+    schema = getattr(node.target, "_schema", None)
+    given = dict(zip((each.name for each in schema.arguments), node.args, strict=False)) if schema else {}
+    given |= node.kwargs
+    return given.get("train") is True or (given.get("training") is True and given.get("running_mean") is not None)
 
 
 def _size(program: torch.export.ExportedProgram, text: str) -> tuple[dict[str, Any], tuple[str, ...]]:

@@ -30,7 +30,7 @@ def load_weights(module: nn.Module, path: Path) -> tuple[str, ...]:
         BadInput: it cannot be read safely, or its weights do not fit: names up to ten.
     """
     state, said = read_state(path)
-    state, notes = without_prefix(state, module)
+    state, notes = without_prefix(state, module, path)
     load_state(module, state, path)
     return (*said, *notes)
 
@@ -96,24 +96,44 @@ def _tensors(value: Any) -> dict[str, torch.Tensor]:
     return {name: each for name, each in value.items() if torch.is_tensor(each)} if isinstance(value, Mapping) else {}
 
 
-def without_prefix(state: dict[str, torch.Tensor], module: nn.Module) -> tuple[dict[str, torch.Tensor], list[str]]:
+def without_prefix(
+    state: dict[str, torch.Tensor], module: nn.Module, path: Path
+) -> tuple[dict[str, torch.Tensor], list[str]]:
     """Without the prefix under which a trainer held the network, and what else it held.
 
-    A batch norm's count of batches, which old files lack and evaluation does not read, is the module's own.
+    A batch norm's count of batches, which old files lack and evaluation does not read, is the module's own; a weight
+    that the module has under two names may be there under one.
+
+    Raises:
+        BadInput: it holds several such networks of other weights.
     """
     wanted, notes = module.state_dict(), list[str]()
-    prefix = _prefix(state, list(wanted))
+    counts = {name: value for name, value in wanted.items() if name.endswith("num_batches_tracked")}
+    prefix = _prefix(state, [name for name in wanted if name not in counts], path)
     if prefix:
         other = sorted(name for name in state if not name.startswith(prefix))
         state = {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
         notes.append(f"weights are those under {prefix!r}" + (f"; left: {', '.join(other[:5])}" if other else ""))
-    counts = {name: value for name, value in wanted.items() if name.endswith("num_batches_tracked")}
-    return {**counts, **state}, notes
+    there = {(wanted[name].data_ptr(), wanted[name].shape): state[name] for name in wanted if name in state}
+    tied = {name: there[place] for name, value in wanted.items() if (place := (value.data_ptr(), value.shape)) in there}
+    return {**counts, **tied, **state}, notes
 
 
-def _prefix(state: Mapping[str, Any], wanted: list[str]) -> str:
-    """The one under which most of the wanted weights are, of several the shortest, then the first by its letters."""
+def _prefix(state: Mapping[str, torch.Tensor], wanted: list[str], path: Path) -> str:
+    """The one under which most of the wanted weights are, of several the shortest, then the first by its letters.
+
+    Raises:
+        BadInput: all are under several, with other values.
+    """
     ends = {name[: -len(key)] for key in wanted[:3] for name in state if name.endswith(key)}
     ways = sorted((end for end in ends if end == "" or end.endswith(".")),
                   key=lambda end: (len(end), end))  # fmt: skip
+    whole = [way for way in ways if all(way + key in state for key in wanted)]
+    others = [way for way in whole[1:]
+              if any(not torch.equal(state[way + key], state[whole[0] + key]) for key in wanted)]  # fmt: skip
+    if others:
+        raise BadInput(f"{path}: holds this network several times: under {', '.join(map(repr, [whole[0], *others]))}",
+                       "the weights of one",
+                       f"save the one that you mean: torch.save({{name.removeprefix({others[0]!r}): weight for name, "
+                       f"weight in state.items() if name.startswith({others[0]!r})}}, FILE)")  # fmt: skip
     return max(ways, key=lambda way: sum(way + key in state for key in wanted), default="")

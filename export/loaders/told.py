@@ -16,6 +16,8 @@ from ...runtime.preprocess import with_golden
 CHANNELS = ("RGB", "BGR")
 TURNED = "the network wants BGR: channels are turned inside the model; mean and std were taken as blue, green, red"
 _NEEDED = {"height": "--size", "width": "--size", "mean": "--mean", "std": "--std"}
+_LABELS = ("labels", "id2label", "class_to_idx", "label2id")
+_NAMES = "a list of names, index → name, or name → index"
 FIELDS = ("height", "width", "crop_fraction", "interpolation", "mean", "std", "fit", "rounding")
 
 
@@ -25,7 +27,7 @@ class Told:
 
     Args:
         weights: of a source that is code alone: .pt, .pth, .ckpt, .bin or .safetensors.
-        labels: one name a line, in the order of the logits; or JSON: a list, or index → name.
+        labels: one name a line, in the order of the logits; or JSON: a list, index → name, or name → index.
         preprocess: JSON with `Preprocess`'s fields (mean and std in pixel levels), or a preprocessor_config.json.
         size: (height, width) of the input in pixels.
         mean, std: a value a channel, in the order that the network reads them (BGR: blue first), in the units of images
@@ -56,7 +58,7 @@ class Told:
         """The labels of the file, None without one.
 
         Raises:
-            BadInput: no such file, not names, or one twice.
+            BadInput: no such file, not names, or none.
         """
         return read_labels(self.labels) if self.labels else None
 
@@ -114,9 +116,9 @@ def read_labels(path: Path) -> tuple[str, ...]:
     """Labels in the order of the logits.
 
     Raises:
-        BadInput: no such file, not names, or one twice.
+        BadInput: no such file, not names, or none.
     """
-    expected = "one name a line, or JSON: a list, or index → name"
+    expected = f"one name a line, or JSON: {_NAMES}"
     if path.suffix == ".json":
         labels = ordered(read_json(path, expected), str(path))
     else:
@@ -125,27 +127,31 @@ def read_labels(path: Path) -> tuple[str, ...]:
         except (OSError, ValueError) as error:
             raise BadInput(f"{path}: cannot be read ({error})", expected) from error
         labels = tuple(line.strip() for line in lines if line.strip())
-    twice = sorted({label for label in labels if labels.count(label) > 1})
-    if not labels or twice:
-        raise BadInput(f"{path}: " + (f"{twice[0]!r} is there twice" if twice else "no label"), expected)
+    if not labels:
+        raise BadInput(f"{path}: no label", expected)
     return labels
 
 
 def ordered(raw: Any, where: str) -> tuple[str, ...]:
-    """A list of names, an object with one under `labels` or `id2label`, or index → name, as a tuple.
+    """A list of names, index → name, or name → index (torchvision's `class_to_idx`), as a tuple.
+
+    Args:
+        raw: one of these, or an object that has it under the name that a library gives it.
 
     Raises:
         BadInput: none of these, or an index is missing.
     """
     if isinstance(raw, Mapping):
-        raw = raw.get("labels") or raw.get("id2label") or raw
+        raw = next((raw[key] for key in _LABELS if raw.get(key)), raw)
+    if isinstance(raw, Mapping) and raw and all(type(index) is int for index in raw.values()):
+        raw = {index: name for name, index in raw.items()} if len(set(raw.values())) == len(raw) else None
     if isinstance(raw, Mapping):
         try:
             raw = [dict((int(key), name) for key, name in raw.items())[index] for index in range(len(raw))]
         except (KeyError, ValueError) as error:
             raise BadInput(f"{where}: index {error} of the labels", f"each of 0 to {len(raw) - 1} once") from error
     if not isinstance(raw, list | tuple) or not all(isinstance(name, str) for name in raw):
-        raise BadInput(f"{where}: no labels", "a list of names, or index → name")
+        raise BadInput(f"{where}: no labels", _NAMES)
     return tuple(raw)
 
 

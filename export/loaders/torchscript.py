@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import onnx
@@ -67,15 +68,20 @@ def _converted(network: torch.jit.ScriptModule, text: str, images: torch.Tensor)
 
     file = io.BytesIO()
     try:
-        with quiet("torch.onnx"), warnings.catch_warnings(), torch.no_grad():
+        # Of a graph that it cannot convert it prints all on stdout, asked to be verbose or not (torch 2.13).
+        silent = mock.patch.object(torch._C, "_jit_onnx_log")
+        with quiet("torch.onnx"), silent, warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 network, (images,), file, dynamo=False, opset_version=OPSET, input_names=["images"],
                 output_names=["output"],
             )  # fmt: skip
     except Exception as error:  # torch.onnx has many
-        raise BadInput(f"{text}: cannot be converted to ONNX: {first_line(error)}", "a network of plain layers",
-                       "export it to .onnx or .pt2 where its code is") from error  # fmt: skip
+        named = "DictConstruct" in str(error)
+        said = "it answers a dict, which ONNX has not" if named else first_line(error)
+        raise BadInput(f"{text}: cannot be converted to ONNX: {said}", "a network of plain layers",
+                       "save a module that answers that dict's logits alone" if named
+                       else "export it to .onnx or .pt2 where its code is") from error  # fmt: skip
     made = onnx.load_model_from_string(file.getvalue())
     branches = sorted({node.op_type for node in made.graph.node} & {"If", "Loop"})
     if branches:
