@@ -40,6 +40,10 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.photos)
 
+    def beside(self, reference: Predictions | None) -> Predictions | None:
+        """The reference, where it answered these very photos; else None."""
+        return reference if reference is not None and reference.photos == self.photos else None
+
     def rows(self, index: Sequence[int] | np.ndarray | slice) -> Predictions:
         """Of some photos, in the order of the index, with all that is known of them."""
         rows = np.arange(len(self))[index]

@@ -119,7 +119,7 @@ class Record:
     def answers(self, name: str, reference: str) -> tuple[Predictions | None, Predictions | None]:
         """A row's predictions, and the reference's; None for what was not scored, or not on the row's photos."""
         found, base = self.predictions.get(name), self.predictions.get(reference)
-        return found, base if found and base and found.photos == base.photos else None
+        return found, found.beside(base) if found else None
 
     def save(self, path: Path) -> Path:
         """Write `path` (JSON) and `path` with suffix .npz, each atomically; the JSON names the arrays' hash.

@@ -168,8 +168,7 @@ def _answered(row: Row, base: Row | None) -> Answered | None:
         mine = source.record.predictions.get(row.key)
         other = source.record.predictions.get(base.key) if base is not None and _is_in(source, base) else None
         if mine is not None and len(mine):
-            usable = other if other is not None and other.photos == mine.photos else None
-            found.append(Answered(source, mine, usable))
+            found.append(Answered(source, mine, mine.beside(other)))
     return max(found, key=lambda one: (one.base is not None, not one.chosen_by, len(one.found)), default=None)
 
 

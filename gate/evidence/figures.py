@@ -64,8 +64,8 @@ def _answers(found: Predictions, reference: Predictions | None) -> dict[str, Any
     said: dict[str, Any] = {"photos": len(found)}
     if found.kind == "photos" and len(found):
         said |= {"top-1": top_k(found), "top-5": top_k(found, 5)}
-    if reference is not None and reference.photos == found.photos and len(found):
-        said["against the reference"] = answers_of(found, reference, _MARGIN)
+    if len(found) and (base := found.beside(reference)) is not None:
+        said["against the reference"] = answers_of(found, base, _MARGIN)
     return said
 
 
