@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto
 
 from ..artifact import Preprocess
 from ..errors import BadInput
+from .ahead import Ahead, noted, read_ahead
 from .graph.canonical import canonical
 from .graph.foreign_checks import require_plain, require_standard
 from .graph.free_batch import fixed_batch, freed
 from .graph.logits_output import keep_logits, require_logits
 from .graph.names import set_aside
 from .graph.opset import at_opset
-from .graph.photo_input import NCHW, Beginning, beginning, layout_of, take_photos, turn_channels
+from .graph.photo_input import take_photos, turn_channels
 from .loaders.classifier import checked_labels, require_repeatable
 from .loaders.source import OnnxClassifier, Source
-from .loaders.told import FIELDS, TURNED, Told, ordered
+from .loaders.told import TURNED, Told, ordered
 from .onnx_source import require_valid
 from .original import Original
 from .to_onnx import INPUT, OPSET, OUTPUT, photo_metadata
 
-_FED = {TensorProto.FLOAT: np.float32, TensorProto.UINT8: np.uint8}
 _TOLERANCE = 1e-4  # of the largest answer, between one batch and another
 
 
@@ -48,39 +45,6 @@ class Foreign:
     sha256: str
     answers: Callable[[np.ndarray, int], np.ndarray] | None = None
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Feed:
-    """How photos become what the foreign graph itself takes."""
-
-    layout: str
-    dtype: type
-    mean: np.ndarray
-    std: np.ndarray
-    bgr: bool
-
-    def images(self, photos: np.ndarray) -> np.ndarray:
-        """uint8 RGB `(N, H, W, 3)` → its input."""
-        seen = photos[..., ::-1] if self.bgr else photos
-        if self.dtype is np.float32:
-            seen = ((seen.astype(np.float32) - self.mean) / self.std).astype(np.float32)
-        return np.ascontiguousarray(seen.transpose(0, 3, 1, 2) if self.layout == NCHW else seen)
-
-
-@dataclass(frozen=True)
-class _Ahead:
-    """What photos go through before the first layer.
-
-    Args:
-        host: the host part; its mean and std are those outside of the graph.
-        start: what the graph itself does to its input.
-    """
-
-    host: Preprocess
-    start: Beginning
-    feed: _Feed
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -111,13 +75,13 @@ def adopt(foreign: Foreign, told: Told) -> Source:
     """
     text, metadata = foreign.text, {each.key: each.value for each in foreign.model.metadata_props}
     model, converted = _plain(foreign, told)
-    ahead = _ahead(model, told, metadata, text)
+    ahead = read_ahead(model, told, metadata, text)
     original = Original(model if foreign.answers else foreign.model, text, fixed_batch(model))
     answer = _answer(original, ahead, told, text)
     require_logits(model.graph, model.graph.output[answer.place].name, text)
     model, batch, said = _any_batch(model, ahead.feed.images(_contrasts(ahead.host)), answer.place, text)
     labels = checked_labels(told.label_names() or _labels(metadata, text), answer.classes, text)
-    host = _whole(ahead)
+    host = ahead.whole()
     probabilities = _exchange_ends(model, ahead, host, answer, batch, text)
     made = canonical(model, photo_metadata(foreign.sha256, labels, host))
     require_valid(made, text, "export it again, by a newer exporter")
@@ -148,90 +112,9 @@ def _is_ours(name: str) -> bool:
     return name in (INPUT, OUTPUT) or name.startswith("preprocess/")
 
 
-def _input(model: onnx.ModelProto, text: str) -> tuple[int, tuple[int | None, ...]]:
-    """Element type and shape of its only input."""
-    if len(model.graph.input) != 1:
-        raise BadInput(f"{text}: inputs {', '.join(each.name for each in model.graph.input) or 'none'}",
-                       "one input: a photo")  # fmt: skip
-    tensor = model.graph.input[0].type.tensor_type
-    if tensor.elem_type not in _FED:
-        raise BadInput(f"{text}: input of {TensorProto.DataType.Name(tensor.elem_type).lower()}", "float32 or uint8",
-                       "export the float32 model")  # fmt: skip
-    return tensor.elem_type, tuple(axis.dim_value or None for axis in tensor.shape.dim)
-
-
-def _ahead(model: onnx.ModelProto, told: Told, metadata: Mapping[str, str], text: str) -> _Ahead:
-    """Read what comes before the first layer; a free size becomes the one that is told, in place."""
-    kind, shape = _input(model, text)
-    layout = layout_of(model.graph, shape, text)
-    start = beginning(model.graph, layout)
-    host, notes = _host(told, metadata, (kind, layout, shape), start, text)
-    _fix_size(model, layout, host)
-    mean, std = np.array(host.mean, np.float32), np.array(host.std, np.float32)
-    return _Ahead(host, start, _Feed(layout, _FED[kind], mean, std, told.channels == "BGR"), notes)
-
-
-def _host(
-    told: Told, metadata: Mapping[str, str], given: tuple[int, str, tuple[int | None, ...]], start: Beginning, text: str
-) -> tuple[Preprocess, tuple[str, ...]]:
-    """What photos go through before the graph: the host part, and the mean and std outside of it."""
-    kind, layout, shape = given
-    own: dict[str, Any] = _described(metadata, text)
-    notes = []
-    sides = shape[2:] if layout == NCHW else shape[1:3]
-    if None not in sides:
-        own |= {"height": sides[0], "width": sides[1]}
-    if kind == TensorProto.UINT8:
-        own |= {"mean": (0.0,) * 3, "std": (1.0,) * 3}
-    elif start.normalizes:
-        unit = float(max(np.abs(start.shift / start.scale).max(), np.abs(1 / start.scale).max())) <= 2
-        own |= {"mean": (0.0,) * 3, "std": (255.0 if unit else 1.0,) * 3}
-        notes.append(f"the graph normalizes: images are taken as {'0 to 1' if unit else '0 to 255'} before that")
-    host = told.host(own, text)
-    if kind == TensorProto.UINT8 and (host.mean, host.std) != ((0.0,) * 3, (1.0,) * 3):
-        raise BadInput(f"{text}: takes uint8, and --mean or --std are told", "its own normalization, which is inside")
-    if start.normalizes and (host.mean, host.std) not in (((0.0,) * 3, (std,) * 3) for std in (1.0, 255.0)):
-        raise BadInput(f"{text}: normalizes by itself, and mean or std are told", "its own, which is inside",
-                       "leave --mean and --std out; where it takes images from 0 to 1: --mean 0 --std 1")  # fmt: skip
-    if None not in sides and (host.height, host.width) != sides:
-        raise BadInput(f"{text}: --size {host.height}x{host.width}", f"the graph's own {sides[0]}x{sides[1]}")
-    notes.append(f"input {layout}, {'uint8' if kind == TensorProto.UINT8 else 'float32'}")
-    return host, tuple(notes)
-
-
-def _described(metadata: Mapping[str, str], text: str) -> dict[str, Any]:
-    """The host part that an export of tiffin's tells; its mean and std are in the graph."""
-    raw = _noted(metadata, "tiffin.preprocess", text) or {}
-    return {key: raw[key] for key in FIELDS if key in raw and key not in ("mean", "std")}
-
-
 def _labels(metadata: Mapping[str, str], text: str) -> tuple[str, ...] | None:
-    raw = _noted(metadata, "tiffin.labels", text)
+    raw = noted(metadata, "tiffin.labels", text)
     return None if raw is None else ordered(raw, text)
-
-
-def _noted(metadata: Mapping[str, str], key: str, text: str) -> Any:
-    try:
-        return json.loads(metadata[key]) if key in metadata else None
-    except ValueError as error:
-        raise BadInput(f"{text}: its metadata {key} is no JSON ({error})", "what tiffin wrote",
-                       "export it again, or take that entry out") from error  # fmt: skip
-
-
-def _whole(ahead: _Ahead) -> Preprocess:
-    """Mean and std of what is outside and inside the graph together, of RGB: `scale * (p - mean) / std + shift`."""
-    host, start, turn = ahead.host, ahead.start, -1 if ahead.feed.bgr else 1
-    mean, std = np.asarray(host.mean), np.asarray(host.std)
-    mean, std = mean - start.shift * std / start.scale, std / start.scale
-    return dataclasses.replace(host, mean=tuple(mean[::turn].tolist()), std=tuple(std[::turn].tolist()))
-
-
-def _fix_size(model: onnx.ModelProto, layout: str, host: Preprocess) -> None:
-    """Height and width are those that are told, where the graph leaves them free."""
-    dims = model.graph.input[0].type.tensor_type.shape.dim
-    high, wide = (2, 3) if layout == NCHW else (1, 2)
-    dims[high].dim_value, dims[wide].dim_value = host.height, host.width
-    dims[1 if layout == NCHW else 3].dim_value = 3
 
 
 def _pictures(host: Preprocess, count: int) -> np.ndarray:
@@ -279,7 +162,7 @@ def _alike(found: np.ndarray, wanted: np.ndarray) -> bool:
 
 
 def _exchange_ends(
-    model: onnx.ModelProto, ahead: _Ahead, host: Preprocess, answer: _Answer, batch: int | None, text: str
+    model: onnx.ModelProto, ahead: Ahead, host: Preprocess, answer: _Answer, batch: int | None, text: str
 ) -> bool:
     """Photos in and logits out, in place; True where a softmax at its end was left out."""
     if ahead.feed.bgr:
@@ -289,7 +172,7 @@ def _exchange_ends(
     return keep_logits(model, theirs, answer.values.ndim, answer.classes, batch, OUTPUT)
 
 
-def _answer(original: Original, ahead: _Ahead, told: Told, text: str) -> _Answer:
+def _answer(original: Original, ahead: Ahead, told: Told, text: str) -> _Answer:
     """What it answers to some pictures, twice the same."""
     images = ahead.feed.images(_pictures(ahead.host, original.batch or 1))
     found = original.outputs(images)
