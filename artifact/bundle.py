@@ -227,14 +227,15 @@ def _index(path: Path, text: bytes) -> _Index:
         if not index.variants:
             raise BadInput("no variants", "at least one")
         told = {name: read_as_type(index.about.get(name), kind | None, name) for name, kind in _ABOUT.items()}
-        require_shown((word for word in told.values() if isinstance(word, str)), "about")
+        words = [*told.values(), *(word for listed in index.variants for word in vars(listed.run).values())]
+        require_shown((word for word in words if isinstance(word, str)), "index")
     except (KeyError, TypeError, ValueError, RecursionError, BadInput) as error:
         if isinstance(error, BadArtifact):
             raise
         raise _no_box(path, error) from error
     for listed in index.variants:
         if not _is_name(listed.name):
-            raise BadArtifact(f"{path}: variant name {listed.name!r} leaves the box", "a plain name")
+            raise BadArtifact(f"{path}: variant name {listed.name!r} leaves the box, or its line", "a plain name")
     return index
 
 
@@ -287,6 +288,9 @@ def _unpack_file(box: zipfile.ZipFile, file: ModelFile, folder: Path) -> None:
     kept = folder.parent / _KEPT / file.sha256
     if not kept.exists():
         kept.parent.mkdir(exist_ok=True)
+        if file.size_bytes > (free := shutil.disk_usage(kept.parent).free):  # a few bytes can unpack to any size
+            raise BadInput(f"{box.filename}: {file.name} unpacks to {file.size_bytes:,} bytes",
+                           f"at most {free:,}, which are free", "set $TIFFIN_CACHE to a folder with room")  # fmt: skip
         _copy(box, f"files/{file.sha256}", file.size_bytes, kept)
     try:
         (folder / file.name).hardlink_to(kept)

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import BadArtifact, BadInput
 from .files import replace_files
-from .store import CLAIMS, Artifact
+from .store import CLAIMS, Artifact, reading
 
 
 def write_claim(artifact: Artifact, kind: str, body: Mapping[str, Any]) -> None:
@@ -37,10 +37,12 @@ def read_claim(artifact: Artifact, kind: str) -> dict[str, Any] | None:
         BadArtifact: the claim is about another digest, or cannot be read.
     """
     path = artifact.folder / CLAIMS / f"{kind}.json"
-    if not path.is_file():
-        return None
+    with reading(path):
+        if not path.is_file():
+            return None
+        text = path.read_text(errors="replace")
     try:
-        body = json.loads(path.read_text())
+        body = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise BadArtifact(f"{path}: not JSON ({error})", "a claim written by tiffin", f"delete {path}") from error
     if not isinstance(body, dict):

@@ -63,6 +63,20 @@ def replace_files(contents: Mapping[Path, bytes | Callable[[IO[bytes]], None]]) 
         raise
 
 
+def replace_name(path: Path, content: bytes) -> None:
+    """Write a small file under this very name: where it is a link, the link goes, and what it names stays.
+
+    Raises:
+        OSError: it cannot be written; what was there before is left as it was.
+    """
+    drafted = _draft_of(path)
+    try:
+        drafted.write_bytes(content)
+        drafted.replace(path)
+    finally:
+        drafted.unlink(missing_ok=True)
+
+
 def _draft_of(path: Path) -> Path:
     """Beside it, hidden, of a name that nobody else takes: in containers all processes have the same number."""
     return path.with_name(f".{path.name}.{os.urandom(6).hex()}")
@@ -71,6 +85,9 @@ def _draft_of(path: Path) -> Path:
 @contextlib.contextmanager
 def replaced_folder(target: Path, fix: str, keep: bool = False) -> Iterator[Path]:
     """A new folder beside `target` that takes its place, synced, only when the block ends well; else it goes.
+
+    An older one is moved aside first: who opens it between the two renames finds none, and where the power fails there,
+    it lies beside under a hidden name that ends in `.old`.
 
     Args:
         target: where it is a link, the link stays, and what it names is replaced.

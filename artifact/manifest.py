@@ -258,10 +258,15 @@ class Manifest:
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
+def is_shown(word: str) -> bool:
+    """False where it breaks lines or steers the terminal which shows it."""
+    return _CONTROL.search(word) is None
+
+
 def require_shown(words: Iterable[str], where: str) -> None:
     """Raises BadInput for words that break lines or steer the terminal which shows them."""
     for word in words:
-        if _CONTROL.search(word):
+        if not is_shown(word):
             raise BadInput(f"{where}: {word!r} holds a control character", "one line without tabs")
 
 

@@ -11,8 +11,8 @@ from functools import cached_property
 from pathlib import Path
 
 from ..errors import BadArtifact, BadInput, command
-from .files import replaced_folder, sha256_file
-from .manifest import Manifest, ModelFile, Preprocess, parse_manifest
+from .files import replace_name, replaced_folder, sha256_file
+from .manifest import Manifest, ModelFile, Preprocess, is_shown, parse_manifest
 
 MANIFEST = "manifest.json"
 CLAIMS = "claims"
@@ -30,14 +30,28 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     """A new folder beside `target` that takes its place only when the block ends well.
 
     Raises:
-        BadInput: the parent is not writable, or `target` exists and is no artifact of ours.
+        BadInput: the parent is not writable, or `target` exists and is no artifact of ours, or not it alone.
     """
-    if target.exists() and not is_artifact(target) and (not target.is_dir() or any(target.iterdir())):
-        raise BadInput(
-            f"{target} exists and is no artifact", "a new folder, or an artifact to replace", "choose another --out"
-        )
+    if target.exists():
+        _require_replaceable(target)
     with replaced_folder(target, "choose another --out") as draft:
         yield draft
+
+
+def _require_replaceable(target: Path) -> None:
+    """Refuse a folder in which anything would be lost that `save` did not write."""
+    if target.is_dir() and not any(target.iterdir()):
+        return
+    expected, fix = "a new folder, or an artifact to replace", "choose another --out"
+    try:
+        manifest = parse_manifest((target / MANIFEST).read_text(encoding="utf-8", errors="replace"), str(target))
+    except (OSError, BadArtifact) as error:
+        raise BadInput(f"{target} exists and is no artifact", expected, fix) from error
+    own = {MANIFEST, CLAIMS, _STAMP, *(file.name for file in manifest.files)}
+    other = sorted(path.name for path in target.iterdir() if path.name not in own)
+    if other:
+        raise BadInput(f"{target} holds {other[0]!r}, which is not its artifact's", expected,
+                       f"move it elsewhere, or {fix}")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -110,7 +124,7 @@ class Artifact:
                     "make the artifact again, or copy it again",
                 )
         with contextlib.suppress(OSError):  # a read-only folder is hashed at every load
-            (self.folder / _STAMP).write_text(json.dumps(self._stamp()))
+            replace_name(self.folder / _STAMP, json.dumps(self._stamp()).encode())
 
     def _stamp(self) -> list[object]:
         stats = [(self.folder / file.name).stat() for file in self.manifest.files]
@@ -148,8 +162,8 @@ def _check_size(folder: Path, file: ModelFile) -> None:
 
 
 def is_plain(name: str) -> bool:
-    """True for a name that stays in its folder on every system: in Windows `C:a` and `..\\a` leave it as well."""
-    return name not in ("", ".", "..") and not set(name) & set("/\\:")
+    """True for a name that stays in its folder on every system, Windows' `C:a` and `..\\a` too, and on its line."""
+    return name not in ("", ".", "..") and not set(name) & set("/\\:") and is_shown(name)
 
 
 def check_name(folder: Path, name: str) -> None:

@@ -14,6 +14,7 @@ import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO
 
 import numpy as np
@@ -384,6 +385,43 @@ def test_a_foreign_folder_or_file_is_left_alone(tmp_path: Path) -> None:
         assert "--out" in caught.value.fix
     assert left_in(tmp_path) == ["file", "thesis"] and left_in(tmp_path / "thesis") == ["only-copy.tex"]
     assert (tmp_path / "file").read_text() == "words"
+
+
+@pytest.mark.parametrize("other", ["notes.txt", "int8/manifest.json", "manifest.json"])
+def test_an_artifact_is_replaced_only_where_nothing_else_is_lost(tmp_path: Path, other: str) -> None:
+    """A web application's manifest is called as ours."""
+    if other == "manifest.json":
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a/index.html").write_text("<html>")
+    else:
+        saved(tmp_path / "a")
+    (tmp_path / "a" / other).parent.mkdir(exist_ok=True)
+    (tmp_path / "a" / other).write_text('{"name": "theirs"}')
+    before = left_in(tmp_path / "a")
+    with pytest.raises(
+        BadInput, match="is no artifact|holds '(notes.txt|int8)', which is not its artifact's"
+    ) as caught:
+        saved(tmp_path / "a")
+    assert "--out" in caught.value.fix and left_in(tmp_path / "a") == before and left_in(tmp_path) == ["a"]
+
+
+def test_an_artifact_that_is_opened_writes_through_no_link(tmp_path: Path) -> None:
+    artifact = saved(tmp_path / "a")
+    (tmp_path / "diary").write_text("mine")
+    stamp = tmp_path / "a/.verified.json"
+    stamp.unlink(missing_ok=True)
+    stamp.symlink_to(tmp_path / "diary")
+    assert Artifact.load(artifact.folder).digest == artifact.digest
+    assert (tmp_path / "diary").read_text() == "mine" and not stamp.is_symlink()
+
+
+def test_a_claim_that_cannot_be_read_is_one_error(tmp_path: Path) -> None:
+    artifact = saved(tmp_path / "a")
+    write_claim(artifact, "score", {"top1": 0.9})
+    (tmp_path / "a/claims/score.json").unlink()
+    (tmp_path / "a/claims/score.json").symlink_to("/proc/self/mem")  # an error to whoever reads it
+    with pytest.raises(BadArtifact, match=r"claims/score\.json: cannot be read"):
+        read_claim(artifact, "score")
 
 
 def test_an_unwritable_folder_is_refused(tmp_path: Path) -> None:
@@ -991,6 +1029,16 @@ def test_claims_of_a_box_are_bounded_together(tmp_path: Path, monkeypatch: pytes
     refused_box(path, "claims of 15.,... bytes")
 
 
+def test_a_model_that_the_disk_has_no_room_for_is_refused_before_it_is_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = box_of(tmp_path / "m.tiffin", noisy(tmp_path / "a", bytes(1_000_000)))
+    monkeypatch.setattr("shutil.disk_usage", lambda place: SimpleNamespace(free=900_000))
+    with pytest.raises(BadInput, match="unpacks to 1,000,000 bytes") as caught:
+        open_box(path, tmp_path / "cache")
+    assert "TIFFIN_CACHE" in caught.value.fix and left_in(tmp_path / "cache") == []
+
+
 def test_no_model_is_held_in_memory_to_pack_or_unpack_it(tmp_path: Path) -> None:
     artifact = noisy(tmp_path / "a", bytes(32_000_000))
     tracemalloc.start()
@@ -1058,6 +1106,7 @@ def test_a_newer_box_says_to_upgrade(tmp_path: Path) -> None:
         lambda index: index.update(about={"cpu": "\x1b]0;title\x07"}),
         lambda index: index["variants"][0]["run"].update(backend=["a"]),
         lambda index: index["variants"][0]["run"].update(device=5),
+        lambda index: index["variants"][0]["run"].update(backend="a\x1b[31m"),
         lambda index: index["variants"][0]["run"].update(lanes=1.5),
         lambda index: index["variants"][0]["run"].update(threads=True),
     ],
@@ -1081,6 +1130,7 @@ def test_a_box_and_a_manifest_name_no_folder_of_their_makers_for_a_cache(tmp_pat
     [
         *("../evil", "/tmp/tiffin-evil", "sub/evil", "..", ".", "", "box.json", "a/", ".files"),
         *("C:evil", "..\\evil", "\\\\host\\share"),  # which leave it in Windows
+        *("x\x1b[31mRED", "one\ntwo"),
     ],
 )
 def test_a_variant_does_not_leave_its_box(tmp_path: Path, name: str) -> None:

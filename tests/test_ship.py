@@ -263,6 +263,14 @@ def test_artifacts_come_out_of_a_box_as_they_went_in(make: Make, tmp_path: Path)
     assert (copies[0].folder / "claims/score.json").is_file() and copies[1].manifest.temperature == 2.0
 
 
+def test_what_was_certified_there_stays_where_the_same_artifact_comes_again(make: Make, tmp_path: Path) -> None:
+    one, other = make("one"), make("two", temperature=2.0)
+    copy = extract(one, tmp_path / "out")
+    write_claim(copy, "score", {"top1": 0.9})
+    assert (extract(one, tmp_path / "out").folder / "claims/score.json").is_file()
+    assert not (extract(other, tmp_path / "out").folder / "claims/score.json").exists()
+
+
 def test_plain_files_of_several_variants_lie_apart(
     make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -328,6 +336,17 @@ def test_nothing_foreign_is_overwritten_and_what_is_ours_is(
     for _ in range(2):
         write(onnx_artifact, tmp_path)
     assert (folder / "labels.txt").is_file() and not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+
+
+@pytest.mark.parametrize("mine", ["my_app.cpp", "labels.txt"])
+def test_what_was_added_or_changed_there_is_not_written_over(
+    write: Callable[..., Any], onnx_artifact: Artifact, tmp_path: Path, mine: str
+) -> None:
+    write(onnx_artifact, tmp_path)
+    (tmp_path / "model" / mine).write_text("years of work")
+    with pytest.raises(BadInput, match=f"holds '{mine}', which tiffin did not write so"):
+        write(onnx_artifact, tmp_path)
+    assert (tmp_path / "model" / mine).read_text() == "years of work"
 
 
 def test_a_full_disk_leaves_nothing(
@@ -480,8 +499,8 @@ def test_triton_joins_requests_to_an_onnx_model(onnx_artifact: Artifact, tmp_pat
                  "dynamic_batching {"):  # fmt: skip
         assert part in text
     assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()) == [
-        "food/1/model.onnx", "food/config.pbtxt", "food/labels.txt", "food/pattern.ppm", "food/prepared.ppm",
-        "food/preprocess.json"]  # fmt: skip
+        "food/.tiffin.json", "food/1/model.onnx", "food/config.pbtxt", "food/labels.txt", "food/pattern.ppm",
+        "food/prepared.ppm", "food/preprocess.json"]  # fmt: skip
     assert "dynamic_batching" not in config_of(onnx_artifact, tmp_path, max_batch=1)
 
 
