@@ -17,6 +17,7 @@ from .store import CLAIMS, Artifact
 
 _PREFIX = "certificate-"
 CERTIFICATE_VERSION = 1
+MARGIN = 0.01  # of top-1 that may be lost, where no other is told
 
 WHOLE = "whole"  # all photos were answered there
 IDENTITY = "identity"  # some were, with the same bits as natively: the native answers to all photos stand for it

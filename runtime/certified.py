@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from .. import machine
 from ..artifact import Artifact, RunConfig
-from ..artifact.certificate import Certificate, certificates_for, read_certificates
+from ..artifact.certificate import MARGIN, Certificate, certificates_for, read_certificates
 from ..artifact.cpu_class import CpuClass, class_here
 from ..artifact.lineage import variants_of
 from ..artifact.scheme import SCHEMES
@@ -44,7 +44,8 @@ def is_reference(artifact: Artifact, run: RunConfig) -> bool:
 def standing(artifact: Artifact, run: RunConfig) -> tuple[Standing, str]:
     """What is known, and why in a few words.
 
-    A PASS holds for the engine's version and the execution precision that it was made with. A FAIL holds for others
+    A PASS holds for the engine's version and the execution precision that it was made with; one at a wider margin than
+    the usual is said. A FAIL holds for others
     too, until it is certified again: what saturates is the CPU.
 
     Raises:
@@ -68,7 +69,8 @@ def standing(artifact: Artifact, run: RunConfig) -> tuple[Standing, str]:
         return Standing.UNKNOWN, f"certified with {_other_engine(held[0], run)}"
     if valid[0].verdict != "PASS":
         return Standing.UNDECIDED, f"certified without a verdict ({valid[0].reason})"
-    return Standing.CERTIFIED, ""
+    wide = valid[0].margin > MARGIN
+    return Standing.CERTIFIED, f"certified to lose at most {valid[0].margin * 100:g} points" if wide else ""
 
 
 def _elsewhere(artifact: Artifact, run: RunConfig, cpu: CpuClass | None) -> tuple[Standing, str]:
@@ -76,8 +78,9 @@ def _elsewhere(artifact: Artifact, run: RunConfig, cpu: CpuClass | None) -> tupl
     passed = [each for each in read_certificates(artifact) if each.verdict == "PASS"]
     others = sorted({f"{each.cpu_class} with {each.backend}" for each in passed})
     scheme = artifact.manifest.scheme
-    if others and cpu and cpu.saturates and scheme in SCHEMES and SCHEMES[scheme].needs_vnni:
-        return Standing.FAILED, f"certified on {', '.join(others)} alone, and its scheme {scheme} needs VNNI"
+    if cpu and cpu.saturates and scheme in SCHEMES and SCHEMES[scheme].needs_vnni:
+        alone = f"certified on {', '.join(others)} alone" if others else "not certified"
+        return Standing.FAILED, f"{alone}, and its scheme {scheme} needs VNNI"
     return Standing.UNKNOWN, "not certified" + (f" (but on {', '.join(others)})" if others else "")
 
 
@@ -147,11 +150,13 @@ def choose(path: Path, variants: Sequence[Variant], allow_uncertified: bool) -> 
         named = " or ".join(sorted({variant.run.backend for variant in variants}))
         raise EngineMissing(f"{path}: no engine of its variants is here", named, "see `tiffin backends`")
     known = [(variant, *standing(variant.artifact, variant.run)) for variant in able]
-    for place, (variant, found, _) in enumerate(known):
+    for place, (variant, found, why) in enumerate(known):
         if found in (Standing.CERTIFIED, Standing.REFERENCE):
             _log.info("%s: variant %s", path, variant.name)
             if place:
                 _log.warning(f"{path}: {variant.name} is taken; faster ones are not: {_reasons(known[:place])}")
+            if why:
+                _log.warning(_line(variant.artifact, variant.run, found, why))
             return variant
     if not allow_uncertified:
         raise NotCertified(f"{path}: nothing in it is certified for this class of CPU: {_reasons(known)}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -37,8 +37,11 @@ class Inputs:
         """True if names, dtypes and shapes are those that were last accepted for one run.
 
         Raises:
-            BadInput: a float input holds NaN.
+            BadInput: a float input holds NaN, or they are no mapping.
         """
+        if type(feeds) is not dict and not isinstance(feeds, Mapping):
+            raise BadInput(f"fed {type(feeds).__name__}", f"a dict of arrays: {', '.join(self._specs)}",
+                           f"session.run({{{next(iter(self._specs), '')!r}: array}})")  # fmt: skip
         accepted = self._accepted
         if len(feeds) != len(accepted):
             return False

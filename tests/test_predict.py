@@ -82,6 +82,14 @@ def test_a_folder_is_read_in_natural_order_without_what_is_hidden(shelf: Path) -
     assert [Path(item.name).name for item in found.items] == [f"{n}.png" for n in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10)]
 
 
+@pytest.mark.parametrize("word", ["", "*.jpg", "**/*.jpg"])
+def test_a_pipe_among_photos_is_passed_over(shelf: Path, word: str) -> None:
+    os.mkfifo(shelf / "camera.jpg")
+    os.mkfifo(shelf / "deep/camera.jpg")
+    shutil.copy(shelf / "1.png", shelf / "one.jpg")
+    assert [Path(name).name for name in names(shelf / word) if name.endswith("jpg")] == ["one.jpg"]
+
+
 def test_a_link_back_into_a_folder_ends(shelf: Path) -> None:
     (shelf / "deep" / "back").symlink_to(shelf, target_is_directory=True)
     assert len(names(shelf)) == 10

@@ -884,7 +884,12 @@ def quantized(artifact: Artifact, folder: Path, **changed: object) -> Artifact:
 
 
 def certify(
-    artifact: Artifact, backend: str = "onnxruntime", lost: int = 0, n: int = 400, **changed: object
+    artifact: Artifact,
+    backend: str = "onnxruntime",
+    lost: int = 0,
+    n: int = 400,
+    margin: float = 0.01,
+    **changed: object,
 ) -> Certificate:
     """Write a certificate over n photos, of which some answers were lost."""
     photos, truth = tuple(f"{row:064x}" for row in range(n)), np.zeros(n, np.int64)
@@ -900,12 +905,12 @@ def certify(
         "emulator": "",
         "basis": "whole",
         "data": {"name": "tiny", "count": n},
-        "margin": 0.01,
+        "margin": margin,
         "native_class": "",
         "reference": "ab" * 32,
         "tiffin": "0",
         "created": "2026-01-01T00:00:00+00:00",
-        **figures(evidence, "whole", 0.01),
+        **figures(evidence, "whole", margin),
         **changed,
     }
     made = Certificate(**fields)  # type: ignore[arg-type]
@@ -984,7 +989,8 @@ def test_a_file_that_is_certified_with_vnni_only_is_refused_without_it(
     portable = quantized(onnx_artifact, tmp_path / "portable")
     full = save(tmp_path / "full", dataclasses.replace(portable.manifest, scheme="cpu-vnni", temperature=2.0),
                 {"model.onnx": portable.model_path})  # fmt: skip
-    assert resolve(full)[0] is full  # nothing is known of it: one line
+    with pytest.raises(NotCertified, match="not certified, and its scheme cpu-vnni needs VNNI"):
+        resolve(full)
     certify(full, cpu_class="vnni")
     certify(portable)
     with pytest.raises(NotCertified, match="certified on vnni with onnxruntime alone, .* needs VNNI") as caught:
@@ -992,6 +998,19 @@ def test_a_file_that_is_certified_with_vnni_only_is_refused_without_it(
     assert caught.value.fix.startswith(f"load {portable.folder} on onnxruntime")
     assert resolve(full, allow_uncertified=True)[0] is full
     assert resolve(portable)[0] is portable
+
+
+def test_a_certificate_at_a_wider_margin_than_the_usual_says_so(
+    avx2: pytest.LogCaptureFixture, onnx_artifact: Artifact, tmp_path: Path
+) -> None:
+    artifact = quantized(onnx_artifact, tmp_path / "int8")
+    certify(artifact, margin=0.3)
+    resolve(artifact)
+    (line,) = logged(avx2)
+    assert line.endswith("certified to lose at most 30 points")
+    path = pack(tmp_path / "m.tiffin", [Variant(artifact, RunConfig("onnxruntime"))], {})
+    resolve(path)
+    assert logged(avx2)[1].endswith("certified to lose at most 30 points")
 
 
 def test_a_cpu_of_no_class_has_no_certificate(

@@ -221,6 +221,15 @@ def test_a_fixed_graph_that_takes_no_photos_is_not_split(fixed_artifact: Artifac
     assert caught.value.expected == "photos uint8(4, 32, 32, 3)"
 
 
+@pytest.mark.parametrize("count", [1, 4])
+def test_an_array_in_a_dicts_place_is_told_how_it_is_fed(onnx_artifact: Artifact, photos, count: int) -> None:
+    with load(onnx_artifact) as session:
+        for fed in (photos[:count], None):
+            with pytest.raises(BadInput, match="fed (ndarray|NoneType)") as caught:
+                session.run(fed)
+            assert caught.value.fix == "session.run({'photos': array})"
+
+
 def test_one_photo_and_a_batch_answer_alike(engine: str, onnx_artifact: Artifact, photos, logits) -> None:
     with load(onnx_artifact, engine) as session:
         for count in (1, 5, 1, 16, 1):

@@ -39,7 +39,8 @@ def found(word: str) -> list[str]:
     if os.path.lexists(word) or not glob.has_magic(word):
         return [word]
     matches = sorted(set(_matching(word)), key=natural)
-    return _some([path for path in matches if not Path(path).is_dir()], f"{word}: matches no file", "photos")
+    files = [path for path in matches if not (Path(path).is_dir() or _waits(path))]
+    return _some(files, f"{word}: matches no file", "photos")
 
 
 def _matching(pattern: str) -> Iterator[str]:
@@ -73,6 +74,8 @@ def below(folder: str) -> Iterator[str]:
 def _walked(folder: str, seen: set[tuple[int, int]] | None = None) -> Iterator[tuple[str, bool]]:
     """What is not hidden, and whether it is a folder; links are followed, and each folder is entered once.
 
+    Pipes, sockets and devices are passed over: who opens one may wait for ever.
+
     Raises:
         BadInput: the folder itself cannot be read; one inside it that cannot is passed over like a hidden one.
     """
@@ -88,7 +91,7 @@ def _walked(folder: str, seen: set[tuple[int, int]] | None = None) -> Iterator[t
         if entry.name.startswith("."):
             continue
         known = _folder(entry.path)
-        if known in seen:
+        if known in seen or _waits(entry.path):
             continue
         yield entry.path, known is not None
         if known:
@@ -103,6 +106,15 @@ def _folder(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return (found.st_dev, found.st_ino) if stat.S_ISDIR(found.st_mode) else None
+
+
+def _waits(path: str) -> bool:
+    """True for a pipe, a socket or a device."""
+    try:
+        mode = Path(path).stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def natural(path: str) -> list[tuple[int, str]]:
