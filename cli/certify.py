@@ -90,11 +90,11 @@ def certify(
         outcomes += [(candidate, certifier.certify(target)) for target in _targets(wanted, candidate)]
     record = tables.record_of((base, answers, applied), outcomes, common, chosen, environment)
     render.show(tables.as_json(record) if as_json else "\n" + tables.as_text(record))
-    output.save(record, out)
-    output.say_record(out)
-    render.say("certificates lie beside each artifact")
-    if all(outcome.certificate is None for _, outcome in outcomes):
+    is_empty = all(outcome.certificate is None for _, outcome in outcomes)
+    output.keep(record, out, is_empty)
+    if is_empty:
         raise EngineMissing("nothing could be certified here; the reasons stand above", "at least one class of CPU")
+    render.say("certificates lie beside each artifact")
 
 
 def _words(text: str | None) -> list[str]:

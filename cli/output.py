@@ -93,17 +93,26 @@ def finish(record: Record, out: Path, as_json: bool, reference: str) -> None:
     """Print, write, and say where.
 
     Raises:
-        EngineMissing: nothing could run; the record is written all the same.
+        EngineMissing: nothing could run; see `keep` for the record.
     """
+    nothing_ran = all(subject.reason for subject in record.subjects)
     try:
         print_record(record, reference, as_json)  # first: a full disk must not lose it
     finally:
-        save(record, out)
-    say_record(out)
-    if all(subject.reason for subject in record.subjects):
+        keep(record, out, nothing_ran)
+    if nothing_ran:
         raise EngineMissing(
             "nothing could run here; the reasons stand above", "at least one engine", "see `tiffin backends`"
         )
+
+
+def keep(record: Record, out: Path, is_empty: bool) -> None:
+    """Write a record and say where; one that measured nothing is never written over another."""
+    if is_empty and out.exists():
+        render.say(f"{out}: kept as it was, since nothing was measured now")
+        return
+    save(record, out)
+    say_record(out)
 
 
 def say_record(out: Path) -> None:

@@ -1022,6 +1022,18 @@ def test_nothing_that_can_be_certified_is_an_error_with_its_record(
     assert "nothing is certified" in run_tiffin("certificates", "int8").out
 
 
+def test_a_run_in_which_nothing_ran_leaves_the_earlier_record(
+    run_tiffin: Run, int8: Path, avx2: None, photo_folder: Path
+) -> None:
+    Path("c.json").write_text("earlier")
+    ended = run_tiffin("certify", "int8", "--isa", "amx", "--data", photo_folder, "--threads", 1, "--out", "c.json")
+    assert ended.code == 1 and Path("c.json").read_text() == "earlier" and "c.json: kept as it was" in ended.err
+    assert "certificates lie beside" not in ended.err
+    Path("b.json").write_text("earlier")
+    ended = run_tiffin("bench", "int8@torch", "--launches", 1, "--out", "b.json")
+    assert ended.code == 1 and "nothing could run" in ended.err and Path("b.json").read_text() == "earlier"
+
+
 def test_a_box_is_certified_by_what_is_in_it(ok: Run, refused: Run, here: Path) -> None:
     ok("pack", "fp32", "--out", "food.tiffin")
     said = ok("certificates", "food.tiffin").out
