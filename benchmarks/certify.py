@@ -29,6 +29,7 @@ from ..records.certification import Evidence, figures, same_bits, write_certific
 from ..records.estimate import Decision
 from ..records.paired import require_margin
 from ..records.predictions import joined
+from ..words import counted
 from .accuracy import score
 from .candidate import Candidate
 from .emulation.cpus import cpu_named
@@ -43,6 +44,8 @@ BATCH = 1
 _log = logging.getLogger(__name__)
 
 _ELSEWHERE = "it runs on device {}: what is certified here is the CPU"
+
+_SAME_RUN = ("engine_version", "place", "margin", "reference")
 
 Bar = Callable[[str, int], Callable[[int], None]]
 
@@ -199,8 +202,8 @@ class Certifier:
                            "choose another --out: answers are kept beside it") from error  # fmt: skip
         certificate = certificate_of(target, basis, evidence, applied, self._context)
         if stronger := self._stronger(certificate):
-            _log.warning("%s: the certificate over %d photos is kept, not replaced by one over %d",
-                         self.candidate.name, stronger.n, certificate.n)  # fmt: skip
+            _log.warning("%s: the certificate over %s is kept, not replaced by one over %s",
+                         self.candidate.name, _number(stronger), _number(certificate))  # fmt: skip
         else:
             write_certificate(self._artifact, certificate, evidence)
         return Outcome(target, certificate, evidence, applied, took_s=round(time.monotonic() - began, 1))
@@ -213,18 +216,15 @@ class Certifier:
         return WHOLE, Evidence.of(answers, self.reference), applied
 
     def _stronger(self, made: Certificate) -> Certificate | None:
-        """A certificate of the same run that is over more photos: a small sample must not undo it.
+        """A certificate that stays: one from photos beside drawn images, or one of the same run over more photos.
 
         A FAIL is always written, and undone by more photos alone; any other speaks of its own photos.
         """
-        same = ("kind", "engine_version", "place", "margin", "reference")
         if made.verdict == Decision.FAIL.value:
             return None
         with contextlib.suppress(BadArtifact):  # what cannot be read is replaced
             for held in read_certificates(self._artifact):
-                alike = all(getattr(held, name) == getattr(made, name) for name in same)
-                about = held.verdict == Decision.FAIL.value or held.data == made.data
-                if alike and about and held.n > made.n:
+                if held.kind == made.kind and (_alone_from_photos(held, made) or _over_more(held, made)):
                     return held
         return None
 
@@ -270,6 +270,21 @@ class Certifier:
         alarm, _ = self._answer(target, part_of(self.photos, close, self._cache))
         return SAMPLE, replace(evidence, alarm_photos=alarm.photos, alarm_native=native.top[close, 0].astype(np.int64),
                                alarm_there=alarm.top[:, 0].astype(np.int64)), applied  # fmt: skip
+
+
+def _alone_from_photos(held: Certificate, made: Certificate) -> bool:
+    """True if only the held one is from photos: drawn images decide nothing, so they undo nothing."""
+    return held.data["kind"] == "photos" != made.data["kind"]
+
+
+def _over_more(held: Certificate, made: Certificate) -> bool:
+    """True if it is of the same run over more photos, of the same set if it is no FAIL."""
+    alike = all(getattr(held, name) == getattr(made, name) for name in _SAME_RUN)
+    return alike and held.n > made.n and (held.verdict == Decision.FAIL.value or held.data == made.data)
+
+
+def _number(of: Certificate) -> str:
+    return counted(of.n, "photo" if of.data["kind"] == "photos" else "synthesized image")
 
 
 def certificate_of(

@@ -1053,12 +1053,26 @@ def test_a_certificate_on_other_photos_and_a_proven_fail_are_written(
 ) -> None:
     run = {"kind": "certificate-avx2-onnxruntime", "engine_version": "1", "place": "native", "margin": 0.01,
            "reference": "r"}  # fmt: skip
-    found = SimpleNamespace(**run, n=n, verdict=held, data={"name": "grocery"})
+    found = SimpleNamespace(**run, n=n, verdict=held, data={"name": "grocery", "kind": "photos"})
     monkeypatch.setattr("tiffin.benchmarks.certify.read_certificates", lambda artifact: [found])
     certifier = Certifier.__new__(Certifier)
     certifier.candidate = SimpleNamespace(artifact=object())
-    new = SimpleNamespace(**run, n=300, verdict=made, data={"name": more})
+    new = SimpleNamespace(**run, n=300, verdict=made, data={"name": more, "kind": "photos"})
     assert certifier._stronger(new) is (found if kept else None)
+
+
+@pytest.mark.parametrize("held", ["PASS", "FAIL"])
+def test_synthesized_images_undo_no_certificate_from_photos(monkeypatch: pytest.MonkeyPatch, held: str) -> None:
+    photos = SimpleNamespace(kind="certificate-avx2-onnxruntime", engine_version="1", place="native", margin=0.01,
+                             reference="r", n=81, verdict=held, data={"name": "p", "kind": "photos"})  # fmt: skip
+    monkeypatch.setattr("tiffin.benchmarks.certify.read_certificates", lambda artifact: [photos])
+    certifier = Certifier.__new__(Certifier)
+    certifier.candidate = SimpleNamespace(artifact=object())
+    drawn = SimpleNamespace(**{**vars(photos), "n": 135, "engine_version": "2", "verdict": "INCONCLUSIVE",
+                               "data": {"name": "synthesized", "kind": "synthesized"}})  # fmt: skip
+    assert certifier._stronger(drawn) is photos
+    photos.data = drawn.data
+    assert certifier._stronger(drawn) is None
 
 
 def test_an_empty_answer_of_an_engine_is_a_reason(certifier, onnx_artifact: Artifact, photos, tmp_path: Path) -> None:
