@@ -28,10 +28,10 @@ def setting_notes(record: Record) -> list[str]:
     env = record.environment
     threads = sorted({str(subject.applied["threads"]) for subject in record.subjects if subject.applied})
     machine = (
-        f"machine: {env['cpu']}, {counted(env['cores'], 'core')}, {', '.join(_words(env)) or 'no vector extensions'}; "
-        f"{' or '.join(threads)} {'thread' if threads == ['1'] else 'threads'}"
+        f"machine: {env['cpu']}, {counted(env['cores'], 'core')}, {', '.join(_words(env)) or 'no vector extensions'}"
     )
-    return [machine, *_regime_notes(record)]
+    ran_on = f"; {' or '.join(threads)} {'thread' if threads == ['1'] else 'threads'}" if threads else ""
+    return [machine + ran_on, *_regime_notes(record)]
 
 
 def data_notes(record: Record) -> list[str]:
@@ -70,7 +70,8 @@ def _regime_notes(record: Record) -> list[str]:
     number = f"{launches[0]}" if len(launches) == 1 else f"{launches[0]} to {launches[-1]}"
     number += " launch" if number == "1" else " launches"
     few = " (p50's: least to greatest launch)" if launches[0] < 6 else ""
-    notes = [f"{where}; {what} over {number}, intervals over launches{few}; compare rows, not machines"]
+    intervals = f", intervals over launches{few}" if launches[-1] > 1 else ", so no interval"
+    notes = [f"{where}; {what} over {number}{intervals}; compare rows, not machines"]
     notes += [f"{name}: {flag}" for name, rounds in record.rounds.items() for flag in flags(rounds)]
     slower = {name: sustained(rounds).slowdown for name, rounds in record.rounds.items() if first.regime == "sustained"}
     return notes + [f"{name}: last quarter {ratio:.3f} × the first" for name, ratio in slower.items() if ratio]

@@ -111,7 +111,8 @@ def _latency(record: Record, subject: Subject) -> str:
     latency = timed(record, subject)
     if latency is None:
         return "not timed"
-    return f"{ms(latency.p50_s.value)} ({ms(latency.p50_s.low)}–{ms(latency.p50_s.high)})"
+    p50 = latency.p50_s
+    return f"{ms(p50.value)} ({ms(p50.low)}–{ms(p50.high)})" if p50.n > 1 else ms(p50.value)
 
 
 def _answers(record: Record, subject: Subject, reference: str) -> list[str]:

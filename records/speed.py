@@ -14,7 +14,7 @@ from ..words import launch_count
 from .distributions import student_quantile
 from .estimate import Estimate
 from .multiple import holm
-from .ratios import launch_ratios, ratio_over_launches, spread, trimmed_p
+from .ratios import FEWEST_LAUNCHES, launch_ratios, ratio_over_launches, spread, trimmed_p
 from .rounds import Rounds
 
 THRESHOLD = 0.01  # a smaller effect is «same», however certain
@@ -78,17 +78,12 @@ def verdict(
     """What a ratio and its p allow to say.
 
     faster, slower: p below alpha, the interval clear of 1, and the effect at least the threshold.
-    same: the whole interval within the threshold. unknown: fewer than two launches. ambiguous: all else.
+    same: the whole interval within the threshold. unknown: too few launches. ambiguous: all else.
     """
     needed = launches_needed(spread, threshold, alpha) if spread is not None else None
-    if ratio.n < 2:
-        return Comparison(
-            ratio,
-            p,
-            Speed.UNKNOWN,
-            f"{launch_count(ratio.n)} in common, 2 at least are needed",
-            needed,
-        )
+    if ratio.n < FEWEST_LAUNCHES:
+        reason = f"{launch_count(ratio.n)} in common, {FEWEST_LAUNCHES} at least are needed"
+        return Comparison(ratio, p, Speed.UNKNOWN, reason, needed)
     sure = p < alpha and not ratio.low <= 1 <= ratio.high
     if sure and abs(math.log(ratio.value)) >= math.log1p(threshold):
         speed = Speed.FASTER if ratio.value < 1 else Speed.SLOWER

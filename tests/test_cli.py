@@ -1032,6 +1032,7 @@ def test_a_run_in_which_nothing_ran_leaves_the_earlier_record(
     Path("b.json").write_text("earlier")
     ended = run_tiffin("bench", "int8@torch", "--launches", 1, "--out", "b.json")
     assert ended.code == 1 and "nothing could run" in ended.err and Path("b.json").read_text() == "earlier"
+    assert "machine: " in ended.out and "threads" not in ended.out.split("not run")[0]
 
 
 def test_a_box_is_certified_by_what_is_in_it(ok: Run, refused: Run, here: Path) -> None:
@@ -1208,7 +1209,8 @@ def test_a_full_disk_is_one_error_and_leaves_the_old_record(
     refused: Run, ok: Run, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ("bench", "fp32@null", "--launches", 1, "--blocks", 1, "--block-s", 0.01, "--time-limit-s", 1)
-    ok(*words, "--out", "old.json")
+    said = " ".join(ok(*words, "--out", "old.json").out.split())
+    assert "p50 over 1 launch, so no interval" in said and not re.search(r"\(.*–", said)
     kept = Path("old.json").read_bytes()
 
     def full(handle: int) -> None:

@@ -567,8 +567,8 @@ def test_below_two_launches_nothing_is_known() -> None:
 
 
 def test_a_drift_that_neighbours_share_leaves_ratios_alone() -> None:
-    one, other = launches([50, 500], [5000, 70]), launches([100, 1000], [10000, 140])
-    np.testing.assert_allclose(launch_ratios(one, other), [0.5, 0.5])
+    one, other = launches([50, 500], [5000, 70], [6, 7]), launches([100, 1000], [10000, 140], [12, 14])
+    np.testing.assert_allclose(launch_ratios(one, other), [0.5, 0.5, 0.5])
     found = compare_speeds({"row": (one, other)})["row"]
     assert found.speed is Speed.FASTER and found.ratio.high == pytest.approx(0.5)
 
@@ -617,9 +617,10 @@ def judged(logs: np.ndarray, **options: float) -> Speed:
         ([0.006, 0.0061, 0.0059, 0.006, 0.006], Speed.SAME),  # certain, and below the threshold
         ([0.0099, 0.0096, 0.0097, 0.0094, 0.0103], Speed.AMBIGUOUS),  # certain, and on both sides of it
         ([0.05, -0.05, 0.02, -0.03, 0.01], Speed.AMBIGUOUS),
-        ([-0.05, -0.05], Speed.FASTER),
-        ([0.0, 0.0], Speed.SAME),
-        ([-0.05, -0.04], Speed.AMBIGUOUS),  # two launches say little
+        ([-0.05, -0.05, -0.05], Speed.FASTER),
+        ([0.0, 0.0, 0.0], Speed.SAME),
+        ([-0.05, -0.05], Speed.UNKNOWN),  # two launches say next to nothing
+        ([0.0, 0.0], Speed.UNKNOWN),
     ],
 )
 def test_verdicts(logs: list[float], speed: Speed) -> None:
