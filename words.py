@@ -1,4 +1,4 @@
-"""How a count is said."""
+"""How a count is said, and a foreign name."""
 
 from __future__ import annotations
 
@@ -11,3 +11,8 @@ def counted(number: int, word: str, plural: str = "") -> str:
 def launch_count(number: int) -> str:
     """«1 launch», «12 launches»."""
     return counted(number, "launch", "launches")
+
+
+def printable(text: str) -> str:
+    """With escapes for what cannot be printed: it would steer the terminal, break the line or turn it around."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)

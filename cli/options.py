@@ -71,11 +71,11 @@ def refuse(context: typer.Context, unfit: Iterable[str], of: str, expected: str)
 def split_engine(word: str) -> tuple[str, str]:
     """`FOLDER@ENGINE` as both, the engine empty where none is named.
 
-    An @ before a slash is the path's own, and so is one in the name of an artifact that is there. A
+    An @ before a slash is the path's own, and so is one in the name of an artifact or a box that is there. A
     slash at the folder's end, as a shell completes it, is no part of its name.
     """
     folder, _, engine = word.rpartition("@")
-    if not folder or "/" in engine or is_artifact(word):
+    if not folder or "/" in engine or is_artifact(word) or Path(word).is_file():
         folder, engine = word, ""
     return folder.rstrip("/") or folder, engine
 

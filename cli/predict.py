@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import BadInput
+from ..words import printable
 from . import options, render
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
@@ -28,7 +29,9 @@ def register(app: typer.Typer) -> None:
 
 
 def predict(
-    artifact: Annotated[Path, typer.Argument(help="The artifact's folder, or a .tiffin file.")],
+    artifact: Annotated[
+        str, typer.Argument(help="The artifact's folder, or a .tiffin file; FOLDER@BACKEND runs it on another engine.")
+    ],
     sources: Annotated[
         list[str],
         typer.Argument(
@@ -56,7 +59,9 @@ def predict(
     zero: Annotated[bool, typer.Option("--null", "-0", help="Paths on standard input end with NUL.")] = False,
     as_json: Annotated[bool, typer.Option("--jsonl", "--json", help="Print a JSON object a photo.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, a row a photo.")] = False,
-    out: Annotated[Path | None, typer.Option(help="File to append to, instead of printing.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File to append to, instead of printing; .jsonl and .csv say in what form.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with --out: skip what it answers.")] = False,
     allow_uncertified: Annotated[
         bool, typer.Option("--allow-uncertified", help="Run what is known to answer worse on this class of CPU.")
@@ -65,16 +70,19 @@ def predict(
     """Labels of photos, videos or cameras. The likeliest are written as they come."""
     from ..runtime import Classifier, Session, resolve
     from ..runtime.sources import Options, open_words
-    from .sinks import Form, Sink
+    from .sinks import Form, Sink, kind_of
 
     if as_json and as_csv:
         raise BadInput("--jsonl with --csv", "one of them")
     if resume and out is None:
         raise BadInput("--resume without --out", "the file to go on with", "name it: --out answers.jsonl")
-    form = Form("jsonl" if as_json else "csv" if as_csv else "table", top, threshold, unknown)
+    if "" in sources:
+        raise BadInput("an empty source", "a photo, a folder or another source")
+    form = Form("jsonl" if as_json else "csv" if as_csv else kind_of(out), top, threshold, unknown)
     source = open_words(sources, Options(every, fps, watch, zero))
     changes = options.run_changes(threads, precision, lanes, priority, cpus, cache)
-    loaded, run = resolve(artifact, backend, allow_uncertified, **changes)
+    folder, engine = options.split_engine(artifact)
+    loaded, run = resolve(folder, engine or backend, allow_uncertified, **changes)
     with Session(loaded, run) as session, _unread_is_fine(), Sink(form, out, resume) as sink:
         classifier = Classifier(session)
         render.echo_session(session)
@@ -109,7 +117,7 @@ def _write(answers: Iterator[Answer], sink: Sink, progress: Progress) -> None:
             if answer.error:
                 failed += 1
                 progress.clear()
-                render.say(f"error: {answer.error}")
+                render.say("error: " + "\n".join(map(printable, str(answer.error).split("\n"))))
             sink.write(answer)
             progress.step()
     finally:

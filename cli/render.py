@@ -40,7 +40,9 @@ def echo_session(session: Session) -> None:
     run = applied.run
     placed = {"priority": run.priority} if run.priority != "normal" else {}
     placed |= {"cpus": " ".join(map(str, run.cpus))} if run.cpus else {}
-    placed |= {"cache": run.cache} if run.cache else {}
+    kept = applied.details.get("cache", "")
+    cache = kept if kept.startswith("off") else run.cache
+    placed |= {"cache": cache} if cache else {}
     echo_options(artifact=session.artifact.folder.name, backend=run.backend, version=applied.version,
                  device=run.device, threads=run.threads, lanes=run.lanes, precision=precision,
                  float_layers=run.execution_precision, **placed)  # fmt: skip

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BadInput
+from ..words import printable
 from . import output
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
@@ -21,6 +22,12 @@ if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from ..runtime.items import Answer
 
 UNKNOWN = "unknown"
+_ENDINGS = {".jsonl": "jsonl", ".csv": "csv"}
+
+
+def kind_of(out: Path | None) -> str:
+    """The kind of `Form` that a file's name asks for; a table elsewhere, which nobody can go on with."""
+    return _ENDINGS.get(out.suffix.lower(), "table") if out else "table"
 
 
 @dataclass(frozen=True)
@@ -60,12 +67,13 @@ class Form:
         return [guess for guess in answer.guesses if guess.score >= self.threshold]
 
     def _table(self, answer: Answer) -> str:
+        name = printable(answer.name)
         if answer.error:
-            return f"{answer.name}  not answered\n"
+            return f"{name}  not answered\n"
         times = f"(prepare {answer.prepare_s * 1e3:.1f} ms, run {answer.run_s * 1e3:.1f} ms)"
         rows = [] if self.knows(answer) else [f"          {UNKNOWN}"]
         rows += [f"  {guess.score:6.1%}  {guess.label}" for guess in self._shown(answer)]
-        return "\n".join([f"{answer.name}  {times}", *rows]) + "\n"
+        return "\n".join([f"{name}  {times}", *rows]) + "\n"
 
     def _jsonl(self, answer: Answer) -> str:
         if answer.error:

@@ -311,6 +311,17 @@ def test_an_engine_that_does_not_read_the_format(
     assert "format openvino" in ended.err
 
 
+def test_predict_takes_a_backend_and_a_form_by_name_and_says_why_nothing_is_cached(
+    ok: Run, refused: Run, here: Path, photo_folder: Path
+) -> None:
+    photo, no_folder = photo_folder / "test/pear/00.png", here / "fp32/manifest.json"
+    said = ok("predict", "fp32@onnxruntime", photo, "--out", "a.jsonl", "--cache", no_folder).err
+    assert "backend onnxruntime" in said and "cache off: cannot be written (" in said
+    again = ok("predict", "fp32@onnxruntime", photo, "--out", "a.jsonl", "--resume", "--cache", "kept").err
+    assert "1 are answered already" in again and "cache kept" in again
+    assert "an empty source" in refused("predict", "fp32", "").err
+
+
 def test_an_empty_calibration_set(refused: Run, here: Path, photo_folder: Path) -> None:
     (here / "set").mkdir()
     shutil.copy(photo_folder / "test/apple/01.jpg", "set/1.jpg")

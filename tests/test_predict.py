@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tiffin.artifact import Artifact, RunConfig
-from tiffin.cli.sinks import Form, Sink
+from tiffin.cli.sinks import Form, Sink, kind_of
 from tiffin.errors import BadInput
 from tiffin.runtime import Classifier, Guess, Session
 from tiffin.runtime.frames import Frame
@@ -287,6 +287,13 @@ def test_standard_output_without_room_is_one_error(onnx_artifact: Artifact, shel
     assert told.returncode == 2 and b"cannot write to standard output" in told.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"), [("a.jsonl", "jsonl"), ("a.CSV", "csv"), ("a.txt", "table"), (None, "table")]
+)
+def test_a_files_ending_says_in_what_form_answers_are_written(name: str | None, kind: str) -> None:
+    assert kind_of(name and Path(name)) == kind
+
+
 @pytest.mark.parametrize("kind", ["jsonl", "csv"])
 def test_a_name_that_is_no_utf8_is_kept(
     onnx_artifact: Artifact, shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
@@ -315,6 +322,12 @@ def test_a_torn_file_is_cut_to_whole_answers(names: list[str], data: st.DataObje
                 left = out.read_bytes().decode()
                 whole = [count for count in range(len(written) + 1) if left == "".join(written[:count])]
                 assert whole and sink.answered == set(names[: max(whole[-1] - 1, 0)])  # the first line is the head
+
+
+def test_a_table_steers_no_terminal() -> None:
+    guesses = (Guess("kiwi", 0, 0.5),)
+    for answer in (Answer("\x1b[31mré\nd.jpg", guesses), Answer("\x1b[31mré\nd.jpg", error=BadInput("broken"))):
+        assert Form("table", 1).lines(answer).startswith(r"\x1b[31mré\nd.jpg  ")
 
 
 def test_csv_holds_no_formula() -> None:
