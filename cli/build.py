@@ -145,10 +145,14 @@ def _say_fixed_batch(artifact: Artifact) -> None:
 
 
 def dataset_of(data: Path | None) -> Dataset:
-    """The dataset to work with; a download shows its bar on a terminal."""
+    """The dataset to work with; says how many photos each role got where the set does not say it by its splits."""
     from ..data import find_dataset
 
-    return find_dataset(data, progress=sys.stderr.isatty())
+    dataset = find_dataset(data, progress=sys.stderr.isatty())  # a download's
+    if dataset.note:
+        counts = ", ".join(f"{len(dataset.roles[role])} {role}" for role in ("train", "select", "confirm"))
+        render.say(f"photos of {dataset.name}: {counts} ({dataset.note})")
+    return dataset
 
 
 def held_out_photos(dataset: Dataset, labels: tuple[str, ...], host: Preprocess, out: Path) -> HeldOut:

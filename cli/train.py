@@ -10,7 +10,6 @@ import typer
 from . import options, output, render, training
 
 if TYPE_CHECKING:  # torch, which `tiffin --help` does without
-    from ..data import Dataset
     from ..train.fit import FitStatus
     from ..train.recipes import TrainOptions
 
@@ -106,7 +105,6 @@ def train(
         options.refuse(context, AUGMENTED, "--mode features and one view", "--views 2 or more, the first not augmented")
     arch = arch or (None if _is_file(init) else "efficientnet_lite0")
     dataset = dataset_of(data)
-    _say_photos(dataset)
     begun = start_from(arch, dataset.labels, init, size, seed)
     chosen = applied(chosen, begun.architecture, begun.host)
     out = out or Path("out/train") / f"{begun.architecture.name}.safetensors"
@@ -170,13 +168,6 @@ def _label_weight(teacher: Path | None, given: float | None) -> float | None:
 
 def _is_file(init: str | None) -> bool:
     return init not in (None, "none")
-
-
-def _say_photos(dataset: Dataset) -> None:
-    """How many each role got, where the set does not say it by its splits."""
-    if dataset.note:
-        counts = ", ".join(f"{len(dataset.roles[role])} {role}" for role in ("train", "select", "confirm"))
-        render.say(f"photos of {dataset.name}: {counts} ({dataset.note})")
 
 
 def _echo(architecture: str, source: str, chosen: TrainOptions, out: Path) -> None:

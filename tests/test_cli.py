@@ -322,6 +322,12 @@ def test_predict_takes_a_backend_and_a_form_by_name_and_says_why_nothing_is_cach
     assert "an empty source" in refused("predict", "fp32", "").err
 
 
+def test_a_folder_that_was_split_says_what_is_scored_of_it(ok: Run, here: Path, photo_folder: Path) -> None:
+    said = ok("score", "fp32", "--data", photo_folder / "train", "--threads", 1)
+    told = re.search(r"photos of train: \d+ train, \d+ select, (\d+) confirm \(no train split: a fifth", said.err)
+    assert told and f"top-1 on {told[1]} photos (confirm) of train" in said.out
+
+
 def test_an_empty_calibration_set(refused: Run, here: Path, photo_folder: Path) -> None:
     (here / "set").mkdir()
     shutil.copy(photo_folder / "test/apple/01.jpg", "set/1.jpg")
