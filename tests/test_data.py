@@ -9,6 +9,7 @@ import http.server
 import logging
 import os
 import shutil
+import sys
 import threading
 import time
 import zipfile
@@ -575,6 +576,14 @@ def test_without_an_archive_hash_the_content_must_be_the_official_one(tmp_path: 
     with archive(tmp_path) as (url, _), pytest.raises(BadDataset, match="content hash") as caught:
         find_dataset(url=url)
     assert "git clone" in str(caught.value) and left_in(home / "cache") == []
+
+
+def test_without_the_download_helper_a_folder_is_asked_for_first(
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "pooch", None)
+    assert find_dataset().kind == "synthesized"
+    assert "no dataset is named" in caplog.text and "fix: give --data FOLDER or set TIFFIN_DATA, or pip" in caplog.text
 
 
 def test_download_with_the_right_content(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
