@@ -124,4 +124,5 @@ def legend(record: Record) -> str:
 
 def verdict_line(name: str, verdict: Verdict, margin: float, more: str = "") -> str:
     """Such as `int8: PASS at 1.0 point (difference …)`."""
-    return f"{name}: {verdict.decision.value} at {margin * 100:.1f} point ({verdict.reason}{more})"
+    points = f"{margin * 100:.1f} {'point' if margin <= 0.01 else 'points'}"
+    return f"{name}: {verdict.decision.value} at {points} ({verdict.reason}{more})"

@@ -1019,7 +1019,7 @@ def test_certify_show_and_list(ok: Run, int8: Path, avx2: None, photo_folder: Pa
     assert "int8@onnxruntime" in ended.out and "48 photos (confirm)" in ended.out
     said = " ".join(ended.out.split())
     assert "not certified on amx: int8@onnxruntime, fp32@openvino: needs a CPU of class amx (AMX)" in said
-    assert "fp32@openvino on avx2: PASS" in said
+    assert "fp32@openvino on avx2: PASS at 25.0 points" in said
     assert ok("show", "out/certify.json").out.strip() == ended.out.strip()
     assert max(map(len, ended.out.splitlines())) <= 80
     body = json.loads(ok("show", "out/certify.json", "--json").out)
