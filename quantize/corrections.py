@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -20,16 +20,27 @@ from ..export.graph.quantizers import free_name, names_of
 from .walk import Walk
 
 _LAYERS = ("Conv", "Gemm")
-_SLOPES = (0.5, 2.0)  # outside, the channel is next to constant and a line through it says nothing
+_SLOPES = (0.5, 2.0)  # outside, the channel is next to constant and a line through it says nothing: slope 1
+_ROUNDING = float(np.finfo(np.float32).eps)  # a variance below that share of the mean's square may be rounding alone
 _INT32 = np.iinfo(np.int32)
 
 
 @dataclass(frozen=True)
 class Line:
-    """`slope · y + shift` for each output channel y, float64 `(C,)`."""
+    """`slope · y + shift` for each output channel y, through the means of both, float64 `(C,)`."""
 
     slope: np.ndarray
-    shift: np.ndarray
+    mean_quantized: np.ndarray
+    mean_wanted: np.ndarray
+
+    @property
+    def shift(self) -> np.ndarray:
+        """What is added after the slope."""
+        return self.mean_wanted - self.slope * self.mean_quantized
+
+    def without_slope(self, channels: np.ndarray) -> Line:
+        """With slope 1 in those, bool `(C,)`."""
+        return replace(self, slope=np.where(channels, 1.0, self.slope))
 
 
 def correct(
@@ -56,8 +67,7 @@ def correct(
         twin = next(other for other in walk if other.name == node.name)
         output = found.get(node.output[0])
         scalable = with_slope and editor.weight_scale(node) is not None
-        line = fit_line(output, wanted.get(twin.output[0]), scalable)
-        editor.fold(node, line)
+        line = editor.fold(node, fit_line(output, wanted.get(twin.output[0]), scalable))
         found.put(node.output[0], _applied(line, output))
     return corrected
 
@@ -89,14 +99,20 @@ def in_order(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
 
 
 def fit_line(quantized: np.ndarray, wanted: np.ndarray, with_slope: bool) -> Line:
-    """Least squares over photos and positions, channels in axis 1; without slope the difference of the means."""
+    """Least squares over photos and positions, channels in axis 1; without slope the difference of the means.
+
+    A channel that is constant here may wake on other photos: it keeps its slope.
+    """
     x, y = (np.moveaxis(value, 1, 0).reshape(value.shape[1], -1) for value in (quantized, wanted))
     mean_x, mean_y = x.mean(1, dtype=np.float64), y.mean(1, dtype=np.float64)
-    slope = np.ones_like(mean_x)
-    if with_slope:
-        spread = np.maximum((x.astype(np.float64) ** 2).mean(1) - mean_x**2, 1e-12)
-        slope = np.clip(((x * y).mean(1, dtype=np.float64) - mean_x * mean_y) / spread, *_SLOPES)
-    return Line(slope, mean_y - slope * mean_x)
+    line = Line(np.ones_like(mean_x), mean_x, mean_y)
+    if not with_slope:
+        return line
+    spread = (x.astype(np.float64) ** 2).mean(1) - mean_x**2
+    common = np.multiply(x, y, dtype=np.float64).mean(1) - mean_x * mean_y
+    slope = np.divide(common, spread, out=line.slope.copy(), where=spread > _ROUNDING * mean_x**2)
+    least, most = _SLOPES
+    return replace(line, slope=slope).without_slope((slope < least) | (slope > most))
 
 
 def _applied(line: Line, output: np.ndarray) -> np.ndarray:
@@ -122,19 +138,26 @@ class _Editor:
         own = self._readers[node.input[1]] == 1 and self._readers[source.input[1]] == 1
         return source.input[1] if own and self._array(source.input[1]).ndim == 1 else None
 
-    def fold(self, node: onnx.NodeProto, line: Line) -> None:
-        """Put the line behind a layer into its weight scale and bias."""
+    def fold(self, node: onnx.NodeProto, line: Line) -> Line:
+        """Put the line behind a layer into its weight scale and bias.
+
+        Returns:
+            The line as folded: without the slopes that an int32 bias has no room for.
+        """
+        bias, beta = node.input[2] if len(node.input) > 2 else "", self._taken_beta(node)
+        source = self._made_by.get(bias)
+        if source is not None:
+            line = line.without_slope(np.abs(self._int32_bias(source, line, beta)[0]) > _INT32.max)
         name = self.weight_scale(node)
         if name is not None:
             self._set(name, (self._array(name) * line.slope).astype(np.float32))
-        bias, beta = node.input[2] if len(node.input) > 2 else "", self._taken_beta(node)
-        source = self._made_by.get(bias)
         if source is not None:
             self._fold_int32(source, line, beta)
         elif bias and self._readers[bias] == 1:
             self._set(bias, self._shifted(bias, line, beta))
         else:
             self._add_bias(node, self._shifted(bias, line, beta) if bias else line.shift.astype(np.float32))
+        return line
 
     def _taken_beta(self, node: onnx.NodeProto) -> float:
         """What a Gemm multiplies its bias by, taken off the node: it goes into the bias."""
@@ -150,12 +173,16 @@ class _Editor:
         return (self._array(bias) * (beta * line.slope) + line.shift).astype(np.float32)
 
     def _fold_int32(self, source: onnx.NodeProto, line: Line, beta: float) -> None:
-        """The scale of a quantized bias stays the product of the scales of input and weight."""
+        whole, scale = self._int32_bias(source, line, beta)
+        self._set(source.input[0], np.clip(whole, _INT32.min, _INT32.max).astype(np.int32))
+        self._set(source.input[1], scale.astype(np.float32))
+
+    def _int32_bias(self, source: onnx.NodeProto, line: Line, beta: float) -> tuple[np.ndarray, np.ndarray]:
+        """Whole numbers of any size, and their scale, which stays the product of the scales of input and weight."""
         before, scale = self._array(source.input[0]), self._array(source.input[1])
         after = np.broadcast_to(scale * line.slope, before.shape)
         value = before * np.float64(beta) * scale * line.slope + line.shift
-        self._set(source.input[0], np.clip(np.rint(value / after), _INT32.min, _INT32.max).astype(np.int32))
-        self._set(source.input[1], after.astype(np.float32))
+        return np.rint(value / after), after
 
     def _add_bias(self, node: onnx.NodeProto, value: np.ndarray) -> None:
         """A bias of the layer's own, where it had none or shared one."""

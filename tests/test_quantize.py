@@ -451,6 +451,47 @@ def test_a_line_is_found_by_least_squares() -> None:
     np.testing.assert_allclose((same.slope, same.shift), (np.ones(3), np.full(3, 0.25)), atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [
+        (0.0, 0.0),  # nothing wakes it
+        (12.7, 12.71),  # float32 cannot tell its mean's square from the mean of its squares
+        (np.linspace(-1, 1, 36), np.linspace(-9, 9, 36)),  # no line that int8 would need
+        (np.linspace(-1, 1, 36), 0.0),
+    ],
+)
+def test_a_channel_that_no_line_fits_keeps_its_slope(x, y) -> None:
+    quantized, wanted = (np.broadcast_to(np.float32(each), (4, 36)).reshape(4, 1, 6, 6) for each in (x, y))
+    line = fit_line(quantized, wanted, True)
+    assert line.slope == 1 and line.shift == pytest.approx(np.mean(y) - np.mean(x), abs=1e-5)
+
+
+def test_the_bias_of_a_channel_with_tiny_weights_stays_in_int32() -> None:
+    """ONNX Runtime's quantizer gives such a channel the smallest weight scale that its int32 bias has room in."""
+    rng = np.random.default_rng(0)
+    weight, bias = rng.normal(size=(4, 1024)).astype(np.float32), np.full(4, 0.7, np.float32)
+    weight[3] = 8e-7
+    x = np.repeat(rng.normal(size=(40, 1)), 1024, 1).astype(np.float32)
+    wanted, model = (gemm_model(weight * np.float32(times), bias) for times in (0.75, 1))
+    made = quantize_ort(model, SCHEMES["cpu"], CalibrationFeeds({"x": x}, "x"), PtqOptions("cpu", "ort").applied())
+    found = means_of(correct(wanted, made, x, with_slope=True), x)["head"]
+    np.testing.assert_allclose(found, means_of(wanted, x)["head"], atol=0.02)
+
+
+def gemm_model(weight: np.ndarray, bias: np.ndarray | None = None, **attributes: float) -> onnx.ModelProto:
+    """x · weightᵀ + bias as `head`."""
+    held = {"w": weight, "b": bias}
+    inputs = ["x", *(name for name, value in held.items() if value is not None)]
+    node = helper.make_node("Gemm", inputs, ["y"], "head", transB=1, **attributes)
+    given_, found = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", size])
+        for name, size in zip("xy", weight.T.shape, strict=True)
+    )
+    tensors = [numpy_helper.from_array(held[name], name) for name in inputs[1:]]
+    graph = helper.make_graph([node], "head", [given_], [found], tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
 def test_a_bias_that_two_layers_share_is_not_changed_under_the_other(onnx_artifact, photos) -> None:
     parent = onnx.load(onnx_artifact.model_path)
     layers = [node for node in parent.graph.node if node.op_type == "Conv"]
