@@ -52,12 +52,18 @@ def correct(
     """A copy of the quantized graph with corrected biases, and weight scales if `with_slope`.
 
     Args:
-        parent: the float graph that `quantized` was made from; layers have the same names in both.
+        parent: the float graph that `quantized` was made from; layers have the same names in both, Gemm's are plain
+            (`plain_gemm`). A layer whose bias is computed is left as it is.
         photos: uint8 `(N, H, W, 3)`, or arrays by input name; some tens of rows suffice.
     """
     corrected = onnx.ModelProto()
     corrected.CopyFrom(quantized)
-    layers = {node.name: None for node in parent.graph.node if node.op_type in _LAYERS}
+    held = {tensor.name for tensor in parent.graph.initializer}
+    layers = {
+        node.name: None
+        for node in parent.graph.node
+        if node.op_type in _LAYERS and held.issuperset(filter(None, node.input[2:]))
+    }
     wanted, found = Walk(parent, photos), Walk(in_order(quantized, list(layers)), photos)
     walk = iter(wanted)
     editor = _Editor(corrected)
@@ -144,44 +150,34 @@ class _Editor:
         Returns:
             The line as folded: without the slopes that an int32 bias has no room for.
         """
-        bias, beta = node.input[2] if len(node.input) > 2 else "", self._taken_beta(node)
+        bias = node.input[2] if len(node.input) > 2 else ""
         source = self._made_by.get(bias)
         if source is not None:
-            line = line.without_slope(np.abs(self._int32_bias(source, line, beta)[0]) > _INT32.max)
+            line = line.without_slope(np.abs(self._int32_bias(source, line)[0]) > _INT32.max)
         name = self.weight_scale(node)
         if name is not None:
             self._set(name, (self._array(name) * line.slope).astype(np.float32))
         if source is not None:
-            self._fold_int32(source, line, beta)
+            self._fold_int32(source, line)
         elif bias and self._readers[bias] == 1:
-            self._set(bias, self._shifted(bias, line, beta))
+            self._set(bias, self._shifted(bias, line))
         else:
-            self._add_bias(node, self._shifted(bias, line, beta) if bias else line.shift.astype(np.float32))
+            self._add_bias(node, self._shifted(bias, line) if bias else line.shift.astype(np.float32))
         return line
 
-    def _taken_beta(self, node: onnx.NodeProto) -> float:
-        """What a Gemm multiplies its bias by, taken off the node: it goes into the bias."""
-        attributes = self._node[node.name].attribute
-        given = next((each for each in attributes if each.name == "beta"), None)
-        if given is None or given.f == 1:
-            return 1.0
-        beta = given.f
-        attributes.remove(given)
-        return beta
+    def _shifted(self, bias: str, line: Line) -> np.ndarray:
+        return (self._array(bias) * line.slope + line.shift).astype(np.float32)
 
-    def _shifted(self, bias: str, line: Line, beta: float) -> np.ndarray:
-        return (self._array(bias) * (beta * line.slope) + line.shift).astype(np.float32)
-
-    def _fold_int32(self, source: onnx.NodeProto, line: Line, beta: float) -> None:
-        whole, scale = self._int32_bias(source, line, beta)
+    def _fold_int32(self, source: onnx.NodeProto, line: Line) -> None:
+        whole, scale = self._int32_bias(source, line)
         self._set(source.input[0], np.clip(whole, _INT32.min, _INT32.max).astype(np.int32))
         self._set(source.input[1], scale.astype(np.float32))
 
-    def _int32_bias(self, source: onnx.NodeProto, line: Line, beta: float) -> tuple[np.ndarray, np.ndarray]:
+    def _int32_bias(self, source: onnx.NodeProto, line: Line) -> tuple[np.ndarray, np.ndarray]:
         """Whole numbers of any size, and their scale, which stays the product of the scales of input and weight."""
         before, scale = self._array(source.input[0]), self._array(source.input[1])
         after = np.broadcast_to(scale * line.slope, before.shape)
-        value = before * np.float64(beta) * scale * line.slope + line.shift
+        value = before * scale * line.slope + line.shift
         return np.rint(value / after), after
 
     def _add_bias(self, node: onnx.NodeProto, value: np.ndarray) -> None:

@@ -17,6 +17,7 @@ from ..errors import BadInput, EngineFailed
 from ..export.confidence import HeldOut, save_fitted
 from ..export.graph.dialect import check_for_tensorrt, read_dialect
 from ..export.graph.fp8 import to_fp8
+from ..export.graph.plain_gemm import plain_gemm
 from ..export.graph.precision import to_half
 from ..export.graph.quantizers import QdqGraph
 from ..export.onnx_source import read_onnx, require_valid
@@ -180,7 +181,7 @@ def _source(artifact: Artifact) -> onnx.ModelProto:
             "an fp32 ONNX artifact",
             "start from what `tiffin export` wrote",
         )
-    return read_onnx(artifact.model_path)
+    return plain_gemm(read_onnx(artifact.model_path))
 
 
 def _check_dialect(model: onnx.ModelProto, scheme: Scheme, quantizer: str) -> None:

@@ -31,6 +31,7 @@ from tiffin.export import parity, to_onnx
 from tiffin.export.graph.dialect import Dialect, check_for_tensorrt, read_dialect
 from tiffin.export.graph.float_bias import float_bias
 from tiffin.export.graph.gemm_as_conv import gemm_as_conv
+from tiffin.export.graph.plain_gemm import plain_gemm
 from tiffin.export.graph.preflight import FIXES, Target, apply_fixes, examine
 from tiffin.export.graph.residual_qdq import residual_qdq
 from tiffin.export.graph.rounding import partly_quantized, rounded_layers
@@ -721,6 +722,23 @@ def test_a_gemm_as_convolution_gives_the_same_answers(transposed: int, quantized
         assert "Gemm" not in kinds and kinds["Conv"] == "head"
         wanted = run_graph(model, {"x": x})
         np.testing.assert_allclose(run_graph(made, {"x": x}), wanted, rtol=0, atol=1e-6 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("transposed", [0, 1])
+@pytest.mark.parametrize("bias", [None, (5,), (1, 5), (3, 1), (3, 5), ()])
+@pytest.mark.parametrize(("alpha", "beta"), [(1.0, 1.0), (2.5, 0.5)])
+def test_a_plain_gemm_gives_the_same_answers(transposed: int, bias, alpha: float, beta: float) -> None:
+    x = np.random.default_rng(6).normal(size=(3, 7)).astype(np.float32)
+    model = gemm_model(alpha, beta, bias, transposed=transposed)
+    before = model.SerializeToString()
+    made = plain_gemm(model)
+    onnx.checker.check_model(made, full_check=True)
+    assert model.SerializeToString() == before
+    assert (made is model) == (alpha == 1 and bias in (None, (5,)))
+    gemm = next(node for node in made.graph.node if node.op_type == "Gemm")
+    assert gemm.name == "head" and {each.name: each.f for each in gemm.attribute}.get("beta", 1.0) == 1
+    wanted = run_graph(model, {"x": x})
+    np.testing.assert_allclose(run_graph(made, {"x": x}), wanted, rtol=0, atol=1e-6 * np.abs(wanted).max())
 
 
 def test_what_only_the_branches_of_an_if_read_stays() -> None:

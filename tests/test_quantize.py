@@ -509,21 +509,46 @@ def test_a_bias_that_two_layers_share_is_not_changed_under_the_other(onnx_artifa
     assert max(np.abs(found[name] - wanted[name]).max() for name in wanted) < 0.02
 
 
-@pytest.mark.parametrize("beta", [0.0, 0.5, 2.0])
-def test_the_shift_of_a_gemm_is_not_multiplied_by_its_beta(beta: float) -> None:
-    rng = np.random.default_rng(3)
-    rows, weight, bias = (rng.normal(size=size).astype(np.float32) for size in ((40, 6), (6, 4), 4))
-    node = helper.make_node("Gemm", ["x", "w", "b"], ["y"], "head", alpha=0.7, beta=beta)
-    given_, found = (helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in "xy")
-    parent, rounded = (
-        helper.make_model(
-            helper.make_graph([node], "head", [given_], [found],
-                              [numpy_helper.from_array(values, "w"), numpy_helper.from_array(bias, "b")]),
-            opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-        for values in (weight, weight.round())
-    )  # fmt: skip
-    made = correct(parent, rounded, rows, with_slope=False)
-    np.testing.assert_allclose(means_of(made, rows)["head"], means_of(parent, rows)["head"], atol=1e-5)
+@pytest.mark.parametrize(
+    ("quantizer", "case"),  # y = alpha · x·W + beta · C: its attributes; shape of C, where 4 is one value a class
+    [
+        ("ort", {"beta": 3.0}),
+        ("ort", {"bias": (1, 4)}),
+        ("ort", {"bias": (), "alpha": 0.5}),
+        ("ort", {"bias": "computed", "beta": 0.5}),
+        ("nncf", {"bias": "computed"}),
+        ("nncf", {"transA": 1}),
+    ],
+    ids=str,
+)
+def test_a_gemm_of_any_form_is_quantized(onnx_artifact, photos, tmp_path: Path, quantizer: str, case) -> None:
+    model = with_gemm(onnx.load(onnx_artifact.model_path), **case)
+    parent = save(tmp_path / "fp32", onnx_artifact.manifest, {"model.onnx": model.SerializeToString()})
+    made = quantize_int8(parent, PtqOptions(quantizer=quantizer), CalibrationSet(photos, "drawn"), tmp_path / "int8")
+    wanted, found = (engine_logits(each, RunConfig("onnxruntime"), photos) for each in (parent, made))
+    assert ((found - wanted) ** 2).sum() < 0.02 * ((wanted - wanted.mean(0)) ** 2).sum()
+
+
+def with_gemm(model: onnx.ModelProto, bias: tuple[int, ...] | str | None = (4,), **attributes: float):
+    """The graph with its last layer so."""
+    nodes, inserted = model.graph.node, []
+    gemm = next(node for node in nodes if node.op_type == "Gemm")
+    place = list(nodes).index(gemm)
+    if bias == "computed":
+        inserted.append(helper.make_node("Gemm", gemm.input, ["c"], "twin", transB=1))
+    elif bias is not None:
+        values = np.random.default_rng(0).normal(size=bias).astype(np.float32)
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(values), "c"))
+    del gemm.input[2:]
+    gemm.input.extend([] if bias is None else ["c"])
+    if "transA" in attributes:
+        inserted.append(helper.make_node("Transpose", gemm.input[:1], ["turned"], "turn", perm=[1, 0]))
+        gemm.input[0] = "turned"
+    del gemm.attribute[:]
+    gemm.attribute.extend(helper.make_attribute(name, value) for name, value in {"transB": 1, **attributes}.items())
+    for node in inserted:
+        nodes.insert(place, node)
+    return model
 
 
 def test_a_bias_that_is_added_takes_no_other_tensors_name() -> None:

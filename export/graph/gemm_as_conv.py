@@ -8,13 +8,12 @@ the input's size (Long et al., CVPR 2015, arXiv 1411.4038, section 3.1), here 1Ã
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from .dialect import axis_of, constants_of
+from .gemm import GemmLayer, GemmReader
 from .quantizers import DEQUANTIZE, QUANTIZE, drop_unread, free_name, names_of
 
 
@@ -28,29 +27,13 @@ def gemm_as_conv(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ..
     """
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
-    rewriter, names = _Rewriter(changed.graph), []
+    reader, rewriter, names = GemmReader(changed.graph), _Rewriter(changed.graph), []
     for gemm in [node for node in changed.graph.node if node.op_type == "Gemm"]:
-        if layer := rewriter.read(gemm):
+        if layer := reader.read(gemm):
             rewriter.replace(gemm, layer)
             names.append(gemm.name)
     drop_unread(changed.graph)
     return changed, tuple(names)
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """What a Gemm computes with.
-
-    Args:
-        values: the weight as it is stored, `(N, K)`, float or quantized.
-        scale, zero: of the DequantizeLinear that it is read through, over N where there are several; None without.
-        bias: `(N,)`, or None.
-    """
-
-    values: np.ndarray
-    scale: np.ndarray | None
-    zero: np.ndarray | None
-    bias: np.ndarray | None
 
 
 class _Rewriter:
@@ -58,26 +41,10 @@ class _Rewriter:
 
     def __init__(self, graph: onnx.GraphProto) -> None:
         self._graph = graph
-        self._held = constants_of(graph)
         self._made_by = {name: node for node in graph.node for name in node.output}
         self._names = names_of(graph)
 
-    def read(self, gemm: onnx.NodeProto) -> _Layer | None:
-        """The constants of a Gemm with alpha and beta folded into them; None where it cannot become a convolution."""
-        said = {attribute.name: helper.get_attribute_value(attribute) for attribute in gemm.attribute}
-        alpha, beta = said.get("alpha", 1.0), said.get("beta", 1.0)
-        weight = self._weights(gemm, 0 if said.get("transB", 0) else 1)
-        if weight is None or said.get("transA", 0) or (weight[1] is not None and alpha <= 0):
-            return None
-        values, scale, zero = weight
-        bias, known = self._bias(gemm, beta, len(values))
-        if not known:
-            return None
-        if scale is not None:
-            return _Layer(values, _times(scale, alpha), zero, bias)
-        return _Layer(_times(values, alpha), None, None, bias)
-
-    def replace(self, gemm: onnx.NodeProto, layer: _Layer) -> None:
+    def replace(self, gemm: onnx.NodeProto, layer: GemmLayer) -> None:
         """Put the three nodes where the Gemm stood."""
         made: list[onnx.NodeProto] = []
         outputs, inputs = layer.values.shape
@@ -91,29 +58,6 @@ class _Rewriter:
         del self._graph.node[place]
         for offset, node in enumerate(made):
             self._graph.node.insert(place + offset, node)
-
-    def _weights(
-        self, gemm: onnx.NodeProto, rows: int
-    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None] | None:
-        """`(N, K)` as stored, where outputs lie along axis `rows`; scale and zero point if it is quantized."""
-        source = self._made_by.get(gemm.input[1])
-        quantized = source if source is not None and source.op_type == DEQUANTIZE else None
-        found = [self._array(name) for name in (quantized.input if quantized else gemm.input[1:2]) if name]
-        values, scale, zero = (*found, None, None)[:3]
-        if values is None or any(array is None for array in found):
-            return None
-        if quantized is not None and scale is not None and scale.size > 1 and axis_of(quantized) % 2 != rows:
-            return None  # scales along the sum
-        return np.ascontiguousarray(values.T if rows else values), scale, zero
-
-    def _bias(self, gemm: onnx.NodeProto, beta: float, outputs: int) -> tuple[np.ndarray | None, bool]:
-        """As `(N,)`, None without one; and whether it is a constant of one value an output."""
-        if len(gemm.input) < 3 or not gemm.input[2]:
-            return None, True
-        value = self._array(gemm.input[2])
-        if value is None or value.size not in (1, outputs) or (value.size > 1 and value.shape[-1] != outputs):
-            return None, False  # computed, or one value a row of the batch
-        return _times(np.broadcast_to(value.reshape(-1), (outputs,)), beta), True
 
     def _reshaped_input(self, gemm: onnx.NodeProto, inputs: int, made: list[onnx.NodeProto]) -> str:
         """`(batch, K)` â†’ `(batch, K, 1, 1)`, before the Q/DQ pair if there is one, so that the layer stays fused."""
@@ -134,7 +78,7 @@ class _Rewriter:
             current = following
         return current
 
-    def _weight(self, gemm: onnx.NodeProto, layer: _Layer, made: list[onnx.NodeProto]) -> str:
+    def _weight(self, gemm: onnx.NodeProto, layer: GemmLayer, made: list[onnx.NodeProto]) -> str:
         values = self._constant(gemm, "weight", layer.values[:, :, None, None])
         if layer.scale is None:
             return values
@@ -154,13 +98,5 @@ class _Rewriter:
         self._graph.initializer.append(numpy_helper.from_array(value, name))
         return name
 
-    def _array(self, name: str) -> np.ndarray | None:
-        return numpy_helper.to_array(self._held[name]) if name in self._held else None
-
     def _name(self, wish: str) -> str:
         return free_name(self._names, wish)
-
-
-def _times(value: np.ndarray, factor: float) -> np.ndarray:
-    """In the value's own type."""
-    return value if factor == 1 else (value.astype(np.float64) * factor).astype(value.dtype)
