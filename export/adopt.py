@@ -15,6 +15,7 @@ from .ahead import Ahead, noted, read_ahead
 from .graph.canonical import canonical
 from .graph.foreign_checks import require_plain, require_standard
 from .graph.free_batch import fixed_batch, freed
+from .graph.layer_norms import fuse_layer_norms
 from .graph.logits_output import keep_logits, require_logits
 from .graph.names import set_aside
 from .graph.opset import at_opset
@@ -83,6 +84,7 @@ def adopt(foreign: Foreign, told: Told) -> Source:
     labels = checked_labels(told.label_names() or _labels(metadata, text), answer.classes, text)
     host = ahead.whole()
     probabilities = _exchange_ends(model, ahead, host, answer, batch, text)
+    model, fused = fuse_layer_norms(model)
     made = canonical(model, photo_metadata(foreign.sha256, labels, host))
     require_valid(made, text, "export it again, by a newer exporter")
     ask = foreign.answers or (lambda images, place: original.answers(images, answer.name))
@@ -91,6 +93,7 @@ def adopt(foreign: Foreign, told: Told) -> Source:
         labels, host, foreign.sha256,
     )  # fmt: skip
     notes = (*foreign.notes, *converted, *ahead.notes, *said, *((TURNED,) if ahead.feed.bgr else ()))
+    notes += (f"{fused} layer norms in nine nodes each are one node each",) if fused else ()
     notes += ("its last layer, a softmax, is left out: logits are answered",) if probabilities else ()
     return Source(text, foreign.kind, classifier, notes, answer.values.tobytes())
 

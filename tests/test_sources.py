@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -1683,6 +1684,33 @@ def test_the_main_job_takes_a_graph(checkpoint, mine, told, photo_folder: Path, 
         row for row in record_json(record, reference_of(record))["rows"] if row["name"] == "onnxruntime int8 cpu ort"
     )
     assert told["flips"] is not None and told["agreement"]["value"] > 0.8
+
+
+class Normed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.first, self.inner = nn.Conv2d(3, 8, 8, 8), nn.LayerNorm(8), nn.Linear(8, 8)
+        self.last, self.head = nn.LayerNorm(8, eps=1e-3), nn.Linear(8, 4)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        tokens = self.patches(images).flatten(2).transpose(1, 2)
+        return self.head(self.last(tokens + self.inner(self.first(tokens))).mean(1))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_layer_norms_that_an_old_opset_writes_out_are_one_node_each(told, tmp_path: Path) -> None:
+    module, path = Normed().eval(), tmp_path / "net.onnx"
+    torch.onnx.export(module, (torch.zeros(1, 3, 32, 32),), path, dynamo=False, opset_version=13)
+    source = open_source(str(path), told)
+    assert "2 layer norms in nine nodes each are one node each" in source.notes
+    artifact = export_source(source, tmp_path / "fp32", PHOTOS)[0]
+    np.testing.assert_allclose(answers(artifact, PHOTOS), wanted(module, PHOTOS), atol=1e-4)
+    kinds = Counter(node.op_type for node in onnx.load(artifact.model_path).graph.node)
+    assert kinds["LayerNormalization"] == 2 and not {"Pow", "Sqrt"} & set(kinds)
+    made = quantize_int8(artifact, PtqOptions(quantizer="ort"), CalibrationSet(PHOTOS, "drawn"), tmp_path / "int8")
+    held = {node.output[0]: node.op_type for node in onnx.load(made.model_path).graph.node}
+    reads = [node.input for node in onnx.load(made.model_path).graph.node if node.op_type == "LayerNormalization"]
+    assert len(reads) == 2 and all(held.get(name) != "DequantizeLinear" for _, *names in reads for name in names)
 
 
 def test_scalars_in_nodes_of_a_foreign_graph_become_fp16_too(checkpoint, mine, told, tmp_path: Path) -> None:
