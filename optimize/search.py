@@ -164,7 +164,7 @@ class Search:
             name = self._most_faithful(model)
             if name is None or model.artifact.manifest.precision != "fp32" or time.monotonic() > self._deadline(0.5):
                 continue
-            stage = name.split("@")[0]
+            stage = name.rsplit("@", 1)[0]
             self._progress.say(f"{stage}: which layers does rounding hurt?")
             photos = np.asarray(self._select[model.name].array()[:FEWEST_PHOTOS])
             rows = sensitivity(model.artifact, workshop.built(stage), photos)
