@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -102,8 +103,10 @@ def optimize(
     record.save(options.out / "search.json")
     choice = choose(record, budget, search.reference)
     if choice.winner is None:
+        _forget(options.out, models, "winner", "confirm.json", "confirm.npz")
         return Answer(record, choice)
     if choice.winner == choice.reference:
+        _forget(options.out, models, "confirm.json", "confirm.npz")
         artifact = _ship(search.candidates[choice.winner], options.out / "winner")
         return Answer(record, choice, None, choice.winner, artifact)
     pair = [search.candidates[choice.reference], search.candidates[choice.winner]]
@@ -114,6 +117,16 @@ def optimize(
         _claim(artifact, confirmation, budget)
         certify_from(seen, artifact, shipped, choice.reference, budget.max_drop)
     return Answer(record, choice, confirmation, shipped, artifact, looks)
+
+
+def _forget(out: Path, models: Sequence[Model], *names: str) -> None:
+    """Remove what an earlier search in this folder ended with and this one did not, save what this one was given."""
+    given = [model.artifact.folder.resolve() for model in models]
+    for path in ((out / name).resolve() for name in names):
+        if path.is_dir() and path not in given:
+            shutil.rmtree(path)
+        elif path.is_file():
+            path.unlink()
 
 
 def load_models(sources: Sequence[Given], photos: Roles, folder: Path, progress: Progress) -> list[Model]:

@@ -765,10 +765,16 @@ def test_a_measurement_is_reused_on_the_same_machine_alone_unless_time_cut_it(
     assert (measure_it(400.0), measure_it()) == (3, 3)  # more time for what time had cut
 
 
-def test_a_budget_that_nothing_meets_ships_nothing(checkpoint_file: Path, searched: Dataset, answer: Answer) -> None:
-    out = answer.artifact.folder.parent
+def test_a_budget_that_nothing_meets_ships_nothing_and_leaves_no_earlier_winner(
+    checkpoint_file: Path, searched: Dataset, answer: Answer, tmp_path: Path
+) -> None:
+    out = shutil.copytree(answer.artifact.folder.parent, tmp_path / "search")
+    stale = [out / "confirm.json", out / "confirm.npz", out / "winner"]
+    for path in stale[:2]:
+        path.touch()
     found = searching(checkpoint_file, searched, out, Budget(max_drop=0.2, max_latency_s=1e-7))
     assert found.shipped is None and found.artifact is None and "the nearest is" in sentence(found)
+    assert not any(path.exists() for path in stale)
 
 
 def test_the_search_refuses_what_it_cannot_judge(
