@@ -135,7 +135,7 @@ def _refusal(record: Record, subject: Subject, row: Row, budget: Budget, base: P
     """The first reason not to ship a row; what is cheapest to know comes first."""
     if subject.reason:
         return subject.reason
-    if budget.portable and (why := _unportable(record, subject, budget, base)):
+    if budget.portable and (why := unportable(subject, _limited(record, subject), base, budget.max_drop)):
         return why
     if base is None or row.flips is None:
         return "not scored on the reference's photos"
@@ -167,17 +167,28 @@ def latency_refusal(rounds: Rounds, bound_s: float | None) -> str:
     return "" if within else f"{milliseconds(found)} is not proven to be within {bound_s * 1e3:g} ms"
 
 
-def _unportable(record: Record, subject: Subject, budget: Budget, base: Predictions | None) -> str:
-    """Why its answers do not hold on CPUs without VNNI: by its scheme, or as seen where the engine can be limited."""
+def unportable(subject: Subject, limited: Mapping[str, Predictions], base: Predictions | None, max_drop: float) -> str:
+    """Why its answers do not hold on CPUs without VNNI: by its scheme, or as seen where the engine can be limited.
+
+    Args:
+        limited: its answers by the place that was limited.
+    """
     scheme = SCHEMES.get(subject.scheme or "")
     if scheme and scheme.needs_vnni and subject.requested.get("device", "cpu") == "cpu":
         return f"scheme {scheme.name} answers wrongly on CPUs without VNNI; --this-cpu admits it"
-    for other in record.subjects:
-        limited = other.place != "native" and other.artifact == subject.artifact
-        found = record.predictions.get(other.name) if limited and other.requested == subject.requested else None
-        if found is not None and base is not None and (why := accuracy_refusal(found, base, budget.max_drop)):
-            return f"{other.place}: {why}"
+    for place, found in limited.items():
+        if base is not None and (why := accuracy_refusal(found, base, max_drop)):
+            return f"{place}: {why}"
     return ""
+
+
+def _limited(record: Record, subject: Subject) -> dict[str, Predictions]:
+    return {
+        other.place: record.predictions[other.name]
+        for other in record.subjects
+        if other.place != "native" and other.name in record.predictions
+        and (other.artifact, other.requested) == (subject.artifact, subject.requested)
+    }  # fmt: skip
 
 
 def accuracy_refusal(found: Predictions, base: Predictions, max_drop: float) -> str:

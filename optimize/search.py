@@ -25,7 +25,7 @@ from ..records import Predictions, Record
 from ..records.divergence import divergence, same_photos
 from .budget import Budget, SearchOptions
 from .candidates import without_vnni
-from .choice import accuracy_refusal, disproof, size_refusal
+from .choice import accuracy_refusal, disproof, size_refusal, unportable
 from .demo import Progress
 from .evidence import FEWEST_PHOTOS, FINALISTS, finalists, measured, thinned
 from .variants import TENSORRT_BACKENDS, Model, Variant, Workshop, usable_backends
@@ -119,7 +119,7 @@ class Search:
         """A quarter of the photos, then all: what is disproven on them leaves."""
         for part in (4, 1):
             self._judge(self._open(), part)
-        self._score_limited()
+        self._halve_by_portability(self._open())
 
     def _judge(self, names: Sequence[str], part: int) -> None:
         for name in names:
@@ -144,13 +144,22 @@ class Search:
             self._leave(name, error.what)
             return None
 
-    def _score_limited(self) -> None:
-        """Portable: int8 candidates once more under AVX2, where the engine can be limited and this CPU has VNNI."""
-        for name in self._open() if self._budget.portable else ():
-            for limited in without_vnni([self.candidates[name]]):
-                if found := self._score(name, limited, 1):
-                    self._limited.append(limited)
-                    self._answers[limited.name] = found
+    def _halve_by_portability(self, names: Sequence[str]) -> None:
+        """Portable: what answers wrongly without VNNI leaves, before it is preferred to what does not."""
+        for name in names if self._budget.portable else ():
+            limited, base = self._answered_limited(name), self._answers[self.reference]
+            why = unportable(self.candidates[name].subject(), limited, base, self._budget.max_drop)
+            if why and name not in self._reasons:
+                self._leave(name, why)
+
+    def _answered_limited(self, name: str) -> dict[str, Predictions]:
+        """Answers of int8 under AVX2 by place, where the engine can be limited and this CPU has VNNI."""
+        held = {}
+        for limited in without_vnni([self.candidates[name]]):
+            if found := self._score(name, limited, 1):
+                self._limited.append(limited)
+                self._answers[limited.name] = held[limited.place.name] = found
+        return held
 
     def _leave(self, name: str, why: str) -> None:
         self._reasons[name] = why
@@ -173,6 +182,7 @@ class Search:
                 recipe = stage.removeprefix(f"{model.name}-int8-")
                 self._add(model, workshop.mixed(model, recipe, most_sensitive(rows, count)))
                 self._judge([row for row in self._open() if row not in known], 1)
+                self._halve_by_portability([row for row in self._open() if row not in known])
 
     def _most_faithful(self, model: Model) -> str | None:
         """Of a model's int8 candidates that were scored on the same photos as the reference or on a part of them."""

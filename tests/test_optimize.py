@@ -6,6 +6,7 @@ import dataclasses
 import importlib.metadata
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -858,6 +859,47 @@ def test_small_candidates_are_timed_to_the_end_however_slow(monkeypatch: pytest.
     found._heats()
     assert ("fp32 b" in timed) == (budget.max_size_bytes is None)
     assert {f"int8 {number}" for number in range(5)} < set(found._open()) and "fp32" in found._open()
+
+
+def begun_search(names: list[str], *more: str) -> Search:
+    """After all select photos were answered; precision and scheme by words in the names, and all of one structure."""
+    found = Search.__new__(Search)
+    found._budget, found._options, found._progress, found._reasons = Budget(), SearchOptions(Path()), Silent(), {}
+    subjects = {row.name: row for row in trial({name: (1, 0) for name in (*names, *more)}).subjects}
+    found.candidates = {
+        name: SimpleNamespace(
+            name=name, reason="", run=RunConfig("openvino"), subject=lambda row=row: row,
+            artifact=SimpleNamespace(size_bytes=1, manifest=SimpleNamespace(precision=row.precision)))
+        for name, row in subjects.items() if name in names
+    }  # fmt: skip
+    found._variants = {name: SimpleNamespace(structure=row.precision) for name, row in subjects.items()}
+    found._answers = {name: answered(TRUTH, losing(0)) for name in names}
+    found._limited, found._owner = [], dict.fromkeys(names, "net")
+    return found
+
+
+def test_what_is_not_portable_takes_no_portable_candidates_place() -> None:
+    found = begun_search(["fp32", "int8 a vnni", "int8 b"])
+    found._halve_by_portability(found._open())
+    found._halve_by_structure()
+    assert found._open() == ["fp32", "int8 b"] and "--this-cpu" in found._reasons["int8 a vnni"]
+
+
+def test_layers_kept_in_float_are_answered_without_vnni_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, mixed = begun_search(["fp32"], "int8 mixed"), begun_search(["fp32", "int8 mixed"])
+    monkeypatch.setattr(machine, "has_vnni", lambda: True)
+    monkeypatch.setattr(found, "_most_faithful", lambda model: "net-int8-cpu-ort@openvino")
+    monkeypatch.setattr("tiffin.quantize.sensitivity.sensitivity", lambda *given: ())
+    monkeypatch.setattr("tiffin.quantize.sensitivity.most_sensitive", lambda rows, count: ())
+    monkeypatch.setattr(found, "_add", lambda *given: found.candidates.update(mixed.candidates))
+    lost = {"int8 mixed, without VNNI": 40}
+    monkeypatch.setattr(found, "_score", lambda name, row, part: answered(TRUTH, losing(lost.get(row.name, 0))))
+    fp32 = SimpleNamespace(precision="fp32")
+    found._models = [SimpleNamespace(name="net", artifact=SimpleNamespace(manifest=fp32))]
+    found._select = {"net": SimpleNamespace(array=lambda: np.zeros(1))}
+    found._began = time.monotonic()
+    found._mix(SimpleNamespace(built=lambda stage: None, mixed=lambda *given: []))
+    assert found._reasons["int8 mixed"].startswith("without VNNI: top-1 -10.00")
 
 
 # Records of a device
