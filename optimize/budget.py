@@ -49,7 +49,7 @@ class SearchOptions:
 
     Args:
         out: folder of artifacts, caches and records.
-        time_budget_s: wall time for all; building stops at half of it, timing at nine tenths.
+        time_budget_s: wall time for all; building stops at half of it, heats at seven tenths, timing at nine.
         backends: engines to consider; None takes all that run here.
         threads: of a lane, each tried; None tries the usable cores.
         rounds: regime, pace, batch and seed of timing.

@@ -221,6 +221,10 @@ class Search:
     def _deadline(self, part: float) -> float:
         return self._began + part * self._options.time_budget_s
 
+    def _left_s(self, part: float) -> float:
+        """Until a part of the time budget is over, and enough to time anything at all."""
+        return max(30.0, self._deadline(part) - time.monotonic())
+
     def _heats(self) -> None:
         """A few launches of all; those out of reach leave."""
         names = self._open()
@@ -228,7 +232,7 @@ class Search:
             return
         self._progress.say(f"heats: {len(names)} candidates, {_HEAT_LAUNCHES} launches each")
         options = replace(self._options.rounds, launches=_HEAT_LAUNCHES, blocks=_HEAT_BLOCKS, target=None,
-                          time_limit_s=self._options.time_budget_s)  # fmt: skip
+                          time_limit_s=self._left_s(0.7))  # fmt: skip
         record = self._measured("heats", names, options)
         for subject in record.subjects:
             if subject.reason:
@@ -248,10 +252,9 @@ class Search:
 
     def _finals(self) -> Record:
         """As many launches as the precision asks for, within what is left of the time budget."""
-        left_s = max(30.0, self._deadline(0.9) - time.monotonic())
         names = [self.reference, *(name for name in self._open() if name != self.reference)]
         self._progress.say(f"finals: {', '.join(names)}")
-        limit_s = min(self._options.rounds.time_limit_s, left_s)
+        limit_s = min(self._options.rounds.time_limit_s, self._left_s(0.9))
         record = self._measured("finals", names, replace(self._options.rounds, time_limit_s=limit_s))
         failed = {subject.name: subject.reason for subject in record.subjects if subject.reason}
         self._reasons |= failed
