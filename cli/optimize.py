@@ -188,7 +188,7 @@ def _cells(row: Row, answer: Answer) -> list[str]:
         row.name,
         f"{row.cost.value * 1e3:.2f}",
         f"{ratio.value:.3f} ({ratio.low:.3f}–{ratio.high:.3f})" if ratio else "first",
-        f"{row.drop.value * 100:+.2f}" if row.drop else "–",
+        f"{row.top_1_change.value * 100:+.2f}" if row.top_1_change else "–",
         f"{row.flips.count}" if row.flips else "–",
         f"{row.size_bytes / 1e6:.1f}",
         mark,

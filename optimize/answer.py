@@ -66,7 +66,7 @@ def plain(answer: Answer) -> str:
     rows = [
         {"name": row.name, "refused": row.refused, "front": row.front, "size_bytes": row.size_bytes,
          "departure": row.departure, "cost_s": asdict(row.cost) if row.cost else None,
-         "drop": asdict(row.drop) if row.drop else None,
+         "top_1_change": asdict(row.top_1_change) if row.top_1_change else None,
          "flips": row.flips.count if row.flips else None,
          "divergence": row.divergence.value if row.divergence else None}
         for row in answer.choice.rows

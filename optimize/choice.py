@@ -32,7 +32,7 @@ class Row:
     Args:
         cost: seconds a call (a photo, under throughput), median over launches; None where it was not timed.
         speed: against the reference, which has none itself.
-        drop: loss of top-1 on the photos of the search, with its interval; None without accuracy.
+        top_1_change: top-1 less the reference's on the photos of the search, with its interval; None without accuracy.
         departure: 0 the given model with the reference's answers in float, 1 another float, 2 quantized.
         refused: why it may not be shipped; empty where it may.
         front: no other acceptable row is at least as fast, as faithful and as small, and better in one of them.
@@ -42,7 +42,7 @@ class Row:
     size_bytes: int
     cost: Estimate | None = None
     speed: Comparison | None = None
-    drop: Estimate | None = None
+    top_1_change: Estimate | None = None
     flips: Flips | None = None
     divergence: Estimate | None = None
     departure: int = 2
@@ -104,7 +104,7 @@ def _row(record: Record, subject: Subject, budget: Budget, reference: str) -> Ro
         row = replace(
             row,
             flips=flips(found, base),
-            drop=difference(found, base) if found.kind == "photos" else None,
+            top_1_change=difference(found, base) if found.kind == "photos" else None,
             divergence=divergence(found, base) if kept else None,
         )
     if rounds and name != reference and reference in record.rounds:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import json
 import re
 import shutil
 import time
@@ -31,7 +32,7 @@ from tiffin.data.overlap import pixel_hashes
 from tiffin.errors import BadDataset, BadInput, EngineMissing, Overlap
 from tiffin.export.loaders import open_source
 from tiffin.optimize import gpu_checks
-from tiffin.optimize.answer import Answer, sentence
+from tiffin.optimize.answer import Answer, plain, sentence
 from tiffin.optimize.budget import Budget, SearchOptions
 from tiffin.optimize.candidates import plan, without_vnni
 from tiffin.optimize.choice import accuracy_refusal, choose
@@ -433,6 +434,12 @@ def test_a_candidate_that_loses_too_much_is_refused_however_fast() -> None:
     found = choose(trial({"fp32": (10, 0), "int8": (1, 9)}), Budget(max_drop=0.01), "fp32")
     assert found.winner == "fp32" and "-2.25 points" in found.row("int8").refused
     assert choose(trial({"fp32": (10, 0), "int8": (1, 9)}), Budget(max_drop=0.03), "fp32").winner == "int8"
+
+
+def test_a_change_of_top_1_has_the_sign_of_its_name() -> None:
+    made = trial({"fp32": (10, 0), "int8": (4, 4)})
+    rows = json.loads(plain(Answer(made, choose(made, Budget(), "fp32"))))["rows"]
+    assert [row["top_1_change"]["value"] for row in rows] == [0, pytest.approx(-0.01)]
 
 
 def test_a_scheme_that_saturates_is_for_this_cpu_only() -> None:
