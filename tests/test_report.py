@@ -104,6 +104,32 @@ def test_the_first_line_is_the_answer(lost: int, ms: float, words: str, tmp_path
     assert text.index(story.answer.line.split(",")[0]) < text.index("<table")
 
 
+def many(made: Record, count: int) -> Record:
+    """The second row so many times, each another artifact."""
+    first, second = made.subjects
+    rows = [replace(second, name=f"{second.name} {number}", artifact=f"{number:064d}") for number in range(count)]
+    return replace(
+        made, subjects=(first, *rows),
+        rounds={first.name: made.rounds[first.name], **{row.name: made.rounds[second.name] for row in rows}},
+        predictions={first.name: made.predictions[first.name],
+                     **{row.name: made.predictions[second.name] for row in rows}},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("count", "lost", "words"), [(1, 5, "Ship int8 0"), (20, 1, "20 rows tested together"),
+                                                      (20, 5, "as accurate only if judged alone")])  # fmt: skip
+def test_the_best_of_many_is_not_shipped_for_its_luck(count: int, lost: int, words: str, tmp_path: Path) -> None:
+    assert words in told(tmp_path, many(record(lost=lost), count)).answer.line
+
+
+def test_only_rows_of_its_record_are_said_to_be_slower(tmp_path: Path) -> None:
+    made, other = many(record(lost=1), 2), record(names=("fp32", "int8 other"), ms=3.2)
+    made = replace(made, rounds={**made.rounds, "int8 1": rounds(4.0)})
+    other = replace(other, subjects=(other.subjects[0], replace(other.subjects[1], artifact="e" * 64)))
+    paths = [one.save(tmp_path / f"{name}.json") for name, one in (("a", made), ("b", other))]
+    assert tell(load_sources(paths)).answer.more == ("Proven faster than the 1 other row of its record that passes.",)
+
+
 @pytest.mark.parametrize("outcome", [Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE])
 def test_with_a_gate_the_answer_is_the_gates(outcome: Outcome, tmp_path: Path) -> None:
     found = Finding("int8", "flips", outcome, "19 % of answers differ", "fp32")
