@@ -13,10 +13,10 @@ from ..records.estimate import Decision
 from ..records.findings import Outcome
 from ..records.spreadsheet import inert
 from .cell import NONE, Cell, of_estimate
-from .charts.distributions import tail_cell
 from .charts.footprint import MEASURES, cell
 from .rows import Row
 from .story import Story
+from .times import p99_cell
 
 if TYPE_CHECKING:
     from .charts import Chart
@@ -32,7 +32,7 @@ HEADER = (
     "flips, %",
     "lost / won",
     "p50, ms (95 %)",
-    "p99, ms (99 % bound)",
+    "p99, ms (95 % bound)",
     "× reference in time (95 %)",
     *(measure.title for measure in MEASURES),
 )
@@ -112,10 +112,10 @@ def _times(row: Row, story: Story) -> tuple[Cell, ...]:
     traced = row.timed.source.name, row.key
     p50 = of_estimate(row.timed.latency.p50_s, 1e3, 2, "ms", (*traced, "median over launches"))
     if row.speed is None or row.speed.ratio.n < 2:
-        return p50, tail_cell(row), Cell(_base(row, story))
+        return p50, p99_cell(row), Cell(_base(row, story))
     return (
         p50,
-        tail_cell(row),
+        p99_cell(row),
         of_estimate(row.speed.ratio, 1, 3, "×", (*traced, f"time over that of {story.reference}, side by side")),
     )
 

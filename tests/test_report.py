@@ -218,6 +218,16 @@ def test_lanes_compare_under_throughput(tmp_path: Path) -> None:
 # Figures and their sources
 
 
+@pytest.mark.parametrize("launches", [8, 40])
+def test_a_p99_is_bounded_by_launches_not_by_calls(launches: int, tmp_path: Path) -> None:
+    rng, made = np.random.default_rng(0), record()
+    biased = [1e6 * np.exp(rng.normal(0, 0.15) + rng.normal(0, 0.05, 100)) for _ in range(launches)]
+    timed = Rounds(tuple(block.astype(np.int64) for block in biased), tuple(range(launches)))
+    line = table(told(tmp_path, replace(made, rounds={**made.rounds, "int8": timed})))[1]
+    cell, truth = line[KEYS.index("p99")], np.exp(np.hypot(0.15, 0.05) * 2.326)
+    assert cell.high is None and "34 launches" in cell.how if launches < 34 else cell.high > truth
+
+
 def test_every_figure_of_the_real_record_is_that_of_the_record(tmp_path: Path) -> None:
     path = RESULTS / "default.json"
     story, made = tell(load_sources([path])), load_record(path)

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ...records.latency import launch_medians_s, tail
+from ...records.latency import launch_medians_s
 from ..cell import Cell, ms, of_estimate
 from ..rows import Row
 from ..story import Story
+from ..times import p99_cell, p99_s
 from .chart import INK, MOST_ROWS, NARROW, PAPER, SOFT, Chart, Missing, both, data, short, spoken, tone
 from .front import ticks
 from .machine import one_machine
@@ -52,7 +53,7 @@ def ecdf(story: Story) -> Chart | Missing:
         spoken("Cumulative share of calls", said),
         wide,
         narrow,
-        ("row", "calls", "p50, ms", "p95, ms", "p99, ms (99 % bound)"),
+        ("row", "calls", "p50, ms", "p95, ms", "p99, ms (95 % bound)"),
         tuple(_calls(row) for row in rows),
         note,
     )
@@ -77,24 +78,7 @@ def _calls(row: Row) -> tuple[Cell, ...]:
         )
         for share in (0.5, 0.95)
     ]
-    return Cell(row.name), Cell(f"{len(ns):,}", source, row.key, "timed calls", len(ns)), *shares, tail_cell(row)
-
-
-def tail_cell(row: Row) -> Cell:
-    """p99 with its bound, or how many calls it needs."""
-    assert row.timed is not None
-    found = tail(row.timed.rounds.all_ns(), 0.99)
-    traced = row.timed.source.name, row.key
-    if found.value_s is None or found.bound_s is None:
-        return Cell(f"needs {found.needed:,} calls", *traced, f"p99 of {found.n} calls is not told")
-    return Cell(
-        f"{ms(found.value_s)} (≤ {ms(found.bound_s)})",
-        *traced,
-        f"p99 of {found.n} calls, 99 % bound by early stopping",
-        found.value_s * 1e3,
-        high=found.bound_s * 1e3,
-        unit="ms",
-    )
+    return Cell(row.name), Cell(f"{len(ns):,}", source, row.key, "timed calls", len(ns)), *shares, p99_cell(row)
 
 
 def _draw_ecdf(story: Story, rows: Sequence[Row], width: int) -> Any:
@@ -166,7 +150,7 @@ def strip(story: Story) -> Chart | Missing:
         spoken("Medians by launch", said),
         wide,
         narrow,
-        ("row", "launches", "p50, ms (95 %)", "least to greatest launch, ms", "p99, ms (99 % bound)"),
+        ("row", "launches", "p50, ms (95 %)", "least to greatest launch, ms", "p99, ms (95 % bound)"),
         tuple(_launch_cells(row) for row in rows),
         note,
     )
@@ -189,7 +173,7 @@ def _launch_cells(row: Row) -> tuple[Cell, ...]:
         unit="ms",
     )
     p50 = of_estimate(row.timed.latency.p50_s, 1e3, 2, "ms", (source, row.key, "median over launches"))
-    return Cell(row.name), Cell(str(len(medians)), source, row.key, "launches", len(medians)), p50, span, tail_cell(row)
+    return Cell(row.name), Cell(str(len(medians)), source, row.key, "launches", len(medians)), p50, span, p99_cell(row)
 
 
 def _draw_strip(story: Story, rows: Sequence[Row], width: int) -> Any:
@@ -200,7 +184,7 @@ def _draw_strip(story: Story, rows: Sequence[Row], width: int) -> Any:
     middles: list[dict[str, Any]] = []
     for row in rows:
         assert row.timed is not None
-        p50, p99 = row.timed.latency.p50_s, tail(row.timed.rounds.all_ns(), 0.99).value_s
+        p50, p99 = row.timed.latency.p50_s, p99_s(row)
         name, colour = short(row.name, room), tone(row.name, story.focus, story.reference)
         name = f"{row.number} {name}"
         marks += [{"row": name, "x": float(x) * 1e3} for x in launch_medians_s(row.timed.rounds)]
