@@ -12,7 +12,7 @@ from ..records.estimate import Decision
 from ..records.findings import Finding, GateResult, Outcome
 from ..records.multiple import holm
 from ..records.paired import paired_losses
-from ..records.ratios import pace, unlike
+from ..records.ratios import unlike
 from ..records.record import CONFIRM
 from ..records.speed import Speed, compare_speeds
 from ..words import counted
@@ -88,7 +88,7 @@ def _faster(row: Row, reference: str) -> str:
     ratio, latency = row.speed.ratio, row.timed.latency.p50_s
     times = f"{1 / ratio.value:.2f} times as fast as {reference}"
     interval = f"95 % interval {1 / ratio.high:.2f} to {1 / ratio.low:.2f}"
-    return f"it is proven {times} ({interval}; median {ms(latency.value)} ms)"
+    return f"it is proven {times} ({interval}; median {ms(latency.value)} ms{row.timed.per})"
 
 
 def _as_accurate(row: Row, margin: float, tested: int) -> str:
@@ -192,7 +192,8 @@ def by_gate(result: GateResult, rows: Sequence[Row]) -> Answer:
     line = f"Ship {best}, because it passes {passed} of the policy"
     line += f" ({told})" if told else ""
     if ranked and ranked[0].timed and len(ranked) > 1:
-        line += f" and has the least median latency of the {len(ranked)} artifacts that do: {ms(_p50(ranked[0]))} ms"
+        line += f" and has the least median time of the {len(ranked)} artifacts that do: {ms(_p50(ranked[0]))} ms"
+        line += ranked[0].timed.per
     others = (f"Not ranked with it: {_list(apart)}, timed on another machine or at another pace.",) if apart else ()
     return Answer(
         SHIP, best, f"{line}.", (*others, *_rest(held, passing), *(limits(ranked[0], rows) if ranked else ()))
@@ -208,8 +209,7 @@ def _ranked(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
 
 def _compare(one: Timed, other: Timed) -> bool:
     records = one.source.record, other.source.record
-    alike = not unlike(*(pace(timed.rounds, timed.source.record.options) for timed in (one, other)))
-    return alike and not differing(records[0].environment, records[1].environment, MACHINE)
+    return not unlike(one.pace, other.pace) and not differing(records[0].environment, records[1].environment, MACHINE)
 
 
 def _p50(row: Row) -> float:

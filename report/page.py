@@ -74,7 +74,7 @@ def key_figures(story: Story) -> list[tuple[str, Cell]]:
     wanted = {
         "top-1, %": "top_1",
         "against the reference, points": "difference",
-        "median latency, ms": "p50",
+        "median time, ms": "p50",
         "size, MB": "size",
     }
     found = [(title, line[KEYS.index(key)]) for title, key in wanted.items()]

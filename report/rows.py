@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ..errors import BadInput
 from ..records import Estimate, Predictions, Rounds, Subject, Verdict
@@ -45,6 +46,18 @@ class Timed:
     source: Source
     rounds: Rounds
     latency: Latency
+
+    @property
+    def pace(self) -> dict[str, Any]:
+        """Regime, batch, lanes, and what the regime is made of."""
+        return pace(self.rounds, self.source.record.options)
+
+    @property
+    def per(self) -> str:
+        """What its median is of, where that is no call with one photo."""
+        if self.rounds.regime == "throughput":
+            return " a photo"
+        return f" for {self.rounds.batch} photos" if self.rounds.batch > 1 else ""
 
 
 @dataclass(frozen=True)

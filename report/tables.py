@@ -16,7 +16,7 @@ from .cell import NONE, Cell, of_estimate
 from .charts.footprint import MEASURES, cell
 from .rows import Row
 from .story import Story
-from .times import p99_cell
+from .times import p50_cell, p99_cell
 
 if TYPE_CHECKING:
     from .charts import Chart
@@ -109,8 +109,7 @@ def _base(row: Row, story: Story) -> str:
 def _times(row: Row, story: Story) -> tuple[Cell, ...]:
     if row.timed is None:
         return Cell("not timed"), Cell(NONE), Cell(NONE)
-    traced = row.timed.source.name, row.key
-    p50 = of_estimate(row.timed.latency.p50_s, 1e3, 2, "ms", (*traced, "median over launches"))
+    traced, p50 = (row.timed.source.name, row.key), p50_cell(row)
     if row.speed is None or row.speed.ratio.n < 2:
         return p50, p99_cell(row), Cell(_base(row, story))
     return (

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from ..records.latency import calls_needed
 from ..records.slow_calls import METHOD, SlowCalls, launches_to_bound
 from ..words import launch_count
-from .cell import Cell, ms
+from .cell import Cell, ms, of_estimate
 from .rows import Row
 
 _RISK = 0.05  # that a p99 is above its bound
+
+
+def p50_cell(row: Row) -> Cell:
+    """Median over launches, of what it is judged by: calls, or under throughput the time a photo."""
+    assert row.timed is not None
+    traced = row.timed.source.name, row.key, "median over launches"
+    found = of_estimate(row.timed.latency.p50_s, 1e3, 2, f"ms{row.timed.per}", traced)
+    return replace(found, text=found.text.replace(" (", f"{row.timed.per} (", 1))
 
 
 def p99_s(row: Row) -> float | None:

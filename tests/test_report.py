@@ -28,7 +28,7 @@ from tiffin.report.charts import charts
 from tiffin.report.gallery import gallery
 from tiffin.report.markdown import as_markdown
 from tiffin.report.model_card import licences, model_card
-from tiffin.report.page import page
+from tiffin.report.page import key_figures, page
 from tiffin.report.sources import load_sources
 from tiffin.report.story import tell
 from tiffin.report.tables import HEADER, KEYS, as_csv, as_json, as_latex, table
@@ -346,6 +346,35 @@ def test_latencies_of_two_machines_are_not_drawn_together(tmp_path: Path) -> Non
     same = replace(there, environment=here.environment)
     story = tell(load_sources([paths[0], same.save(tmp_path / "same.json")]), reference="fp32")
     assert len(drawn(story)["strip"].rows) == 4 and drawn(story)["strip"].note == ""
+
+
+def at_pace(made: Record, **pace: Any) -> Record:
+    """Each call took as long, in another regime or with another batch."""
+    timed = {
+        name: replace(found, sensors={"wall_s": np.array([block.sum() / 4e9 for block in found.blocks])}, **pace)
+        for name, found in made.rounds.items()
+    }
+    return replace(made, rounds=timed)
+
+
+def test_latencies_of_two_paces_are_not_drawn_together(tmp_path: Path) -> None:
+    eight = at_pace(record(names=("fp32 at eight", "int8 at eight"), ms=1.0), batch=8)
+    paths = [record().save(tmp_path / "one.json"), eight.save(tmp_path / "eight.json")]
+    found = drawn(tell(load_sources(paths), reference="fp32"))
+    for key in ("front", "ecdf", "strip"):
+        assert [row[0].text for row in found[key].rows if "eight" in row[0].text] == [], key
+        assert "2 rows of another regime, batch or number of lanes (eight.json)" in found[key].note, key
+    assert len(found["footprint"].rows) == 4
+
+
+def test_throughput_is_said_by_photo(tmp_path: Path) -> None:
+    story = told(tmp_path, at_pace(record(), regime="throughput", lanes=4))
+    assert "median 0.75 ms a photo)" in story.answer.line
+    assert table(story)[1][KEYS.index("p50")].text.startswith("0.75 a photo (")
+    assert dict(key_figures(story))["median time, ms"].unit == "ms a photo"
+    found = drawn(story)
+    assert "time, ms a photo" in found["front"].wide and "time, ms a photo" in found["strip"].wide
+    assert found["ecdf"].rows[0][2].value == pytest.approx(3, rel=0.05)
 
 
 def test_a_loss_budget_and_a_history_are_drawn_where_there_are_such(tmp_path: Path) -> None:

@@ -8,21 +8,20 @@ from typing import Any
 import numpy as np
 
 from ...records.latency import launch_medians_s
-from ..cell import Cell, ms, of_estimate
+from ..cell import Cell, ms
 from ..rows import Row
 from ..story import Story
-from ..times import p99_cell, p99_s
+from ..times import p50_cell, p99_cell, p99_s
 from .chart import INK, MOST_ROWS, NARROW, PAPER, SOFT, Chart, Missing, both, data, short, spoken, tone
 from .front import ticks
-from .machine import one_machine
+from .machine import comparable, per
 
 _LEVELS = np.concatenate([np.linspace(0, 0.9, 46), np.linspace(0.91, 0.99, 17), [0.995, 0.999, 1]])
-_TITLE = "latency, ms (log scale)"
 
 
-def _timed(story: Story) -> tuple[list[Row], str]:
-    """Rows of one machine, fastest first, and what is left out."""
-    rows, elsewhere = one_machine(story, [row for row in story.rows if row.timed])
+def _timed(story: Story, single_calls: bool) -> tuple[list[Row], str]:
+    """Rows of one machine and pace, fastest first, and what is left out."""
+    rows, elsewhere = comparable(story, [row for row in story.rows if row.timed], single_calls)
     rows.sort(key=lambda row: row.timed.latency.p50_s.value if row.timed else 0.0)
     more = f"{len(rows) - MOST_ROWS} slower rows are left out." if len(rows) > MOST_ROWS else ""
     return rows[:MOST_ROWS], " ".join(part for part in (more, elsewhere) if part)
@@ -34,7 +33,7 @@ def _missing(title: str) -> Missing:
 
 def ecdf(story: Story) -> Chart | Missing:
     """Share of calls that took at most so long."""
-    rows, note = _timed(story)
+    rows, note = _timed(story, single_calls=True)
     if not rows:
         return _missing("Calls by latency")
     wide, narrow = both("ecdf", lambda width: _draw_ecdf(story, rows, width))
@@ -107,7 +106,7 @@ def _draw_ecdf(story: Story, rows: Sequence[Row], width: int) -> Any:
         .encode(
             x=alt.X(
                 "x:Q",
-                title=_TITLE,
+                title="latency of a call, ms (log scale)",
                 scale=alt.Scale(type="log", domain=[low, high], nice=False),
                 axis=alt.Axis(values=ticks(low, high), format="~g", grid=False),
             ),
@@ -132,20 +131,19 @@ def _rank(row: Row, story: Story) -> int:
 
 def strip(story: Story) -> Chart | Missing:
     """One mark a launch, with the median of them and the 99th percentile of calls."""
-    rows, note = _timed(story)
+    rows, note = _timed(story, single_calls=False)
     if not rows:
         return _missing("Launch by launch")
     wide, narrow = both("strip", lambda width: _draw_strip(story, rows, width))
-    said = [
-        f"{row.name}: {_launches(row)} launches, {ms(row.timed.latency.p50_s.value)} ms" for row in rows if row.timed
-    ]
+    said = [f"{row.name}: {_launches(row)} launches, {p50_cell(row).text} ms" for row in rows if row.timed]
     return Chart(
         "strip",
         "Launch by launch",
-        "Each tick is one launch of the process: the median of its calls. The dot is the "
+        "Each tick is one launch of the process: the median of its calls, or under "
+        "throughput of its time a photo. The dot is the "
         "median over launches, with its 95 % "
         "interval; the open circle is the 99th percentile of all calls, where there are "
-        "enough of them. Ticks far apart mean that a "
+        "enough of them (not under throughput). Ticks far apart mean that a "
         "process has a speed of its own, and that one launch proves nothing.",
         spoken("Medians by launch", said),
         wide,
@@ -172,8 +170,13 @@ def _launch_cells(row: Row) -> tuple[Cell, ...]:
         high=float(medians.max()) * 1e3,
         unit="ms",
     )
-    p50 = of_estimate(row.timed.latency.p50_s, 1e3, 2, "ms", (source, row.key, "median over launches"))
-    return Cell(row.name), Cell(str(len(medians)), source, row.key, "launches", len(medians)), p50, span, p99_cell(row)
+    return (
+        Cell(row.name),
+        Cell(str(len(medians)), source, row.key, "launches", len(medians)),
+        p50_cell(row),
+        span,
+        p99_cell(row),
+    )
 
 
 def _draw_strip(story: Story, rows: Sequence[Row], width: int) -> Any:
@@ -184,7 +187,8 @@ def _draw_strip(story: Story, rows: Sequence[Row], width: int) -> Any:
     middles: list[dict[str, Any]] = []
     for row in rows:
         assert row.timed is not None
-        p50, p99 = row.timed.latency.p50_s, p99_s(row)
+        p50, by_photo = row.timed.latency.p50_s, row.timed.rounds.regime == "throughput"
+        p99 = None if by_photo else p99_s(row)
         name, colour = short(row.name, room), tone(row.name, story.focus, story.reference)
         name = f"{row.number} {name}"
         marks += [{"row": name, "x": float(x) * 1e3} for x in launch_medians_s(row.timed.rounds)]
@@ -201,7 +205,7 @@ def _draw_strip(story: Story, rows: Sequence[Row], width: int) -> Any:
     low = min(mark["x"] for mark in marks)
     high = max([mark["x"] for mark in marks] + [one["tail"] or 0 for one in middles])
     axis = {
-        "title": _TITLE,
+        "title": f"time, ms{per(rows)} (log scale)",
         "scale": alt.Scale(type="log", domain=[low / 1.03, high * 1.03], nice=False),
         "axis": alt.Axis(values=ticks(low / 1.03, high * 1.03), format="~g"),
     }

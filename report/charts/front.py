@@ -8,15 +8,16 @@ from typing import Any
 from ..cell import Cell, ms, of_estimate
 from ..rows import Row
 from ..story import Story
+from ..times import p50_cell
 from .chart import INK, NARROW, PAPER, QUIET, Chart, Missing, both, data, spoken, tone
-from .machine import one_machine
+from .machine import comparable, per
 from .places import places
 
 
 def chart(story: Story) -> Chart | Missing:
     """Rows that are both timed and scored."""
     held = [row for row in story.rows if row.timed and row.top_1 and not row.is_elsewhere]
-    rows, elsewhere = one_machine(story, held)
+    rows, elsewhere = comparable(story, held)
     if len(rows) < 2:
         return Missing(
             "Accuracy against latency",
@@ -28,7 +29,7 @@ def chart(story: Story) -> Chart | Missing:
     left_out = len([row for row in story.rows if row.subject.reason or row.is_elsewhere or not row.timed])
     note = f"{left_out} rows that were not timed or not scored here are not in the picture." if left_out else ""
     note = " ".join(part for part in (note, elsewhere) if part)
-    said = [f"{row.number} {row.name}: {ms(_x(row))} ms, top-1 {100 * _y(row):.2f} %" for row in rows]
+    said = [f"{row.number} {row.name}: {ms(_x(row))} ms{per(rows)}, top-1 {100 * _y(row):.2f} %" for row in rows]
     return Chart(
         "front",
         "Accuracy against latency",
@@ -38,7 +39,7 @@ def chart(story: Story) -> Chart | Missing:
         "front: no row is both faster and more accurate than one on it. Intervals of top-1 "
         "overlap widely because they are of "
         "each row by itself; the table's paired difference is what decides.",
-        spoken("Top-1 against median latency", said),
+        spoken("Top-1 against median time", said),
         wide,
         narrow,
         ("row", "p50, ms (95 %)", "top-1, % (95 %)", "on the front"),
@@ -49,6 +50,10 @@ def chart(story: Story) -> Chart | Missing:
 
 def _x(row: Row) -> float:
     return row.timed.latency.p50_s.value if row.timed else 0.0
+
+
+def _per(rows: Sequence[Row]) -> str:
+    return rows[0].timed.per if rows[0].timed else ""
 
 
 def _y(row: Row) -> float:
@@ -66,11 +71,8 @@ def pareto(rows: Sequence[Row]) -> list[Row]:
 
 def _cells(row: Row, on_front: bool) -> tuple[Cell, ...]:
     assert row.timed is not None and row.top_1 is not None and row.answered is not None
-    latency = of_estimate(
-        row.timed.latency.p50_s, 1e3, 2, "ms", (row.timed.source.name, row.key, "median over launches")
-    )
     top_1 = of_estimate(row.top_1, 100, 2, "%", (row.answered.source.name, row.key, "share answered rightly"))
-    return Cell(f"{row.number} {row.name}"), latency, top_1, Cell("yes" if on_front else "no")
+    return Cell(f"{row.number} {row.name}"), p50_cell(row), top_1, Cell("yes" if on_front else "no")
 
 
 def _draw(story: Story, rows: Sequence[Row], front: Sequence[Row], width: int) -> Any:
@@ -84,9 +86,10 @@ def _draw(story: Story, rows: Sequence[Row], front: Sequence[Row], width: int) -
     )
     placed = places([(v["x"], v["y"], str(v["number"])) for v in values], spans, (inner, height))
     values = [{**value, "lx": place[0], "ly": place[1]} for value, place in zip(values, placed, strict=True)]
+    times = f"median time, ms{per(rows)} (log scale)"
     x = alt.X(
         "x:Q",
-        title="median latency, ms (log scale)",
+        title=times,
         scale=alt.Scale(type="log", domain=spans[0], nice=False),
         axis=alt.Axis(values=ticks(*spans[0]), format="~g", grid=False),
     )
@@ -101,9 +104,7 @@ def _draw(story: Story, rows: Sequence[Row], front: Sequence[Row], width: int) -
         .encode(x=x, y=y)
     )
     bars = base.mark_rule(opacity=0.45).encode(x=x, y=alt.Y("y_low:Q", title="top-1, %"), y2="y_high:Q")
-    across = base.mark_rule(opacity=0.45).encode(
-        x=alt.X("x_low:Q", title="median latency, ms (log scale)"), x2="x_high:Q", y=y
-    )
+    across = base.mark_rule(opacity=0.45).encode(x=alt.X("x_low:Q", title=times), x2="x_high:Q", y=y)
     dots = base.mark_circle(size=80, opacity=1, stroke=PAPER, strokeWidth=1.5).encode(x=x, y=y)
     words = (
         alt.Chart(data(values))
