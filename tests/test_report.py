@@ -397,6 +397,16 @@ def test_a_loss_budget_and_a_history_are_drawn_where_there_are_such(tmp_path: Pa
     assert stages == {"", "int8, in float", "int8 on engine"}
 
 
+def test_a_history_is_of_clean_photos_and_joins_what_is_of_one_kind(tmp_path: Path) -> None:
+    fewer = record(photos=tuple(f"{index:064x}" for index in range(PHOTOS // 2)))
+    blurred = replace(record(lost=700), kind="robustness")
+    for day, made in enumerate((record(), blurred, at_pace(record(), batch=8), fewer, record()), 1):
+        replace(made, created=f"2026-01-0{day}").save(tmp_path / "earlier" / f"{day}.json")
+    rows = drawn(told(tmp_path, record(), history=tmp_path / "earlier"))["history"].rows
+    told_of = [(row[0].text[-1], row[4].text, row[5].text) for row in rows]
+    assert told_of == [("1", "1", "1"), ("3", "2", "1"), ("4", "1", "2"), ("5", "1", "1")]
+
+
 def test_a_chart_without_data_names_the_command_that_brings_it(tmp_path: Path) -> None:
     missing = {one.title: one.command for one in charts(told(tmp_path, record()))[1]}
     assert missing["Loss budget"].startswith("tiffin explain") and missing["Classes of CPU"].startswith(

@@ -9,19 +9,22 @@ from ...records import Estimate, Record
 from ...records.classification import top_k
 from ...records.environment import MACHINE, differing
 from ...records.latency import summarize
+from ...records.ratios import pace
 from ..cell import NONE, Cell, of_estimate
+from ..sources import APART
 from ..story import Story
 from .chart import ACCENT, PAPER, RULE, Chart, Missing, both, data, spoken
 
 
 @dataclass(frozen=True)
 class Point:
-    """What one record says of the row; machine counts the machines seen, from 1."""
+    """What one record says of the row; timed_as counts the machines and paces seen, photos the sets, both from 1."""
 
     file: str
     created: str
     commit: str
-    machine: int
+    timed_as: int | None
+    photos: int | None
     p50_s: Estimate | None
     top_1: Estimate | None
 
@@ -50,40 +53,42 @@ def chart(story: Story) -> Chart | Missing:
         "history",
         f"{row.name} over commits",
         "Median latency and top-1 of this row in earlier records, oldest first, with 95 % "
-        "intervals. Latencies are joined by a line "
-        "only where they were measured on one machine: others are no comparison.",
+        "intervals. Latencies are joined by a line only where they were measured on one machine at one pace, "
+        "top-1 only where it is of the same photos: others are no comparison.",
         spoken("Latency and top-1 over commits", said),
         wide,
         narrow,
-        ("created", "commit", "p50, ms (95 %)", "top-1, % (95 %)", "machine"),
+        ("created", "commit", "p50, ms (95 %)", "top-1, % (95 %)", "machine and pace", "photos"),
         cells,
         note,
     )
 
 
 def _points(story: Story, key: str) -> list[Point]:
-    machines: list[Record] = []
+    settings: list[tuple[Record, dict[str, Any]]] = []
+    sets: dict[tuple[str, ...], int] = {}
     found = []
     for file, record in story.history:
         rounds, answers = record.rounds.get(key), record.predictions.get(key)
         latency = summarize(rounds) if rounds is not None else None
         top_1 = top_k(answers) if answers is not None and answers.kind == "photos" and len(answers) else None
-        if latency is None and top_1 is None:
+        if record.kind in APART or (latency is None and top_1 is None):
             continue
-        known = [i for i, other in enumerate(machines) if not differing(other.environment, record.environment, MACHINE)]
-        machines += [] if known else [record]
+        timed_as = _number(settings, record, pace(rounds, record.options)) if rounds and latency else None
+        photos = sets.setdefault(answers.photos, len(sets) + 1) if answers and top_1 else None
         commit = str(record.environment.get("git_commit") or "")
-        found.append(
-            Point(
-                file,
-                record.created,
-                commit,
-                1 + (known[0] if known else len(machines) - 1),
-                latency.p50_s if latency else None,
-                top_1,
-            )
-        )
+        p50_s = latency.p50_s if latency else None
+        found.append(Point(file, record.created, commit, timed_as, photos, p50_s, top_1))
     return found
+
+
+def _number(known: list[tuple[Record, dict[str, Any]]], record: Record, paced: dict[str, Any]) -> int:
+    """Of the machine and pace, from 1; what is new is added."""
+    for number, (other, theirs) in enumerate(known, 1):
+        if theirs == paced and not differing(other.environment, record.environment, MACHINE):
+            return number
+    known.append((record, paced))
+    return len(known)
 
 
 def _cells(point: Point, key: str) -> tuple[Cell, ...]:
@@ -95,7 +100,7 @@ def _cells(point: Point, key: str) -> tuple[Cell, ...]:
         Cell(point.commit[:12] or NONE),
         figure(point.p50_s, 1e3, "ms", "median over launches"),
         figure(point.top_1, 100, "%", "share answered rightly"),
-        Cell(str(point.machine)),
+        *(Cell(str(number or NONE)) for number in (point.timed_as, point.photos)),
     )
 
 
@@ -103,7 +108,7 @@ def _draw(points: list[Point], width: int) -> Any:
     import altair as alt
 
     panels = []
-    for title, scale, key in (("median latency, ms", 1e3, "p50_s"), ("top-1, %", 100, "top_1")):
+    for title, scale, key in (("median time, ms", 1e3, "p50_s"), ("top-1, %", 100, "top_1")):
         values = []
         for place, point in enumerate(points):
             found = getattr(point, key)
@@ -115,7 +120,7 @@ def _draw(points: list[Point], width: int) -> Any:
                         "y": found.value * scale,
                         "low": found.low * scale,
                         "high": found.high * scale,
-                        "machine": point.machine if key == "p50_s" else 0,
+                        "joined": point.timed_as if key == "p50_s" else point.photos,
                     }
                 )
         if values:
@@ -139,7 +144,7 @@ def _panel(values: list[dict[str, Any]], title: str, width: int, order: list[str
     )
     y = alt.Y("y:Q", title=title, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=4, gridColor=RULE))
     base = alt.Chart(data(values))
-    line = base.mark_line(color=ACCENT, strokeWidth=1.5).encode(x=x, y=y, detail="machine:N")
+    line = base.mark_line(color=ACCENT, strokeWidth=1.5).encode(x=x, y=y, detail="joined:N")
     bars = base.mark_rule(color=ACCENT, opacity=0.5).encode(x=x, y=alt.Y("low:Q", title=title), y2="high:Q")
     dots = base.mark_circle(color=ACCENT, size=60, opacity=1, stroke=PAPER).encode(x=x, y=y)
     return alt.layer(line, bars, dots).properties(width=width - 62, height=140)
