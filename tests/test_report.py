@@ -22,7 +22,7 @@ from tiffin.artifact.files import sha256_file
 from tiffin.cli.app import app
 from tiffin.data.overlap import pixel_hash
 from tiffin.errors import BadInput
-from tiffin.records import Predictions, Record, Rounds, Subject, load_record
+from tiffin.records import Predictions, Record, Rounds, Stages, Subject, load_record
 from tiffin.records.findings import Finding, GateResult, Outcome
 from tiffin.report.charts import charts
 from tiffin.report.gallery import gallery
@@ -375,6 +375,17 @@ def test_throughput_is_said_by_photo(tmp_path: Path) -> None:
     found = drawn(story)
     assert "time, ms a photo" in found["front"].wide and "time, ms a photo" in found["strip"].wide
     assert found["ecdf"].rows[0][2].value == pytest.approx(3, rel=0.05)
+
+
+def test_what_a_picture_has_no_room_for_is_in_its_table(tmp_path: Path) -> None:
+    made = many(record(labels=tuple(f"class {number}" for number in range(40)), lost=200), 29)
+    split = {name: Stages(("inference",), np.full((3, 1), 10**6)) for name in made.rounds}
+    found = drawn(told(tmp_path, replace(made, stages=split)))
+    left_out = {key: (len(found[key].rows), found[key].note) for key in ("ecdf", "strip", "footprint", "stages")}
+    assert all(count == 30 and "The table has 6 more " in note for count, note in left_out.values()), left_out
+    assert len(found["classes"].rows) > 20 and len(found["confusion"].rows) > 15
+    for key, most in (("classes", 20), ("confusion", 15)):
+        assert f"The table has {len(found[key].rows) - most} more" in found[key].note
 
 
 def test_a_loss_budget_and_a_history_are_drawn_where_there_are_such(tmp_path: Path) -> None:

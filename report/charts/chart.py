@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ...words import counted
 from ..cell import Cell
 
 WIDE, NARROW = 720, 330  # CSS pixels of a whole picture, axes and labels included
@@ -108,6 +109,12 @@ def _slim_tag(tag: str, prefix: str) -> str:
     tag = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", tag)
     tag = re.sub(r"(\d+\.\d{2})\d+", r"\1", tag)
     return tag.replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "").replace(' class="marks"', "")
+
+
+def undrawn(count: int, most: int = MOST_ROWS, what: str = "row", plural: str = "") -> str:
+    """What the picture has no room for; the table beside it holds all."""
+    more = count - most
+    return f"The table has {counted(more, f'more {what}', plural and f'more {plural}')}." if more > 0 else ""
 
 
 def spoken(what: str, values: Sequence[str], most: int = 30) -> str:

@@ -9,12 +9,11 @@ import numpy as np
 
 from ...records import Predictions
 from ...records.paired import paired_counts
-from ...words import counted
 from ..cell import Cell, minus
 from ..rows import Answered, Row
 from ..story import Story
 from .bars import sides
-from .chart import ACCENT, BAD, Chart, Missing, both, spoken
+from .chart import ACCENT, BAD, Chart, Missing, both, spoken, undrawn
 
 MOST = 20  # classes drawn
 
@@ -79,13 +78,7 @@ def chart(story: Story) -> Chart | Missing:
                 )
             ),
         )
-        for one in drawn
-    )
-    note = (
-        f"{counted(len(changed) - MOST, 'more class', 'more classes')} changed less and are "
-        f"left out; all are in --json."
-        if len(changed) > MOST
-        else ""
+        for one in changed
     )
     said = [f"{line[0].text}: {line[1].text} lost, {line[2].text} won of {line[3].text}" for line in cells]
     return Chart(
@@ -101,7 +94,7 @@ def chart(story: Story) -> Chart | Missing:
         narrow,
         ("class", "lost", "won", "photos"),
         cells,
-        note,
+        undrawn(len(changed), MOST, "class that changed less", "classes that changed less"),
     )
 
 

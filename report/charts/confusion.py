@@ -6,11 +6,10 @@ from collections import Counter
 from typing import Any, NamedTuple
 
 from ...records import Predictions
-from ...words import counted
 from ..cell import Cell
 from ..story import Story
 from .bars import inner, names, step
-from .chart import BAD, INK, NARROW, QUIET, SOFT, Chart, Missing, both, data, spoken
+from .chart import BAD, INK, NARROW, QUIET, SOFT, Chart, Missing, both, data, spoken, undrawn
 from .classes import focus
 
 MOST = 15  # pairs drawn
@@ -58,15 +57,9 @@ def chart(story: Story) -> Chart | Missing:
             Cell(str(one.before), answered.source.name, story.reference, "photos of that truth and answer", one.before),
             Cell(str(one.now), *traced, "photos of that truth and answer", one.now),
         )
-        for one in drawn
+        for one in pairs
     )
     said = [f"{line[0].text}: {line[1].text} before, {line[2].text} now" for line in cells]
-    note = (
-        f"{counted(len(pairs) - MOST, 'more pair')} grew by less and "
-        f"{'is' if len(pairs) - MOST == 1 else 'are'} left out."
-        if len(pairs) > MOST
-        else ""
-    )
     return Chart(
         "confusion",
         "Confusions that grew",
@@ -78,7 +71,7 @@ def chart(story: Story) -> Chart | Missing:
         narrow,
         ("truth → answer", "before", "now"),
         cells,
-        note,
+        undrawn(len(pairs), MOST, "pair that grew by less", "pairs that grew by less"),
     )
 
 

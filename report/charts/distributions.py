@@ -12,7 +12,7 @@ from ..cell import Cell, ms
 from ..rows import Row
 from ..story import Story
 from ..times import p50_cell, p99_cell, p99_s
-from .chart import INK, MOST_ROWS, NARROW, PAPER, SOFT, Chart, Missing, both, data, short, spoken, tone
+from .chart import INK, MOST_ROWS, NARROW, PAPER, SOFT, Chart, Missing, both, data, short, spoken, tone, undrawn
 from .front import ticks
 from .machine import comparable, per
 
@@ -23,8 +23,7 @@ def _timed(story: Story, single_calls: bool) -> tuple[list[Row], str]:
     """Rows of one machine and pace, fastest first, and what is left out."""
     rows, elsewhere = comparable(story, [row for row in story.rows if row.timed], single_calls)
     rows.sort(key=lambda row: row.timed.latency.p50_s.value if row.timed else 0.0)
-    more = f"{len(rows) - MOST_ROWS} slower rows are left out." if len(rows) > MOST_ROWS else ""
-    return rows[:MOST_ROWS], " ".join(part for part in (more, elsewhere) if part)
+    return rows, " ".join(part for part in (undrawn(len(rows), what="slower row"), elsewhere) if part)
 
 
 def _missing(title: str) -> Missing:
@@ -36,7 +35,7 @@ def ecdf(story: Story) -> Chart | Missing:
     rows, note = _timed(story, single_calls=True)
     if not rows:
         return _missing("Calls by latency")
-    wide, narrow = both("ecdf", lambda width: _draw_ecdf(story, rows, width))
+    wide, narrow = both("ecdf", lambda width: _draw_ecdf(story, rows[:MOST_ROWS], width))
     said = [
         f"{row.name}: half of the calls within {ms(_at(row, 0.5))} ms, 95 % within {ms(_at(row, 0.95))} ms"
         for row in rows
@@ -134,7 +133,7 @@ def strip(story: Story) -> Chart | Missing:
     rows, note = _timed(story, single_calls=False)
     if not rows:
         return _missing("Launch by launch")
-    wide, narrow = both("strip", lambda width: _draw_strip(story, rows, width))
+    wide, narrow = both("strip", lambda width: _draw_strip(story, rows[:MOST_ROWS], width))
     said = [f"{row.name}: {_launches(row)} launches, {p50_cell(row).text} ms" for row in rows if row.timed]
     return Chart(
         "strip",

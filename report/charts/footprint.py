@@ -13,7 +13,7 @@ from ..rows import Row
 from ..sources import Source
 from ..story import Story
 from .bars import bars, inner
-from .chart import MOST_ROWS, NARROW, Chart, Missing, both, short, spoken, tone
+from .chart import MOST_ROWS, NARROW, Chart, Missing, both, short, spoken, tone, undrawn
 from .machine import one_machine
 
 
@@ -69,8 +69,8 @@ def chart(story: Story) -> Chart | Missing:
     if not rows:
         return Missing("Size, memory and cold start", "no row was run by itself", "tiffin bench ARTIFACTS")
     rows, elsewhere = one_machine(story, rows)
-    rows = sorted(rows, key=lambda row: row.subject.size_bytes)[:MOST_ROWS]
-    wide, narrow = both("footprint", lambda width: _draw(story, rows, width))
+    rows = sorted(rows, key=lambda row: row.subject.size_bytes)
+    wide, narrow = both("footprint", lambda width: _draw(story, rows[:MOST_ROWS], width))
     cells = tuple((Cell(row.name), *(cell(row, one) for one in MEASURES)) for row in rows)
     said = [
         f"{row[0].text}: {row[1].text} MB, {row[2].text} MB of memory, {row[3].text} s to the first answer"
@@ -87,7 +87,7 @@ def chart(story: Story) -> Chart | Missing:
         narrow,
         ("row", *(one.title for one in MEASURES)),
         cells,
-        elsewhere,
+        " ".join(part for part in (undrawn(len(rows), what="larger row"), elsewhere) if part),
     )
 
 

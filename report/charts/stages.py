@@ -11,7 +11,7 @@ from ...records import Stages
 from ..cell import Cell, ms
 from ..story import Story
 from .bars import inner, names, step
-from .chart import ACCENT, INK, MOST_ROWS, Chart, Missing, both, data, spoken
+from .chart import ACCENT, INK, MOST_ROWS, Chart, Missing, both, data, spoken, undrawn
 
 _PALE = tuple(f"var(--pale-{number})" for number in range(1, 5))  # the page mixes them from its accent
 
@@ -26,9 +26,9 @@ def chart(story: Story) -> Chart | Missing:
     ]
     if not found:
         return Missing("Photo to label", "no record splits a photo's way into stages", "tiffin bench ARTIFACTS")
-    found = sorted(found, key=lambda one: _medians(one[4]).sum())[:MOST_ROWS]
+    found = sorted(found, key=lambda one: _medians(one[4]).sum())
     header = list(dict.fromkeys(name for *_, stages in found for name in stages.names))
-    wide, narrow = both("stages", lambda width: _draw(found, header, width))
+    wide, narrow = both("stages", lambda width: _draw(found[:MOST_ROWS], header, width))
     rows = []
     for _, name, source, key, stages in found:
         medians = dict(zip(stages.names, _medians(stages).tolist(), strict=True))
@@ -60,6 +60,7 @@ def chart(story: Story) -> Chart | Missing:
         narrow,
         ("row", *(f"{stage}, ms" for stage in header), "sum, ms"),
         tuple(rows),
+        undrawn(len(found), what="slower row"),
     )
 
 
