@@ -114,9 +114,11 @@ def _matched(before: Record, after: Record) -> dict[str, tuple[str, str]]:
 def anchor_of(before: Record, after: Record) -> str | None:
     """The row that both hold as the same thing (artifact, request, place, engine version), and that is steadiest.
 
-    Steadiest: with the least spread of the other rows' ratios to it, which says nothing of how they changed.
+    Steadiest: with the least spread of the other rows' ratios to it, which says nothing of how they changed. Of two
+    rows each is as steady as the other, but for rounding: then the first of the record, which is the reference.
     """
-    shared = [name for name in before.rounds if name in after.rounds and _same_thing(before, after, name)]
+    names = [subject.name for subject in before.subjects if subject.name in before.rounds]
+    shared = [name for name in names if name in after.rounds and _same_thing(before, after, name)]
     if len(before.rounds) < 2 or len(after.rounds) < 2:
         return None
     return min(shared, key=lambda name: max(_unrest(before, name), _unrest(after, name)), default=None)
@@ -131,7 +133,8 @@ def _same_thing(before: Record, after: Record, name: str) -> bool:
 
 def _unrest(record: Record, name: str) -> float:
     others = [launch_ratios(rounds, record.rounds[name]) for key, rounds in record.rounds.items() if key != name]
-    return float(np.median([np.log(ratios).std() if len(ratios) > 1 else math.inf for ratios in others]))
+    found = np.median([np.log(ratios).std() if len(ratios) > 1 else math.inf for ratios in others])
+    return float(f"{found:.9g}")
 
 
 def _logs(record: Record, name: str, anchor: str | None) -> np.ndarray:

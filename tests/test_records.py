@@ -1653,6 +1653,10 @@ def test_p_values_of_two_records_are_adjusted_over_the_rows() -> None:
     assert row(found, least).speed.p == pytest.approx(2 * yuen_p(*logs[least])) and 2 * raw[least] < 1
 
 
+def test_of_two_rows_the_first_is_the_anchor() -> None:
+    assert {anchor_of(timed(seed, a=0.5), timed(seed + 1, a=0.6)) for seed in range(20)} == {"base"}
+
+
 def test_the_anchor_is_the_steadiest_row_that_is_the_same_thing() -> None:
     before, after = timed(0, a=0.5, b=0.7, c=0.9), timed(1, a=0.5, b=0.7, c=0.9)
     noisy = replace(after, rounds={**after.rounds, "base": timed(2, spread_=0.2).rounds["base"]})
