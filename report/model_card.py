@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..artifact.files import sha256_file
 from ..records.markdown import escaped
+from ..records.record import CONFIRM
 from .cell import Cell
 from .markdown import cells
 from .provenance import provenance
@@ -17,7 +19,8 @@ from .tables import HEADER, table
 NOT_STATED = "not stated"
 _WEIGHTS = Path(__file__).parents[1] / "train" / "weights"
 # Of the weights that this package ships: its own licence, that of what they were trained from and on.
-_SHIPPED_WEIGHTS = "Apache-2.0 (fine-tuned from EfficientNet-Lite's ImageNet weights, Apache-2.0)"
+_SHIPPED_ID = "Apache-2.0"
+_SHIPPED_WEIGHTS = f"{_SHIPPED_ID} (fine-tuned from EfficientNet-Lite's ImageNet weights, Apache-2.0)"
 _SHIPPED_DATA = "MIT (Grocery Store Dataset, Klasson et al., WACV 2019)"
 
 
@@ -61,10 +64,9 @@ def model_card(story: Story, stated: Licences) -> str:
 
 
 def _front_matter(story: Story, stated: Licences) -> str:
-    word = stated.weights.split(" ")[0].lower() if stated.weights != NOT_STATED else "unknown"
     row = story.row(story.focus)
-    lines = ["---", f"license: {_quoted(word)}", "pipeline_tag: image-classification", "tags: [food, tiffin]"]
-    if row is not None and row.top_1 is not None:
+    lines = ["---", *_licence(stated.weights), "pipeline_tag: image-classification", "tags: [food, tiffin]"]
+    if row is not None and row.top_1 is not None and row.answered is not None and row.answered.role == CONFIRM:
         lines += [
             "metrics: [accuracy]",
             "model-index:",
@@ -75,6 +77,14 @@ def _front_matter(story: Story, stated: Licences) -> str:
             f"    metrics: [{{type: accuracy, value: {row.top_1.value:.6f}}}]",
         ]
     return "\n".join([*lines, "---"])
+
+
+def _licence(stated: str) -> list[str]:
+    """An id as it is; a name of several words is no id, and its first word would be another licence's."""
+    known = {NOT_STATED: "unknown", _SHIPPED_WEIGHTS: _SHIPPED_ID}.get(stated, stated)
+    if re.fullmatch(r"[\w.+-]+", known):
+        return [f"license: {_quoted(known.lower())}"]
+    return ['license: "other"', f"license_name: {_quoted(known)}"]
 
 
 def _quoted(text: str) -> str:

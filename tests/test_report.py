@@ -292,7 +292,25 @@ def test_the_card_knows_the_shipped_weights_and_takes_what_is_stated() -> None:
     story = tell(load_sources([RESULTS / "default.json"]))
     assert "Klasson" in model_card(story, licences(story, None, None))
     assert "CC-BY-4.0" in model_card(story, licences(story, "CC-BY-4.0", None))
-    assert model_card(story, licences(story, None, None)).startswith("---\nlicense: ")
+    assert model_card(story, licences(story, None, None)).startswith('---\nlicense: "apache-2.0"')
+
+
+@pytest.mark.parametrize(
+    ("stated", "found"),
+    [
+        (None, ("unknown", None)),
+        ("CC-BY-NC-4.0", ("cc-by-nc-4.0", None)),
+        ("CC BY-NC 4.0", ("other", "CC BY-NC 4.0")),
+        ("MIT (not to be sold)", ("other", "MIT (not to be sold)")),
+    ],
+)
+@pytest.mark.parametrize("role", ["confirm", "select"])
+def test_the_card_claims_no_more_than_was_stated_and_confirmed(
+    stated: str | None, found: tuple[str, str | None], role: str, tmp_path: Path
+) -> None:
+    story = told(tmp_path, replace(record(), data={**record().data, "role": role}))
+    head = yaml.safe_load(model_card(story, licences(story, stated, None)).split("---")[1])
+    assert (head["license"], head.get("license_name")) == found and ("model-index" in head) == (role == "confirm")
 
 
 def test_ten_thousand_classes_make_a_page(tmp_path: Path) -> None:
