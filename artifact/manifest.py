@@ -129,7 +129,8 @@ class RunConfig:
 
     Args:
         backend: registry word, "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "torch" or "null".
-        device: "cpu", "gpu" or "gpu:K", in the engine's order.
+        device: "cpu", "gpu" or "gpu:K", in the engine's order; kept in lower case. A CPU has one spelling, by which
+            what is certified is found.
         threads: intra-op threads of one lane; None divides the cores that may be used among the lanes.
         lanes: requests in flight; they share the engine's weights where it allows that.
         hint: "latency" or "throughput".
@@ -161,6 +162,9 @@ class RunConfig:
         for name, words in allowed.items():
             if getattr(self, name) not in words:
                 raise BadInput(f"{name} {getattr(self, name)!r}", f"one of {', '.join(words)}")
+        object.__setattr__(self, "device", self.device.lower())
+        if self.device.startswith("cpu") and self.device != "cpu":
+            raise BadInput(f"device {self.device!r}", "cpu, gpu or gpu:K: a CPU has no index")
         if self.lanes < 1 or (self.threads is not None and self.threads < 1):
             raise BadInput(f"threads {self.threads}, lanes {self.lanes}", "at least 1 of each")
         if self.cpus is not None:

@@ -937,10 +937,28 @@ def test_what_cannot_be_honoured_is_one_error(onnx_artifact: Artifact, run, said
     assert caught.value.expected
 
 
-@pytest.mark.parametrize("wrong", [{"priority": "urgent"}, {"cpus": ()}, {"cpus": (-1,)}, {"cpus": (0, 0)}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"priority": "urgent"}, {"cpus": ()}, {"cpus": (-1,)}, {"cpus": (0, 0)}, {"device": "cpu:0"}, {"device": "CPU.0"}],
+)
 def test_a_wrong_option_is_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(BadInput, match="priority|cpus"):
+    with pytest.raises(BadInput, match="priority|cpus|device"):
         RunConfig("null", **wrong)
+
+
+def test_a_manifest_with_an_indexed_cpu_is_one_error() -> None:
+    text = plain_manifest(RunConfig("openvino")).to_json().replace('"cpu"', '"cpu:0"')
+    text = text.replace('"files": []', f'"files": [{{"name": "m", "size_bytes": 1, "sha256": "{"0" * 64}"}}]')
+    with pytest.raises(BadArtifact, match="device 'cpu:0'"):
+        parse_manifest(text, "here")
+
+
+def test_a_cpu_in_capitals_is_certified_as_any_other(onnx_artifact: Artifact) -> None:
+    from tiffin.runtime.certified import Standing, standing
+
+    int8 = dataclasses.replace(onnx_artifact.manifest, precision="int8")
+    artifact = dataclasses.replace(onnx_artifact, manifest=int8)
+    assert standing(artifact, RunConfig("openvino", device="CPU"))[0] is Standing.UNKNOWN
 
 
 def plain_manifest(run: RunConfig | None) -> Manifest:

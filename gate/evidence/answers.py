@@ -105,7 +105,7 @@ def _row_again(
 def _run(row: Subject) -> RunConfig:
     try:
         return dataclasses.replace(RunConfig(**row.requested), cache=None)
-    except TypeError as error:
+    except (AttributeError, TypeError) as error:
         raise BadInput(f"row {ascii(row.name)}: a request that is none ({error})", "a RunConfig's fields") from error
 
 
