@@ -6,6 +6,8 @@ come, first served, for the threads that run it, one a lane. A caller never over
 
 from __future__ import annotations
 
+import atexit
+import logging
 import os
 import threading
 import time
@@ -19,8 +21,10 @@ from ..errors import BadInput, Busy, EngineFailed, TimedOut, first_line
 
 LaneType = TypeVar("LaneType")
 WAITING_A_LANE = 2  # while one is answered the next is at hand, and the caller prepares another
+END_S = 30.0  # of waiting, when the process ends, for an engine that may hang
 _INHERITED = "was opened by the process that this one was forked from"
 
+_log = logging.getLogger("tiffin")
 _OPEN: weakref.WeakSet[Dispatcher[Any]] = weakref.WeakSet()
 
 
@@ -248,9 +252,12 @@ class Dispatcher(Generic[LaneType]):
                 self._alarm.wait(self._wakes - now if due else None)
         return None
 
-    def close(self) -> None:
+    def close(self, timeout_s: float | None = None) -> bool:
         """Refuse what comes from now on, finish what is queued or running, end the threads. Safe from any thread but
         its own.
+
+        Returns:
+            False if something still ran when the time was over.
 
         Raises:
             BadInput: called by a thread of this session: it cannot wait for itself.
@@ -263,12 +270,14 @@ class Dispatcher(Generic[LaneType]):
             self._refusal = self._refusal or "is closed"
             for condition in (self._work, self._room, self._alarm):
                 condition.notify_all()
-            while self._waiting or len(self._idle) < len(self._lanes):
-                self._quiet.wait()
+            if not self._quiet.wait_for(lambda: not self._waiting and len(self._idle) == len(self._lanes), timeout_s):
+                return False
             self._work.notify_all()
             self._alarm.notify_all()
-        for thread in [*self._threads, *([self._clock] if self._clock else [])]:
-            thread.join()
+        threads = [*self._threads, *([self._clock] if self._clock else [])]
+        for thread in threads:
+            thread.join(timeout_s)
+        return not any(thread.is_alive() for thread in threads)
 
     def _disown(self) -> None:
         """In a forked child: engines' threads did not come along, and their destructors would wait for them."""
@@ -287,5 +296,14 @@ def _forked() -> None:
         dispatcher._disown()
 
 
+def _ended() -> None:
+    """The interpreter does not wait for threads that compute: it takes from under them what they need, and aborts."""
+    until = time.monotonic() + END_S
+    for dispatcher in list(_OPEN):
+        if not (dispatcher.is_inherited or dispatcher.close(max(0.0, until - time.monotonic()))):
+            _log.warning("the process ends while an engine still runs, %g s after it was asked to", END_S)
+
+
+atexit.register(_ended)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)

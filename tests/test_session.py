@@ -718,13 +718,41 @@ def test_sessions_come_and_go_without_a_trace(engine: str, onnx_artifact: Artifa
 # Processes
 
 
-def in_a_process(script: str, *words: object) -> str:
+def in_a_process(script: str, *words: object, code: int = 0) -> str:
     """What a script prints that ends of itself."""
     head = "import os, sys, time\nimport numpy as np\nimport tiffin\nfrom tiffin.artifact import RunConfig\n"
     command = [sys.executable, "-W", "ignore", "-c", head + textwrap.dedent(script), *map(str, words)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert ended.returncode == 0, ended.stderr
+    assert ended.returncode == code, ended.stderr
     return ended.stdout
+
+
+@pytest.mark.parametrize("backend", [*ENGINES, "torch"])
+def test_a_process_that_ends_with_requests_in_flight_keeps_its_exit_code(
+    backend: str, onnx_artifact: Artifact, pt2_artifact: Artifact
+) -> None:
+    need(backend)
+    script = """
+        session = tiffin.load(sys.argv[1], RunConfig(sys.argv[2], threads=1, lanes=2))
+        for _ in range(4):
+            session.submit({"photos": np.zeros((2048, 32, 32, 3), np.uint8)}).add_done_callback(
+                lambda future: print("answered\\n", end="", flush=True))
+        sys.exit(3)
+        """
+    folder = (pt2_artifact if backend == "torch" else onnx_artifact).folder
+    assert in_a_process(script, folder, backend, code=3).split() == ["answered"] * 4
+
+
+def test_a_process_does_not_wait_for_ever_for_an_engine_that_hangs() -> None:
+    script = """
+        import logging
+        from tiffin.runtime import dispatch
+        logging.basicConfig(stream=sys.stdout, format="%(message)s")
+        dispatch.END_S = 0.2
+        dispatcher = dispatch.Dispatcher([None])
+        dispatcher.submit(lambda lane: time.sleep(1000))
+        """
+    assert "while an engine still runs" in in_a_process(script)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system forks nothing")
