@@ -279,6 +279,14 @@ class Dispatcher(Generic[LaneType]):
             thread.join(timeout_s)
         return not any(thread.is_alive() for thread in threads)
 
+    def drop(self) -> None:
+        """As `close`, for the garbage collector, which may call in any thread and under this lock: waits for nothing.
+
+        Without it threads that rest would keep the lanes, and with them the engine, for ever.
+        """
+        if self._threads and not self._refusal:
+            threading.Thread(target=self.close, name="tiffin-closes", daemon=True).start()
+
     def _disown(self) -> None:
         """In a forked child: engines' threads did not come along, and their destructors would wait for them."""
         import ctypes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 import time
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from concurrent.futures import Future, TimeoutError
 from types import TracebackType
@@ -41,6 +42,7 @@ class Session:
         self._in_threads = placement.is_placed(run)
         enter = functools.partial(placement.enter, run) if self._in_threads else None
         self._dispatcher: Dispatcher[Lane] = Dispatcher(self._lanes, enter)
+        weakref.finalize(self, self._dispatcher.drop).atexit = False  # the dispatcher ends with the process by itself
         first = self._lanes[0]
         self._inputs = Inputs(artifact, getattr(first, "batches", ()), getattr(first, "takes_device_arrays", False))
 

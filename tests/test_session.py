@@ -16,6 +16,7 @@ import sys
 import textwrap
 import threading
 import time
+import weakref
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -713,6 +714,20 @@ def test_sessions_come_and_go_without_a_trace(engine: str, onnx_artifact: Artifa
     for _ in range(5):
         once()
     assert psutil.Process().num_threads() <= before + 1 and own_threads() <= others
+
+
+def test_a_session_that_is_dropped_frees_its_engine_and_threads(engine: str, onnx_artifact: Artifact, photos) -> None:
+    others = own_threads()
+    session = load(onnx_artifact, RunConfig(engine, threads=1, lanes=2))
+    answer = session.submit({"photos": photos[:1]}, timeout_s=PATIENCE_S)
+    lane = weakref.ref(session._lanes[0])
+    del session
+    assert answer.result(PATIENCE_S)["logits"].shape == (1, 4)
+    del answer
+    until = time.monotonic() + PATIENCE_S / 4
+    while (lane() or own_threads() - others) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert lane() is None and own_threads() <= others
 
 
 # Processes
