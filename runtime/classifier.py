@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import BadInput, TiffinError
+from ..errors import BadInput, EngineFailed, TiffinError
 from .batches import grouped
 from .decode import PhotoSource
 from .items import Answer, Guess, Item
@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 def is_known(guesses: Sequence[Guess], least: float | None) -> bool:
     """False where the best score is below `least`, or there is none; None knows everything."""
     return least is None or bool(guesses and guesses[0].score >= least)
+
+
+def not_finite(outputs: Mapping[str, np.ndarray]) -> EngineFailed | None:
+    """The error that NaN and infinity are in answers, such as fp16's where it overflows; None where there are none."""
+    if wrong := [name for name, array in outputs.items() if not np.isfinite(array).all()]:
+        return EngineFailed(f"{', '.join(wrong)} holds NaN or infinity", "finite numbers",
+                            "take another precision; docs/debug.md says how to find where they begin")  # fmt: skip
+    return None
 
 
 class Classifier:
@@ -66,7 +74,13 @@ class Classifier:
         return self.rank(self(prepare(source, self.preprocess)[None]), top)[0]
 
     def rank(self, logits: np.ndarray, top: int = 5) -> list[list[Guess]]:
-        """The likeliest labels of each row of logits."""
+        """The likeliest labels of each row of logits.
+
+        Raises:
+            EngineFailed: logits are NaN or infinite.
+        """
+        if error := not_finite({self._output: logits}):
+            raise error
         return [
             [
                 Guess(self.labels[index], int(index), float(row[index]))
@@ -90,9 +104,9 @@ class Classifier:
     ) -> Iterator[Answer]:
         """Answers of a source's items, in order, photos prepared by threads ahead of the engine.
 
-        At most a few runs are read ahead. An item whose photo cannot be read, or whose run failed, is answered with
-        its error and the rest goes on; what the source itself raises ends the stream. The runs are submitted to the
-        session, `lanes` at a time.
+        At most a few runs are read ahead. An item whose photo cannot be read, whose run failed, or whose logits are
+        not finite is answered with its error and the rest goes on; what the source itself raises ends the stream. The
+        runs are submitted to the session, `lanes` at a time.
 
         Args:
             items: iterated in a thread of its own.
@@ -180,12 +194,18 @@ class Classifier:
         except TiffinError as error:
             failed = error
         errors = [own or failed for own in group.errors]
-        ranked = iter(self.rank(outputs[self._output], top) if outputs else ())
+        rows = iter(outputs[self._output] if outputs else ())
         share_s = group.run_s / max(1, errors.count(None))
         return [
-            Answer(item.name, () if error else tuple(next(ranked)), error, seconds, 0.0 if error else share_s)
+            Answer(item.name, error=error, prepare_s=seconds)
+            if error
+            else self._answer(item.name, next(rows), top, seconds, share_s)
             for item, error, seconds in zip(group.items, errors, group.prepare_s, strict=True)
         ]
+
+    def _answer(self, name: str, row: np.ndarray, top: int, prepare_s: float, run_s: float) -> Answer:
+        error = not_finite({self._output: row})
+        return Answer(name, () if error else tuple(self.rank(row[None], top)[0]), error, prepare_s, run_s)
 
 
 def _require_positive(**numbers: int | None) -> None:

@@ -22,7 +22,7 @@ from ..artifact import Artifact, RunConfig
 from ..artifact.manifest import Preprocess
 from ..errors import TiffinError
 from . import backends, jpeg
-from .classifier import Classifier
+from .classifier import Classifier, not_finite
 from .decode import decode, to_rgb
 from .frames import Frame
 from .preprocess import golden_hashes, prepare_batch
@@ -149,8 +149,8 @@ def _logits(artifact: Artifact, run: RunConfig, photos: Sequence[Path]) -> np.nd
 
 
 def _answered(name: str, logits: np.ndarray, first: tuple[str, np.ndarray] | None) -> Check:
-    if not np.isfinite(logits).all():
-        return Check(name, "failed", "logits are not finite")
+    if error := not_finite({"logits": logits}):
+        return Check(name, "failed", error.what)
     if first is None:
         return Check(name, "passed", f"answered {len(logits)} pictures")
     same = float(np.mean(logits.argmax(1) == first[1].argmax(1)))

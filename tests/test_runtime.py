@@ -16,7 +16,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 
@@ -40,6 +40,7 @@ from tiffin.runtime import Classifier, Session, backends, certified, default_run
 from tiffin.runtime.backends import _cuda
 from tiffin.runtime.backends._cuda import driver_problem
 from tiffin.runtime.decode import decode
+from tiffin.runtime.items import Item
 from tiffin.runtime.preprocess import golden_hashes, prepare, prepare_batch, with_golden
 from tiffin.tests import simulated_cuda
 from tiffin.tests.simulated_cuda import EngineValidity, Status, World
@@ -812,6 +813,23 @@ def test_probabilities_sum_to_one_whatever_the_logits(classifier: Classifier) ->
     found = classifier.probabilities(logits)
     assert np.isfinite(found).all() and found.sum(1) == pytest.approx([1, 1, 1])
     assert found[1] == pytest.approx([0.25] * 4)
+
+
+def test_logits_of_nan_are_an_error_and_of_one_photo_alone(classifier: Classifier, monkeypatch) -> None:
+    with pytest.raises(EngineFailed, match="logits holds NaN"):
+        classifier.rank(np.array([[1, 2, 3, 4], [np.nan, 1, 1, 1]], np.float32))
+
+    def submit(rows: np.ndarray) -> Future:
+        answer: Future = Future()
+        logits = np.ones((len(rows), 4), np.float32)
+        logits[1] = np.nan
+        answer.set_result({"logits": logits})
+        return answer
+
+    monkeypatch.setattr(classifier, "_submit", submit)
+    found = list(classifier.stream([Item(str(n), noise(8, 8)) for n in range(3)], batch=3))
+    assert [len(answer.guesses) for answer in found] == [4, 0, 4]
+    assert "NaN" in found[1].error.what and not (found[0].error or found[2].error)
 
 
 def test_temperature_softens_and_keeps_the_order(

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import BadInput, Busy, EngineFailed
+from ...errors import BadInput, Busy
 from ...runtime import Classifier, Guess, Session
-from ...runtime.classifier import is_known
+from ...runtime.classifier import is_known, not_finite
 from .batching import Batcher, Ran
 from .metrics import Metrics
 from .protocol import tensor_json
@@ -102,7 +102,10 @@ class Model:
             TiffinError: as the session raises.
         """
         with self.admitted():
-            return await self._run(feeds)
+            ran = await self._run(feeds)
+        if error := not_finite(ran.outputs):
+            raise error
+        return ran
 
     async def label(self, prepared: np.ndarray, top: int) -> Labelled:
         """Label a prepared photo, uint8 `(H, W, 3)`; admission and the deadline are the caller's.
@@ -116,8 +119,6 @@ class Model:
 
     async def _run(self, feeds: dict[str, np.ndarray]) -> Ran:
         ran = await self._batcher.run(feeds)
-        if wrong := [name for name, array in ran.outputs.items() if not np.isfinite(array).all()]:
-            raise EngineFailed(f"{self.name}: {', '.join(wrong)} holds NaN or infinity", "finite numbers")
         self._lately_s += 0.1 * (ran.queue_s + ran.run_s - self._lately_s)
         self._metrics.stages.labels(self.name, "queue").observe(ran.queue_s)
         self._metrics.stages.labels(self.name, "run").observe(ran.run_s)
