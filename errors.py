@@ -133,5 +133,5 @@ def _argument(word: object) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What a library's error says first, or its type where it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """What a library's error says first, at most 300 characters, or its type where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

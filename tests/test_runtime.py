@@ -351,6 +351,30 @@ def test_an_engine_that_is_not_installed_says_how_to_get_it(
     assert caught.value.fix.startswith(probe.install)
 
 
+@pytest.mark.parametrize("name", MODULES)
+def test_an_engine_that_is_installed_but_broken_says_so(
+    name: str, onnx_artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = MODULES[name][0]
+    (tmp_path / f"{module}.py").write_text("raise OSError('libgomp.so.1: cannot open')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    probe = backends.probe(name)
+    assert not probe.runs and probe.reason.count("it fails") == 1 and "libgomp" in probe.reason
+    form = {"torch": "pt2"}.get(name, name if name.startswith("tensorrt") else "onnx")
+    artifact = Artifact(onnx_artifact.folder, dataclasses.replace(onnx_artifact.manifest, format=form))
+    with pytest.raises(EngineMissing, match="installed, but it fails: OSError: libgomp"):
+        load(artifact, RunConfig(name, device="gpu" if name.startswith("tensorrt") else "cpu"))
+
+
+def test_torch_refuses_a_shape_outside_what_was_exported(pt2_artifact: Artifact) -> None:
+    """The manifest may promise more than the program takes."""
+    free = tuple(dataclasses.replace(spec, shape=(None, None, None, 3)) for spec in pt2_artifact.manifest.inputs)
+    artifact = Artifact(pt2_artifact.folder, dataclasses.replace(pt2_artifact.manifest, inputs=free))
+    with load(artifact) as session, pytest.raises(EngineFailed, match="torch failed"):
+        session.run({"photos": np.zeros((1, 33, 32, 3), np.uint8)})
+
+
 def test_where_onnxruntime_is_missing_the_engine_that_is_here_is_named(
     onnx_artifact: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:

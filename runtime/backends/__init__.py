@@ -37,7 +37,7 @@ import numpy as np
 
 from ...artifact import Artifact, RunConfig
 from ...artifact.lineage import parent_of
-from ...errors import BadInput, EngineMissing, command
+from ...errors import BadInput, EngineMissing, command, first_line
 from ...machine import usable_cores
 from ..placement import is_placed
 
@@ -148,11 +148,11 @@ def probe(name: str) -> Probe:
         BadInput: no such backend.
     """
     try:
-        module = backend(name)
+        return backend(name).probe(name)  # type: ignore[no-any-return]
+    except BadInput:
+        raise
     except EngineMissing as error:
         return Probe(name, (), (), reason=error.what, install=error.fix)
-    try:
-        return module.probe(name)
     except Exception as error:  # a broken wheel, a missing shared library: whatever its import raises
         return Probe(name, (), (), reason=f"installed, but it fails: {type(error).__name__}: {error}")
 
@@ -160,6 +160,21 @@ def probe(name: str) -> Probe:
 def installed(module: str) -> bool:
     """True if a top-level module can be imported, without importing it."""
     return importlib.util.find_spec(module) is not None
+
+
+def engine_module(name: str, install: str) -> Any:
+    """Import an engine; its module has no types that we know.
+
+    Raises:
+        EngineMissing: it is not installed, or it is and cannot be imported.
+    """
+    if not installed(name):
+        raise EngineMissing(f"backend {name} is not installed", name, install)
+    try:
+        return importlib.import_module(name)
+    except Exception as error:  # a library that is missing or another's, a wheel for other instructions
+        what = f"{name} is installed, but it fails: {type(error).__name__}: {first_line(error)}"
+        raise EngineMissing(what, f"a {name} that can be imported", install) from error
 
 
 def deliver(results: dict[str, np.ndarray], out: dict[str, np.ndarray] | None) -> dict[str, np.ndarray]:

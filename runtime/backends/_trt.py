@@ -6,7 +6,6 @@ of TensorRT-RTX 1.7, and a test reads it again. TensorRT 11 and RTX take strongl
 
 from __future__ import annotations
 
-import importlib
 import logging
 import platform
 import sys
@@ -19,7 +18,7 @@ from typing import Any
 
 from ...artifact.files import replace_files
 from ...errors import EngineMissing
-from . import installed
+from . import engine_module, installed
 
 MODULES = {"tensorrt": ("tensorrt",), "tensorrt_rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings")}
 INSTALL = {
@@ -104,11 +103,11 @@ def library(name: str) -> Library:
     """Import a backend word's library.
 
     Raises:
-        EngineMissing: it is not installed.
+        EngineMissing: it is not installed, or it is and cannot be imported.
     """
     for module in MODULES[name]:
         if installed(module):
-            return Library(name, importlib.import_module(module))
+            return Library(name, engine_module(module, INSTALL[name]))
     raise EngineMissing(f"backend {name} is not installed", " or ".join(MODULES[name]), INSTALL[name])
 
 

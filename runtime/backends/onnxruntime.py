@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from ...artifact import Artifact, RunConfig
-from ...errors import BadInput, EngineFailed, EngineMissing
-from . import Applied, Feeds, Probe, accept, deliver, installed, refuse_priority, threads_of_a_lane
+from ...errors import BadInput, EngineFailed, EngineMissing, first_line
+from . import Applied, Feeds, Probe, accept, deliver, engine_module, installed, refuse_priority, threads_of_a_lane
 from ._kept import KeptModel
 
 ENGINE = "onnxruntime"
@@ -36,11 +36,8 @@ class OnnxRuntimeLane:
     """An InferenceSession, fed by name. Lanes share one: its `run` may be called from several threads."""
 
     def __init__(self, artifact: Artifact, run: RunConfig) -> None:
-        try:
-            import onnxruntime as ort
-        except ImportError as error:
-            other = ", or take the one that is here: --backend openvino" if installed("openvino") else ""
-            raise EngineMissing("backend onnxruntime is not installed", "onnxruntime", _INSTALL + other) from error
+        other = ", or take the one that is here: --backend openvino" if installed("openvino") else ""
+        ort = engine_module("onnxruntime", _INSTALL + other)
         ort.disable_telemetry_events()
         provider = _require_able(ort, run)
         options, threads = _session_options(ort, run)
@@ -60,7 +57,7 @@ class OnnxRuntimeLane:
         try:
             results = self._session.run(self._outputs, feeds)
         except Exception as error:
-            raise EngineFailed(f"onnxruntime failed: {_first_line(error)}") from error
+            raise EngineFailed(f"onnxruntime failed: {first_line(error)}") from error
         return deliver(dict(zip(self._outputs, results, strict=True)), out)
 
     def another(self) -> OnnxRuntimeLane:
@@ -134,7 +131,7 @@ def _load(ort, artifact: Artifact, model: bytes, options, provider):  # type: ig
         return ort.InferenceSession(model, options, providers=[provider])
     except Exception as error:  # onnxruntime raises a family of pybind types without a common root
         raise EngineFailed(
-            f"onnxruntime cannot load {artifact.model_path}: {_first_line(error)}", "a model that it supports"
+            f"onnxruntime cannot load {artifact.model_path}: {first_line(error)}", "a model that it supports"
         ) from error
 
 
@@ -155,10 +152,6 @@ def _session_options(ort, run: RunConfig):  # type: ignore[no-untyped-def]
     level = ort.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if run.graph_level == "all" else level.ORT_DISABLE_ALL
     return options, threads
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
 def open(artifact: Artifact, run: RunConfig) -> OnnxRuntimeLane:  # noqa: A001

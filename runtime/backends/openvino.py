@@ -17,7 +17,7 @@ import numpy as np
 
 from ...artifact import Artifact, RunConfig
 from ...errors import BadInput, EngineFailed, EngineMissing
-from . import Applied, Feeds, Probe, accept, deliver, installed, require_own_threads, threads_of_a_lane
+from . import Applied, Feeds, Probe, accept, deliver, engine_module, installed, require_own_threads, threads_of_a_lane
 from ._kept import KeptModel
 from ._openvino_forms import Forms, last_line
 
@@ -188,10 +188,7 @@ def open(artifact: Artifact, run: RunConfig) -> OpenVinoLane:  # noqa: A001
                        "start the whole process so, with taskset")  # fmt: skip
     if run.graph_level != "all":
         raise BadInput(f"openvino has no graph level {run.graph_level!r}", "all")
-    try:
-        import openvino as ov
-    except ImportError as error:
-        raise EngineMissing("backend openvino is not installed", "openvino", _INSTALL) from error
+    ov = engine_module("openvino", _INSTALL)
     _set_up(ov)
     core = ov.Core()
     device = run.device.upper().replace(":", ".")

@@ -17,7 +17,7 @@ import numpy as np
 from ...artifact import Artifact, RunConfig, TensorSpec
 from ...errors import BadInput, EngineFailed, EngineMissing
 from .. import device_array
-from . import Applied, Feeds, Probe, _cuda, _trt, accept, deliver, refuse_priority
+from . import Applied, Feeds, Probe, _cuda, _trt, accept, deliver, installed, refuse_priority
 from ._cuda import Gpu, gpu_index
 from ._trt_engine import shared_engine
 from ._trt_execution import Execution
@@ -26,10 +26,9 @@ from ._trt_plan import Key
 
 def probe(name: str = "tensorrt") -> Probe:
     """Version, and what is missing: the package, the driver or the GPU."""
-    try:
-        version = _trt.library(name).version
-    except EngineMissing:
+    if not any(map(installed, _trt.MODULES[name])):
         return Probe(name, (name,), ("tensorrt",), reason="not installed", install=_trt.INSTALL[name])
+    version = _trt.library(name).version
     problem = _cuda.driver_problem()
     reason = f"{problem}; engines can be built here, not run" if problem else ""
     devices = () if problem else ("gpu",)

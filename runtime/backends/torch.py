@@ -8,13 +8,14 @@ import dataclasses
 import numpy as np
 
 from ...artifact import Artifact, RunConfig
-from ...errors import BadInput, EngineFailed, EngineMissing
+from ...errors import BadInput, EngineFailed, EngineMissing, first_line
 from . import (
     Applied,
     Feeds,
     Probe,
     accept,
     deliver,
+    engine_module,
     installed,
     refuse_priority,
     require_own_threads,
@@ -40,10 +41,7 @@ class TorchLane:
     """One exported program, eager."""
 
     def __init__(self, artifact: Artifact, run: RunConfig) -> None:
-        try:
-            import torch
-        except ImportError as error:
-            raise EngineMissing("backend torch is not installed", "torch", _INSTALL) from error
+        torch = engine_module("torch", _INSTALL)
         if run.execution_precision != "fp32":
             raise BadInput("the torch backend computes in fp32 only", "execution precision fp32")
         if run.device != "cpu" and not torch.cuda.is_available():
@@ -72,8 +70,8 @@ class TorchLane:
                 arrays = [np.require(feeds[name], requirements=["C", "W"]) for name in self._inputs]
                 tensors = [torch.from_numpy(array).to(self._device) for array in arrays]
                 results = self._module(*tensors)
-            except RuntimeError as error:
-                raise EngineFailed(f"torch failed: {error}") from error
+            except Exception as error:  # a shape outside the exported range is an AssertionError
+                raise EngineFailed(f"torch failed: {first_line(error)}") from error
         results = results if isinstance(results, (tuple, list)) else (results,)
         found = [_apart(result.cpu().numpy(), arrays) for result in results]
         return deliver(dict(zip(self._outputs, found, strict=True)), out)
