@@ -1,7 +1,8 @@
 """Photo → upright RGB, by one documented rule (docs/photos.md).
 
 EXIF orientation is applied. Palette and alpha are composed on white; CMYK is converted by Pillow; of 16 bits the high
-byte is kept, in grey and in colour (a PPM's colours Pillow scales). The result is always an 8-bit RGB image.
+byte is kept, in grey and in colour (a PPM's colours Pillow scales). Float pixels are
+refused. The result is always an 8-bit RGB image.
 """
 
 from __future__ import annotations
@@ -148,6 +149,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """Apply orientation and the colour rule of this module; an upright RGB image is itself the result."""
     image.load()
     image = _turned(image, image)
+    if image.mode == "F":
+        raise BadInput("a photo of float pixels, which have no agreed range", "8 or 16 bits", "save it as 8 or 16 bits")
     if image.mode.startswith("I"):  # 16-bit grey, as I;16 or widened to 32 bits
         grey = np.asarray(image).astype(np.int64).clip(0, 65535) >> 8
         return Image.fromarray(grey.astype(np.uint8)).convert("RGB")

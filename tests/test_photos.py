@@ -395,6 +395,12 @@ def test_a_frame_of_another_shape_is_refused(shape: tuple[int, ...], layout: str
         Frame(np.zeros(shape, np.uint8), layout)
 
 
+def test_float_pixels_are_refused() -> None:
+    """Pillow would make 0 and 1 of what lies between: black."""
+    with pytest.raises(BadInput, match="float pixels"):
+        decode.decode(Image.fromarray(np.full((4, 6), 0.5, np.float32)))
+
+
 def test_a_frame_of_another_dtype_is_refused() -> None:
     for pixels in (np.zeros((4, 6, 3), np.float32), [[1, 2], [3, 4]], None):
         with pytest.raises(BadInput, match="frame of"):
