@@ -15,7 +15,7 @@ from concurrent.futures import Future
 
 import numpy as np
 
-from ..errors import TiffinError
+from ..errors import BadInput, TiffinError, first_line
 from .batches import grouped
 from .decode import PhotoSource
 from .items import Item
@@ -56,6 +56,9 @@ class Group:
             prepare(source, self.rows[index])
         except TiffinError as error:
             self.errors[index] = _bare(error)
+        except Exception as error:  # such as MemoryError: of this photo, while the rest goes on
+            what = f"{self.items[index].name}: cannot be prepared ({type(error).__name__}: {first_line(error)})"
+            self.errors[index] = BadInput(what, "a photo that can be")
         self.prepare_s[index] = time.perf_counter() - start
 
     def prepared(self) -> np.ndarray:

@@ -856,6 +856,23 @@ def test_logits_of_nan_are_an_error_and_of_one_photo_alone(classifier: Classifie
     assert "NaN" in found[1].error.what and not (found[0].error or found[2].error)
 
 
+def test_a_photo_that_breaks_its_preparation_is_one_error_of_a_stream(classifier: Classifier, monkeypatch) -> None:
+    from tiffin.runtime import classifier as module
+
+    real = module.prepare_into
+
+    def short_of_memory(source, host, row) -> None:
+        if source.shape[0] == 9:
+            raise MemoryError
+        real(source, host, row)
+
+    monkeypatch.setattr(module, "prepare_into", short_of_memory)
+    items = [Item(str(height), noise(height, 8)) for height in (8, 9, 10)]
+    for batch in (1, 3):
+        errors = [answer.error for answer in classifier.stream(items, batch=batch)]
+        assert errors[0] is errors[2] is None and "9: cannot be prepared (MemoryError" in errors[1].what
+
+
 def test_temperature_softens_and_keeps_the_order(
     classifier: Classifier, onnx_artifact: Artifact, photos: np.ndarray
 ) -> None:

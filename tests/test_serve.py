@@ -466,6 +466,20 @@ def test_requests_that_wait_share_a_run(session: Session, photos: np.ndarray) ->
     )
 
 
+def test_requests_that_cannot_be_joined_are_told(session: Session, photos: np.ndarray, monkeypatch) -> None:
+    def short_of_memory(group: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("tiffin.deploy.serve.batching._together", short_of_memory)
+
+    async def ask() -> list[Any]:
+        batcher = Batcher(session, 2, 0.05)
+        asked = (batcher.run({"photos": photos[:1]}) for _ in range(2))
+        return await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 5)
+
+    assert [type(told) for told in asyncio.run(ask())] == [MemoryError] * 2
+
+
 def test_a_request_that_is_cancelled_while_it_waits_is_not_run(session: Session, photos: np.ndarray) -> None:
     async def ask() -> Any:
         batcher = Batcher(session, 8, 0.2)

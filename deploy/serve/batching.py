@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...errors import TiffinError
 from ...runtime import Session
 
 Arrays = dict[str, np.ndarray]
@@ -106,7 +105,7 @@ class Batcher:
         loop, start = asyncio.get_running_loop(), time.perf_counter()
         try:
             future = self._session.submit(_together(group))
-        except TiffinError as error:
+        except Exception as error:  # MemoryError too: who waits is told
             for entry in group:
                 _fail(entry, error)
             return
