@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from ..errors import BadArtifact
+from .strict import read_as_type
 
 # Backend words of the two libraries, which are the formats of their engines too.
 LIBRARIES = ("tensorrt", "tensorrt_rtx")
@@ -112,15 +113,20 @@ def read_stamp(built_for: Mapping[str, Any], where: str) -> EngineStamp:
     """From a manifest; fields that this version does not know are passed over.
 
     Raises:
-        BadArtifact: no engine version or no compute capability.
+        BadArtifact: no engine version or no compute capability, or a field of another type.
     """
     known = {field.name for field in fields(EngineStamp)}
-    raw = {name: tupled(value) for name, value in built_for.items() if name in known}
+    raw = {name: listed(value) for name, value in built_for.items() if name in known}
     missing = [name for name in ("library", "engine_version", "compute_capabilities") if not raw.get(name)]
     if missing:
         raise BadArtifact(f"{where}: its manifest does not say for which {missing[0]} it was built",
                           "an engine that `tiffin compile` wrote", "compile it again from its source.onnx")  # fmt: skip
-    return EngineStamp(**raw)
+    try:
+        found: EngineStamp = read_as_type(raw, EngineStamp, where)
+    except (TypeError, ValueError) as error:
+        raise BadArtifact(f"{where}: what it was built for is wrong ({error})", "an engine that `tiffin compile` wrote",
+                          "compile it again from its source.onnx") from error  # fmt: skip
+    return found
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -129,7 +135,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 def listed(value: Any) -> Any:
     """Tuples as lists, at every depth, as JSON has them."""
-    return [listed(item) for item in value] if isinstance(value, tuple) else value
+    return [listed(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def tupled(value: Any) -> Any:

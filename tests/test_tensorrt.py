@@ -599,6 +599,14 @@ def test_a_stamp_survives_a_manifest(version: str, capability: str, stripped: bo
 def test_a_manifest_without_a_stamp_is_no_engine() -> None:
     with pytest.raises(BadArtifact, match="engine_version"):
         read_stamp({"library": "tensorrt"}, "it")
+    for wrong in (
+        {"compute_capabilities": [8.9]},
+        {"profiles": 3},
+        {"profiles": [["a", 1, 2]]},
+        {"engine_version": 10},
+    ):
+        with pytest.raises(BadArtifact, match="it: what it was built for is wrong"):
+            read_stamp({**STAMP.plain(), **wrong}, "it")
 
 
 # int8 of a DLA
