@@ -152,11 +152,8 @@ def _fetch(url: str, sha256: str | None, folder: Path, progress: bool) -> Path:
     try:
         import pooch
     except ImportError as error:
-        what, fix = (
-            "no dataset is named, and pooch, which downloads one, is not installed",
-            "pip install 'tiffin[build]'",
-        )
-        raise _Unavailable(what, "labelled photos", f"give --data FOLDER or set TIFFIN_DATA, or {fix}") from error
+        raise _Unavailable("no dataset is named, and pooch, which downloads one, is not installed", "labelled photos",
+                           "give --data FOLDER, TIFFIN_DATA, or pip install 'tiffin[build]'") from error  # fmt: skip
     pooch.get_logger().setLevel(logging.ERROR)
     fetcher = pooch.HTTPDownloader(progressbar=progress, timeout=30)  # seconds without an answer
     try:

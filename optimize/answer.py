@@ -39,9 +39,14 @@ def sentence(answer: Answer) -> str:
     if found is None and answer.shipped == choice.reference:
         return f"ship {answer.shipped}, the given model in fp32: {choice.because}"
     if found is None:
+        change = choice.row(answer.shipped).top_1_change
+        judged = (
+            f" (top-1 {change.value * 100:+.2f} points, 95 % {change.low * 100:+.2f} to {change.high * 100:+.2f})"
+            if change else ""
+        )  # fmt: skip
         return (
-            f"ship {answer.shipped}, because {choice.because}; not confirmed: its answers were judged on the photos "
-            "that it was chosen by"
+            f"ship {answer.shipped}, because {choice.because}; not confirmed: its answers{judged} were judged on the "
+            "photos that it was chosen by"
         )
     if found.passed:
         return (

@@ -45,8 +45,7 @@ def standing(artifact: Artifact, run: RunConfig) -> tuple[Standing, str]:
     """What is known, and why in a few words.
 
     A PASS holds for the engine's version and the execution precision that it was made with; one at a wider margin than
-    the usual is said. A FAIL holds for others
-    too, until it is certified again: what saturates is the CPU.
+    the usual is said. A FAIL holds for others too, until it is certified again: what saturates is the CPU.
 
     Raises:
         BadArtifact: a certificate is not what its predictions give.
@@ -77,10 +76,11 @@ def _elsewhere(artifact: Artifact, run: RunConfig, cpu: CpuClass | None) -> tupl
     """Without a certificate for this class: what those for others and the artifact's scheme tell."""
     passed = [each for each in read_certificates(artifact) if each.verdict == "PASS"]
     others = sorted({f"{each.cpu_class} with {each.backend}" for each in passed})
-    scheme = artifact.manifest.scheme
-    if cpu and cpu.saturates and scheme in SCHEMES and SCHEMES[scheme].needs_vnni:
+    scheme = SCHEMES.get(artifact.manifest.scheme or "")
+    fused = run.graph_level != "none"  # else int8 is computed in float, as ONNX defines it
+    if fused and cpu and cpu.saturates and scheme and scheme.needs_vnni:
         alone = f"certified on {', '.join(others)} alone" if others else "not certified"
-        return Standing.FAILED, f"{alone}, and its scheme {scheme} needs VNNI"
+        return Standing.FAILED, f"{alone}, and its scheme {scheme.name} needs VNNI"
     return Standing.UNKNOWN, "not certified" + (f" (but on {', '.join(others)})" if others else "")
 
 

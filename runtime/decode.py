@@ -1,8 +1,8 @@
 """Photo → upright RGB, by one documented rule (docs/photos.md).
 
 EXIF orientation is applied. Palette and alpha are composed on white; CMYK is converted by Pillow; of 16 bits the high
-byte is kept, in grey and in colour (a PPM's colours Pillow scales). Float pixels are
-refused. The result is always an 8-bit RGB image.
+byte is kept, in grey and in colour (a PPM's colours Pillow scales). Float pixels are refused. The result is always an
+8-bit RGB image.
 """
 
 from __future__ import annotations

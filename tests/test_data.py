@@ -583,7 +583,7 @@ def test_without_the_download_helper_a_folder_is_asked_for_first(
 ) -> None:
     monkeypatch.setitem(sys.modules, "pooch", None)
     assert find_dataset().kind == "synthesized"
-    assert "no dataset is named" in caplog.text and "fix: give --data FOLDER or set TIFFIN_DATA, or pip" in caplog.text
+    assert "no dataset is named" in caplog.text and "fix: give --data FOLDER, TIFFIN_DATA, or pip" in caplog.text
 
 
 def test_download_with_the_right_content(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1050,6 +1050,7 @@ def test_a_file_that_is_certified_with_vnni_only_is_refused_without_it(
                 {"model.onnx": portable.model_path})  # fmt: skip
     with pytest.raises(NotCertified, match="not certified, and its scheme cpu-vnni needs VNNI"):
         resolve(full)
+    assert resolve(full, RunConfig("onnxruntime", graph_level="none"))[0] is full  # computed in float
     certify(full, cpu_class="vnni")
     certify(portable)
     with pytest.raises(NotCertified, match="certified on vnni with onnxruntime alone, .* needs VNNI") as caught:
