@@ -46,12 +46,20 @@ def _require_replaceable(target: Path) -> None:
     try:
         manifest = parse_manifest((target / MANIFEST).read_text(encoding="utf-8", errors="replace"), str(target))
     except (OSError, BadArtifact) as error:
+        if _is_damaged(target):
+            return
         raise BadInput(f"{target} exists and is no artifact", expected, fix) from error
     own = {MANIFEST, CLAIMS, _STAMP, *(file.name for file in manifest.files)}
     other = sorted(path.name for path in target.iterdir() if path.name not in own)
     if other:
         raise BadInput(f"{target} holds {other[0]!r}, which is not its artifact's", expected,
                        f"move it elsewhere, or {fix}")  # fmt: skip
+
+
+def _is_damaged(folder: Path) -> bool:
+    """True for an artifact of ours whose manifest cannot be read: our stamp lies in it, and no folder of another's."""
+    others = (path for path in folder.iterdir() if path.is_dir() and path.name != CLAIMS) if folder.is_dir() else ()
+    return (folder / _STAMP).is_file() and not any(others)
 
 
 @dataclass(frozen=True)

@@ -405,6 +405,12 @@ def test_an_artifact_is_replaced_only_where_nothing_else_is_lost(tmp_path: Path,
     assert "--out" in caught.value.fix and left_in(tmp_path / "a") == before and left_in(tmp_path) == ["a"]
 
 
+def test_one_whose_manifest_is_damaged_is_replaced(tmp_path: Path) -> None:
+    whole = saved(tmp_path / "a")
+    (tmp_path / "a/manifest.json").write_text("{")
+    assert saved(tmp_path / "a").digest == whole.digest
+
+
 def test_an_artifact_that_is_opened_writes_through_no_link(tmp_path: Path) -> None:
     artifact = saved(tmp_path / "a")
     (tmp_path / "diary").write_text("mine")
