@@ -6,13 +6,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..artifact.certificate import MARGIN
 from ..errors import BadInput, EngineMissing, command
 from . import answers, falls, notes, plain, render, tables
 
 if TYPE_CHECKING:  # numpy, which `tiffin --help` does without
     from ..records import Record
-
-MARGIN = 0.01  # one point
 
 
 def make_parent(out: Path, option: str = "--out") -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..artifact.certificate import MARGIN
 from ..errors import BadInput
 from ..records import Estimate, Predictions, Rounds, Subject, Verdict
 from ..records.classification import top_k
@@ -16,8 +17,6 @@ from ..records.ratios import pace, unlike
 from ..records.record import CONFIRM
 from ..records.speed import Comparison, compare_speeds
 from .sources import Source
-
-MARGIN = 0.01  # one point of top-1
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..artifact.certificate import MARGIN
 from ..errors import BadInput
 from ..records import Record, load_record
 from ..records.findings import GateResult
 from ..records.paired import require_margin
 from . import answer
 from .answer import Answer
-from .rows import MARGIN, Row, rows_of
+from .rows import Row, rows_of
 from .sources import Source
 
 

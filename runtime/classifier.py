@@ -204,8 +204,10 @@ class Classifier:
         ]
 
     def _answer(self, name: str, row: np.ndarray, top: int, prepare_s: float, run_s: float) -> Answer:
-        error = not_finite({self._output: row})
-        return Answer(name, () if error else tuple(self.rank(row[None], top)[0]), error, prepare_s, run_s)
+        try:
+            return Answer(name, tuple(self.rank(row[None], top)[0]), None, prepare_s, run_s)
+        except EngineFailed as error:
+            return Answer(name, (), error, prepare_s, run_s)
 
 
 def _require_positive(**numbers: int | None) -> None:

@@ -47,10 +47,10 @@ def variants(model: onnx.ModelProto) -> Iterator[Variant]:
 
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:
     """Those that are given, by name; words as text."""
-    from onnx import helper
+    from ...export.graph.dialect import attributes_of
 
-    found = {each.name: helper.get_attribute_value(each) for each in node.attribute}
-    return {name: value.decode() if isinstance(value, bytes) else value for name, value in found.items()}
+    given = attributes_of(node)
+    return {name: value.decode() if isinstance(value, bytes) else value for name, value in given.items()}
 
 
 def _with(model: onnx.ModelProto, at: int, change: Callable[[onnx.NodeProto], None]) -> onnx.ModelProto:

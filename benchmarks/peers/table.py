@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from tiffin.artifact.certificate import MARGIN
 from tiffin.benchmarks.studies.page import fill
 from tiffin.benchmarks.workers.place import WITHOUT_VNNI
 from tiffin.cli.notes import counted
@@ -23,7 +24,6 @@ from tiffin.records.paired import flips, non_inferior
 from tiffin.records.record import load_record
 from tiffin.records.speed import Comparison, compare_speeds
 
-MARGIN = 0.01  # one point of top-1
 LIMITED = f", {WITHOUT_VNNI.name}"
 
 

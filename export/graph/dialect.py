@@ -6,6 +6,7 @@ What TensorRT does with the dialects of others is in `qdq_checks`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -91,6 +92,11 @@ def check_for_tensorrt(model: onnx.ModelProto, name: str) -> Dialect:
             "for TensorRT: `tiffin quantize FP32_ARTIFACT --precision int8 --scheme tensorrt`",
         )
     return read_dialect(model)
+
+
+def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
+    """Those that are given, by name, as ONNX has them: words are bytes."""
+    return {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
 
 
 def axis_of(node: onnx.NodeProto) -> int:

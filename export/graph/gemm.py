@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 
-from .dialect import axis_of, constants_of
+from .dialect import attributes_of, axis_of, constants_of
 from .quantizers import DEQUANTIZE
 
 
@@ -85,11 +85,6 @@ class GemmReader:
 
     def _array(self, name: str) -> np.ndarray | None:
         return numpy_helper.to_array(self._held[name]) if name in self._held else None
-
-
-def attributes_of(node: onnx.NodeProto) -> dict[str, float]:
-    """By name."""
-    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
 
 
 def _times(value: np.ndarray, factor: float) -> np.ndarray:

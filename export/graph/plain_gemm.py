@@ -6,7 +6,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from .gemm import GemmLayer, GemmReader, attributes_of
+from .dialect import attributes_of
+from .gemm import GemmLayer, GemmReader
 from .quantizers import drop_unread, free_name, names_of
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import onnx
 import torch
-from onnx import helper
 from torch import Tensor
 from torch.nn import functional as F
 
 from ...errors import BadInput
+from .dialect import attributes_of
 
 Attributes = dict[str, Any]
 
@@ -39,7 +39,7 @@ def operator_of(node: onnx.NodeProto) -> Operator:
         raise BadInput(
             f"{node.name}: operator {node.op_type} cannot be trained", f"one of {', '.join(sorted(_OPERATORS))}"
         )
-    attributes = {item.name: helper.get_attribute_value(item) for item in node.attribute}
+    attributes = attributes_of(node)
     if attributes.get("auto_pad", b"NOTSET") != b"NOTSET":
         raise BadInput(f"{node.name}: padding {attributes['auto_pad'].decode()}", "pads written out")
     if node.op_type == "AveragePool" and max(attributes.get("dilations", (1,))) > 1:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ...artifact.certificate import MARGIN
 from ...records.classification import top_k
 from ...records.comparison import answers_of
 from ...records.corruption import blocks
@@ -21,8 +22,6 @@ from ...records.predictions import Predictions
 from ...records.record import Record
 from ...records.speed import compare_speeds
 from ...records.spreadsheet import inert
-
-_MARGIN = 0.01  # of the non-inferiority that is stated for every row; a policy's own is in gate.json
 
 
 def figures(record: Record) -> dict[str, Any]:
@@ -65,7 +64,7 @@ def _answers(found: Predictions, reference: Predictions | None) -> dict[str, Any
     if found.kind == "photos" and len(found):
         said |= {"top-1": top_k(found), "top-5": top_k(found, 5)}
     if len(found) and (base := found.beside(reference)) is not None:
-        said["against the reference"] = answers_of(found, base, _MARGIN)
+        said["against the reference"] = answers_of(found, base, MARGIN)  # a policy's own is in gate.json
     return said
 
 

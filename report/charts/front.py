@@ -52,10 +52,6 @@ def _x(row: Row) -> float:
     return row.timed.latency.p50_s.value if row.timed else 0.0
 
 
-def _per(rows: Sequence[Row]) -> str:
-    return rows[0].timed.per if rows[0].timed else ""
-
-
 def _y(row: Row) -> float:
     return row.top_1.value if row.top_1 else 0.0
 
