@@ -14,6 +14,7 @@ from typing import Any
 from ..errors import BadArtifact
 from .claims import read_claim
 from .store import CLAIMS, Artifact
+from .strict import read_as_type
 
 _PREFIX = "certificate-"
 CERTIFICATE_VERSION = 1
@@ -128,16 +129,15 @@ def _parse(artifact: Artifact, kind: str) -> Certificate | None:
     if body is None:
         return None
     path = artifact.folder / CLAIMS / f"{kind}.json"
-    names = {field.name for field in dataclasses.fields(Certificate)}
     if isinstance(body.get("version"), int) and body["version"] > CERTIFICATE_VERSION:
         raise BadArtifact(f"{path}: certificate version {body['version']}", f"at most {CERTIFICATE_VERSION}",
                           "upgrade tiffin")  # fmt: skip
     try:
-        found = Certificate(**{name: body[name] for name in names})
-        rate, alarm = tuple(found.flip_rate), found.alarm and tuple(found.alarm)
-    except (KeyError, TypeError) as error:
+        said = {field.name: body[field.name] for field in dataclasses.fields(Certificate)}
+        found: Certificate = read_as_type(said, Certificate, "certificate")
+    except (KeyError, TypeError, ValueError) as error:
         raise BadArtifact(f"{path}: no certificate ({error})", "one written by `tiffin certify`",
                           f"delete {path}") from error  # fmt: skip
     if found.kind != kind:
         raise BadArtifact(f"{path}: says {found.kind}", f"a certificate under its own name, {kind}", f"delete {path}")
-    return dataclasses.replace(found, flip_rate=rate, alarm=alarm)  # type: ignore[arg-type]
+    return found

@@ -129,6 +129,10 @@ def test_what_may_go_wrong_on_a_board_is_said(make: Make) -> None:
     assert fit_to(BOARDS["x86"], [variant(fp32, "openvino")], False).warnings == ()
     (alone,) = fit_to(BOARDS["raspberry-pi"], [variant(int8, "onnxruntime")], False).warnings
     assert "refused without --allow-uncertified" in alone and "--cpu cortex-a76" in alone
+    box = Path("box.tiffin")
+    assert commands(BOARDS["raspberry-pi"], [variant(int8, "onnxruntime")], box)[-1].endswith("--allow-uncertified")
+    both = [variant(int8, "onnxruntime"), variant(fp32, "onnxruntime")]
+    assert commands(BOARDS["raspberry-pi"], both, box)[-1] == "tiffin predict box.tiffin photo.jpg"
     (beside,) = fit_to(BOARDS["x86"], [variant(int8, "openvino"), variant(fp32, "openvino")], False).warnings
     assert "fp32 is loaded instead" in beside
     said = " ".join(fit_to(BOARDS["x86"], [variant(full, "openvino"), variant(fp32, "openvino")], False).warnings)

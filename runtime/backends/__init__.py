@@ -57,7 +57,6 @@ class Probe:
 
     backend: str
     formats: tuple[str, ...]
-    schemes: tuple[str, ...]
     version: str | None = None
     devices: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ()
@@ -152,9 +151,9 @@ def probe(name: str) -> Probe:
     except BadInput:
         raise
     except EngineMissing as error:
-        return Probe(name, (), (), reason=error.what, install=error.fix)
+        return Probe(name, (), reason=error.what, install=error.fix)
     except Exception as error:  # a broken wheel, a missing shared library: whatever its import raises
-        return Probe(name, (), (), reason=f"installed, but it fails: {type(error).__name__}: {error}")
+        return Probe(name, (), reason=f"installed, but it fails: {type(error).__name__}: {error}")
 
 
 def installed(module: str) -> bool:

@@ -12,7 +12,7 @@ from . import Applied, Feeds, Probe, deliver
 
 def probe(name: str = "null") -> Probe:
     """Runs everywhere."""
-    return Probe(name, ("onnx", "openvino", "tensorrt", "tensorrt_rtx", "pt2", "null"), (), "1", ("cpu",), ("fp32",))
+    return Probe(name, ("onnx", "openvino", "tensorrt", "tensorrt_rtx", "pt2", "null"), "1", ("cpu",), ("fp32",))
 
 
 class NullLane:

@@ -23,13 +23,13 @@ _PROVIDERS = {"cpu": "CPUExecutionProvider", "gpu": "CUDAExecutionProvider"}
 def probe(name: str = "onnxruntime") -> Probe:
     """Version and devices of the installed build."""
     if not installed("onnxruntime"):
-        return Probe(name, FORMATS, ("cpu", "cpu-vnni"), reason="not installed", install=_INSTALL)
+        return Probe(name, FORMATS, reason="not installed", install=_INSTALL)
     import onnxruntime
 
     have = onnxruntime.get_available_providers()
     devices = tuple(word for word, provider in _PROVIDERS.items() if provider in have)
     # CPU kernels exist for fp32 and int8; fp16 graphs run through casts.
-    return Probe(name, FORMATS, ("cpu", "cpu-vnni"), onnxruntime.__version__, devices, ("fp32", "int8"))
+    return Probe(name, FORMATS, onnxruntime.__version__, devices, ("fp32", "int8"))
 
 
 class OnnxRuntimeLane:

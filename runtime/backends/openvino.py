@@ -31,14 +31,14 @@ _CAPABILITIES = {"FP32": "fp32", "FP16": "fp16", "BF16": "bf16", "INT8": "int8"}
 def probe(name: str = "openvino") -> Probe:
     """Version, devices, and the precisions that the CPU plugin names as its own."""
     if not installed("openvino"):
-        return Probe(name, FORMATS, ("cpu", "cpu-vnni"), reason="not installed", install=_INSTALL)
+        return Probe(name, FORMATS, reason="not installed", install=_INSTALL)
     import openvino as ov
 
     core = ov.Core()
     devices = tuple(device.lower() for device in core.available_devices)
     told = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") if "cpu" in devices else []
     precisions = tuple(word for name, word in _CAPABILITIES.items() if name in told)
-    return Probe(name, FORMATS, ("cpu", "cpu-vnni"), ov.__version__.split("-")[0], devices, precisions)
+    return Probe(name, FORMATS, ov.__version__.split("-")[0], devices, precisions)
 
 
 _SETTING_UP = threading.Lock()

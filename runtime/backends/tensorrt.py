@@ -27,12 +27,12 @@ from ._trt_plan import Key
 def probe(name: str = "tensorrt") -> Probe:
     """Version, and what is missing: the package, the driver or the GPU."""
     if not any(map(installed, _trt.MODULES[name])):
-        return Probe(name, (name,), ("tensorrt",), reason="not installed", install=_trt.INSTALL[name])
+        return Probe(name, (name,), reason="not installed", install=_trt.INSTALL[name])
     version = _trt.library(name).version
     problem = _cuda.driver_problem()
     reason = f"{problem}; engines can be built here, not run" if problem else ""
     devices = () if problem else ("gpu",)
-    return Probe(name, (name,), ("tensorrt",), version, devices, ("fp32", "fp16", "bf16", "int8"), reason)
+    return Probe(name, (name,), version, devices, ("fp32", "fp16", "bf16", "int8"), reason)
 
 
 class TensorRtLane:

@@ -30,11 +30,11 @@ _INSTALL = 'pip install "tiffin[torch]"'
 def probe(name: str = "torch") -> Probe:
     """Version and devices of the installed build."""
     if not installed("torch"):
-        return Probe(name, FORMATS, (), reason="not installed", install=_INSTALL)
+        return Probe(name, FORMATS, reason="not installed", install=_INSTALL)
     import torch
 
     devices = ("cpu", "gpu") if torch.cuda.is_available() else ("cpu",)
-    return Probe(name, FORMATS, (), torch.__version__, devices, ("fp32",))
+    return Probe(name, FORMATS, torch.__version__, devices, ("fp32",))
 
 
 class TorchLane:
