@@ -468,6 +468,7 @@ class IRuntimeConfig:
 class Runtime:
     engine_host_code_allowed = False
     DLA_core = -1
+    num_DLA_cores = 2
 
     def __init__(self, world: SimulatedTensorRt, logger: ILogger) -> None:
         self._world, self._logger = world, logger

@@ -1772,6 +1772,17 @@ def test_an_engine_for_another_place_is_refused_unread(
     assert world.trt.deserialized == 0
 
 
+@pytest.mark.parametrize(("seen", "first"), [("", "1"), ("3,5", "5"), ("GPU-aa,GPU-bb", "GPU-bb")])
+def test_another_gpu_is_compiled_for_where_it_is_the_only_one_seen(
+    world: World, tmp_path: Path, onnx_artifact: Artifact, monkeypatch: pytest.MonkeyPatch, seen: str, first: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", seen)
+    made = world.engine(tmp_path / "engine", onnx_artifact, compute_capabilities=("7.5",))
+    with pytest.raises(BadArtifact) as caught:
+        load(made, on_gpu(world, device="gpu:1"))
+    assert caught.value.fix.startswith(f"compile it here: `CUDA_VISIBLE_DEVICES={first} tiffin compile ")
+
+
 def test_an_engine_without_a_stamp_is_refused_unread(world: World, compiled: Artifact) -> None:
     bare = Artifact(compiled.folder, dataclasses.replace(compiled.manifest, built_for={}))
     with pytest.raises(BadArtifact, match="does not say"):
@@ -1822,6 +1833,8 @@ def test_the_stamp_sets_up_the_runtime(world: World, tmp_path: Path, onnx_artifa
     made = world.engine(tmp_path / "engine", onnx_artifact, version_compatible=True, dla_core=1)
     load(made, on_gpu(world)).close()
     assert world.trt.runtimes == [(True, 1)]
+    with pytest.raises(BadArtifact, match="DLA core 2; this machine has 2"):
+        load(world.engine(tmp_path / "third", onnx_artifact, dla_core=2), on_gpu(world))
     load(world.engine(tmp_path / "known", onnx_artifact, plugins=("::Known::1",)), on_gpu(world)).close()
     with pytest.raises(EngineMissing, match="plugin us::Unknown::2"):
         load(world.engine(tmp_path / "unknown", onnx_artifact, plugins=("us::Unknown::2",)), on_gpu(world))

@@ -141,6 +141,7 @@ class Gpu:
 
     def __init__(self, runtime: Any, index: int) -> None:
         self.runtime, self.index = runtime, index
+        self._in_use: set[int] = set()  # other GPUs on which this process has a context
         code, count = runtime.cudaGetDeviceCount()
         if int(code) == _OLD_DRIVER:
             raise _too_old(_version(check(runtime.cudaDriverGetVersion())),
@@ -160,8 +161,14 @@ class Gpu:
         try:
             yield
         finally:
-            if before != self.index and has_context(before):
+            if before != self.index and self._is_in_use(before):
                 self.runtime.cudaSetDevice(before)
+
+    def _is_in_use(self, index: int) -> bool:
+        """Asked of the driver until it is so: a primary context stays."""
+        if index not in self._in_use and has_context(index):
+            self._in_use.add(index)
+        return index in self._in_use
 
     def free_bytes(self) -> int:
         """Device memory that is free now."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import threading
 import weakref
@@ -72,7 +73,7 @@ class Engine:
     def __init__(self, artifact: Artifact, library: Library, gpu: Gpu, cache: Path | None) -> None:
         self.library, self._gpu = library, gpu
         self.capability, self.device = _cuda.compute_capability(gpu.index), _cuda.device_name(gpu.index)
-        self.stamp = _fitting_stamp(artifact, self._here())
+        self.stamp = _fitting_stamp(artifact, self._here(), _rebuild(artifact, gpu))
         self._logger, self._said = _logger(library)
         self._said.clear()
         before = gpu.free_bytes()
@@ -122,8 +123,16 @@ class Engine:
         if self.stamp.version_compatible:
             runtime.engine_host_code_allowed = True  # such an engine carries the code of its own lean runtime
         if self.stamp.dla_core is not None:
-            runtime.DLA_core = self.stamp.dla_core
+            self._place_on_dla(runtime, self.stamp.dla_core)
         return runtime
+
+    def _place_on_dla(self, runtime: Any, core: int) -> None:
+        """One stamp fits every Orin, and the smallest has no DLA."""
+        if core >= runtime.num_DLA_cores:
+            raise BadArtifact(f"an engine for DLA core {core}; this machine has {runtime.num_DLA_cores}",
+                              "a Jetson with DLA, such as Orin NX or AGX Orin",
+                              "compile its ONNX artifact without --dla-core")  # fmt: skip
+        runtime.DLA_core = core
 
     def _refuse_invalid(self, artifact: Artifact, plan: bytes) -> None:
         """TensorRT-RTX says beforehand whether it can read an engine."""
@@ -135,7 +144,7 @@ class Engine:
             words = [text for name, text in _INVALID.items() if int(getattr(known, name)) & int(bits)]
             said = "; ".join(words or list(self._said)[-1:] or ["no reason given"])
             raise BadArtifact(f"{artifact.model_path} cannot be read here: {said}", "an engine for this machine",
-                              _rebuild(artifact))  # fmt: skip
+                              _rebuild(artifact, self._gpu))  # fmt: skip
 
     def _refit(self, artifact: Artifact) -> None:
         """Put the weights back from the ONNX model that travels with a stripped engine."""
@@ -178,12 +187,15 @@ class _RuntimeCache:
         """Write what was compiled since."""
         if self.config is None or self._path is None:
             return
-        content = bytes(self._cache.serialize())
+        memory = self._cache.serialize()
+        if memory is None:  # such as for want of memory: they are compiled again next time
+            return
+        content = bytes(memory)
         if content != self._kept and _trt.keep(self._path, content, "compiled kernels"):
             self._kept = content
 
 
-def _fitting_stamp(artifact: Artifact, here: Here) -> EngineStamp:
+def _fitting_stamp(artifact: Artifact, here: Here, fix: str) -> EngineStamp:
     """The stamp, if it may be read here.
 
     Raises:
@@ -193,15 +205,19 @@ def _fitting_stamp(artifact: Artifact, here: Here) -> EngineStamp:
     built, found = stamp.problem(here)
     if built:
         raise BadArtifact(f"{artifact.folder}: built for {built}, here is {found}", f"an engine for {found}",
-                          _rebuild(artifact))  # fmt: skip
+                          fix)  # fmt: skip
     if stamp.is_foreign(here):
         _LOG.warning("%s: built on %s and read on %s: expect less speed; %s",
-                     artifact.folder, stamp.device, here.device, _rebuild(artifact))  # fmt: skip
+                     artifact.folder, stamp.device, here.device, fix)  # fmt: skip
     return stamp
 
 
-def _rebuild(artifact: Artifact) -> str:
-    return f"compile it here: `{command('compile', artifact.folder, rebuild_for_this_device=True)}`"
+def _rebuild(artifact: Artifact, gpu: Gpu) -> str:
+    """The command; it builds on the first GPU that it sees, so that another one is made the first."""
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    name = seen[gpu.index].strip() if gpu.index < len(seen) else ""
+    first = f"CUDA_VISIBLE_DEVICES={name or gpu.index} " if gpu.index else ""
+    return f"compile it here: `{first}{command('compile', artifact.folder, rebuild_for_this_device=True)}`"
 
 
 def _require_plugins(library: Library, stamp: EngineStamp, logger: Any) -> None:
