@@ -1,7 +1,7 @@
 """What a TensorRT engine is tied to, and whether it may be read here: compared before TensorRT sees a byte of it.
 
 TensorRT crashes, or answers garbage, where an engine of another version or GPU is deserialized. The stamp lies in the
-manifest's `built_for`. Rules: NVIDIA's «Engine Portability» (TensorRT 10 support matrix) and, for TensorRT-RTX,
+manifest's `built_for`. Rules: NVIDIA's «Engine Portability» (TensorRT 11.4.1 support matrix) and, for TensorRT-RTX,
 «CPU-Only AOT and TensorRT-RTX Engines».
 """
 
@@ -49,7 +49,7 @@ class EngineStamp:
         compute_capabilities: GPUs that it runs on, such as ("8.6", "8.9"), or (`PORTABLE`,).
         profiles: (min, opt, max) batch of each optimization profile.
         hardware: compatibility level, one of `HARDWARE`.
-        version_compatible: newer versions of the same major version read it too.
+        version_compatible: newer versions of the same major version read it too, and TensorRT 11 reads one of 10.
         stripped: without weights; they are put back from `source.onnx` when it is loaded.
         dla_core: DLA core that it runs on, None for the GPU alone.
         plugins: creators that must be registered before it is read, "namespace::name::version".
@@ -90,7 +90,7 @@ class EngineStamp:
         if not self.version_compatible:
             return version == self.engine_version
         built, found = _numbers(self.engine_version), _numbers(version)
-        return built[:1] == found[:1] and found >= built
+        return found >= built and (built[:1] == found[:1] or (built[:1], found[:1]) == ((10,), (11,)))
 
     def _gpu_fits(self, capability: str) -> bool:
         if capability in self.compute_capabilities:

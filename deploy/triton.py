@@ -110,10 +110,10 @@ def _batch(artifact: Artifact, asked: int | None) -> int:
     """`max_batch_size`; 0 where Triton shall not join requests."""
     manifest = artifact.manifest
     largest, stamp = _MAX_BATCH, _stamp(artifact)
-    if stamp:
-        largest = _largest_batch(artifact, stamp)
-    elif manifest.inputs[0].shape[0] is not None:
+    if manifest.inputs[0].shape[0] is not None:
         largest = 0
+    elif stamp:
+        largest = _largest_batch(artifact, stamp)
     elif manifest.format == "openvino":
         return asked or 0  # the backend would run every request, of one photo too, at the largest batch
     if asked and largest == 0 or asked and stamp and asked > largest:
@@ -184,7 +184,7 @@ def _notes(artifact: Artifact, backend: _Backend, batch: int) -> tuple[str, ...]
         if batch:
             said.append(f"that backend runs every request padded to {batch} photos")
     if stamp := _stamp(artifact):
-        newer = " or newer of the same major version" if stamp.version_compatible else ""
+        newer = " or newer" if stamp.version_compatible else ""
         said.append(f"the engine loads only in a Triton with {stamp.library} {stamp.engine_version}{newer}, on compute "
                     f"capability {', '.join(stamp.compute_capabilities)}")  # fmt: skip
     if stamp and stamp.version_compatible:

@@ -157,7 +157,7 @@ def _child(words: Any) -> Iterator[subprocess.Popen[str]]:
         yield child
     finally:
         if child.poll() is None:
-            child.send_signal(signal.SIGINT)
+            child.terminate()  # the builder cancels; on Windows it ends
             try:
                 child.wait(_GRACE_S)
             except subprocess.TimeoutExpired:

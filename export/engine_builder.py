@@ -139,7 +139,9 @@ class _Builder:
             config.hardware_compatibility_level = getattr(trt.HardwareCompatibilityLevel, level)
         if options.tactic_sources:
             bits = sum(1 << int(getattr(trt.TacticSource, name)) for name in options.tactic_sources)
-            config.set_tactic_sources(bits)
+            if config.set_tactic_sources(bits) is False:  # instead of raising
+                named = ", ".join(options.tactic_sources)
+                raise EngineFailed(f"{self.lib.name} did not take tactic sources {named}", "some that it has here")
         if options.dla_core is not None:
             self._use_dla(config, options.dla_core)
         self._set_capabilities(config, options.capabilities)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+
 import onnx
 
 from ..artifact import Artifact
@@ -29,6 +32,12 @@ def check_options(lib: Library, options: EngineOptions) -> None:
         BadInput: an option that it does not have.
         EngineMissing: it needs a GPU for this, and there is none.
     """
+    _check_words(lib, options)
+    _check_gpu(lib, options)
+
+
+def _check_words(lib: Library, options: EngineOptions) -> None:
+    """What it has no word for, with or without a GPU."""
     unknown = [word for word in options.capabilities if word not in lib.capabilities]
     if unknown and not lib.builds_for_others:
         raise BadInput(f"{lib.name} builds for this machine's GPU only", "no --capability, or backend tensorrt_rtx")
@@ -45,7 +54,6 @@ def check_options(lib: Library, options: EngineOptions) -> None:
         )
     if options.hardware == "same-capability" and not lib.has("HardwareCompatibilityLevel.SAME_COMPUTE_CAPABILITY"):
         raise BadInput(f"{lib.name} {lib.version} has no hardware compatibility same-capability", "none or ampere+")
-    _check_gpu(lib, options)
 
 
 def check_graph(model: onnx.ModelProto, artifact: Artifact, target: Target, options: EngineOptions) -> None:
@@ -95,25 +103,34 @@ def check_dla(model: onnx.ModelProto, options: EngineOptions, untyped: bool) -> 
 
 
 def check_dry_run(artifact: Artifact, backend: str, options: EngineOptions) -> None:
-    """What `compile` would refuse, and what no `trtexec` command builds: the int8 of an untyped network.
+    """What `compile` would refuse, and what no `trtexec` command builds: for a DLA with TensorRT 10.
+
+    Names that a library must know are looked up where it is installed. `--capability` beside TensorRT, which builds for
+    the GPU at hand, says whose limits the graph is held against.
 
     Raises:
         BadInput: that; no ONNX; what `check_graph` and `check_dla` refuse.
     """
     require_onnx(artifact, backend)
+    if backend == "tensorrt_rtx":
+        _check_rtx(options)
+    lib = None
+    with contextlib.suppress(EngineMissing):  # the command is for another machine
+        lib = library(backend)
+        _check_words(lib, options if lib.builds_for_others else dataclasses.replace(options, capabilities=()))
     model = read_onnx(artifact.model_path)
     check_graph(model, artifact, Target(backend, options.capabilities), options)
     if backend != "tensorrt" or options.dla_core is None:
         return
-    try:
-        untyped = library(backend).implicit_int8
-    except EngineMissing:
-        untyped = True  # as on JetPack 6
+    untyped = lib is None or lib.implicit_int8  # TensorRT 10, as on JetPack 6
     check_dla(model, options, untyped)
-    if untyped and read_dialect(model).quantized:
-        raise BadInput("--dry-run with --dla-core of an int8 graph: TensorRT 10 builds it of a rewritten graph and a "
-                       "calibration cache, which lie in no file", "an fp16 graph, or a build",
-                       "leave --dry-run out")  # fmt: skip
+    if untyped:
+        raise BadInput(
+            "--dry-run with --dla-core: trtexec of TensorRT 10 sets fp16 for a DLA, which it refuses of a typed "
+            "network, and int8 is built of a rewritten graph and a calibration cache, which lie in no file",
+            "a build, or TensorRT 11",
+            "leave --dry-run out",
+        )
 
 
 def _check_rtx(options: EngineOptions) -> None:
@@ -138,6 +155,9 @@ def _check_gpu(lib: Library, options: EngineOptions) -> None:
             "engines", "use backend tensorrt_rtx")  # fmt: skip
         raise EngineMissing(f"{lib.name} builds {what} on a GPU only: {problem}", "an NVIDIA GPU and its driver",
                             f"run it on the device, or {instead}")  # fmt: skip
+    if options.hardware == "ampere+" and float(capability := _cuda.compute_capability()) < 8:
+        raise BadInput(f"--hardware ampere+ on a GPU of compute capability {capability}", "8.0 or above to build on",
+                       "leave it out, or build on a newer GPU")  # fmt: skip
 
 
 def _check_profiles(model: onnx.ModelProto, options: EngineOptions) -> None:

@@ -14,6 +14,8 @@ from ..errors import BadInput
 Profile = tuple[int, int, int]
 _MB = 1 << 20
 _LEVELS = range(6)
+# Of `TacticSource`, as NVIDIA's API reference has it: the others are off since TensorRT 10.0.
+_DEFAULT_SOURCES = ("EDGE_MASK_CONVOLUTIONS", "JIT_CONVOLUTIONS")
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class EngineOptions:
         optimization_level: 0 (fast to build) to 5 (fastest engine), the builder's own default is 3.
         tf32: whether float32 layers may be computed in TF32, with 10 bits of mantissa.
         hardware: compatibility level, one of `HARDWARE`; TensorRT only.
-        version_compatible: newer versions of the same major version may load it; TensorRT only.
+        version_compatible: newer versions of the same major version may load it, and TensorRT 11 one of 10; TensorRT
+            only.
         stripped: leave the weights out; loading puts them back from `source.onnx`.
         dla_core: run on this DLA core of a Jetson, and on its GPU what the DLA cannot run.
         tactic_sources: names of `tensorrt.TacticSource`, such as "JIT_CONVOLUTIONS"; empty for the library's own.
@@ -105,11 +108,14 @@ def _own_flags(options: EngineOptions) -> list[str]:
     words = ["--stronglyTyped", *levels[options.hardware]]
     words += ["--versionCompatible"] if options.version_compatible else []
     words += [] if options.dla_core is None else [f"--useDLACore={options.dla_core}", "--allowGPUFallback"]
-    words += (
-        [f"--tacticSources={','.join(f'+{name}' for name in options.tactic_sources)}"] if options.tactic_sources else []
-    )
+    words += [f"--tacticSources={_sources(options.tactic_sources)}"] if options.tactic_sources else []
     words += [f"--timingCacheFile={options.timing_cache}"] if options.timing_cache else []
     return words
+
+
+def _sources(named: tuple[str, ...]) -> str:
+    """trtexec adds to the default ones and takes away: those named, and of the default no other."""
+    return ",".join([f"+{name}" for name in named] + [f"-{name}" for name in _DEFAULT_SOURCES if name not in named])
 
 
 def _rtx_flags(options: EngineOptions) -> list[str]:

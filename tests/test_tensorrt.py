@@ -202,7 +202,7 @@ def test_a_dry_run_names_every_option() -> None:
         "--minShapes=photos:5x224x224x3", "--maxShapes=photos:16x224x224x3",
         "--memPoolSize=workspace:512M", "--builderOptimizationLevel=5", "--noTF32", "--stripWeights", "--useDLACore=0",
         "--allowGPUFallback", "--hardwareCompatibilityLevel=ampere+", "--versionCompatible", "--stronglyTyped",
-        "--tacticSources=+JIT_CONVOLUTIONS", "--timingCacheFile=t.cache",
+        "--tacticSources=+JIT_CONVOLUTIONS,-EDGE_MASK_CONVOLUTIONS", "--timingCacheFile=t.cache",
     ):  # fmt: skip
         assert word in words.split(), word
     rtx = trtexec(EngineOptions(capabilities=("7.5", "12.0")), Path("m.onnx"), "x", (None, 3), RTX)
@@ -270,13 +270,15 @@ def test_an_option_that_would_be_passed_over_is_refused(onnx_artifact: Artifact,
 
 def test_a_dry_run_says_what_it_leaves_out(int8: Artifact, onnx_artifact, tmp_path: Path, monkeypatch) -> None:
     on_dla = ("--backend", "tensorrt", "--dla-core", 0, "--batch", "1:1:1", "--dry-run")
-    assert "which lie in no file" in refused("compile", int8.folder, *on_dla)
     half = quantize_half(onnx_artifact, "fp16", tmp_path / "fp16")
-    assert "--stronglyTyped --useDLACore=0 --allowGPUFallback" in cli("compile", half.folder, *on_dla).stdout
-    typed = _trt.Library("tensorrt", SimpleNamespace())  # as TensorRT 11: no implicit int8
+    for artifact in (int8, half):
+        assert "which it refuses of a typed network" in refused("compile", artifact.folder, *on_dla)
+    typed = _trt.Library("tensorrt", SimpleNamespace(__version__="11.4.1"))  # no implicit int8
     with monkeypatch.context() as patch:
         patch.setattr("tiffin.export.engine_checks.library", lambda name: typed)
-        assert "--stronglyTyped --useDLACore=0" in cli("compile", int8.folder, *on_dla).stdout
+        for artifact in (int8, half):
+            said = cli("compile", artifact.folder, *on_dla).stdout
+            assert "--stronglyTyped --useDLACore=0 --allowGPUFallback" in said
     words = ("--capability", "7.5", "--tactic-source", "JIT_CONVOLUTIONS", "--dry-run")
     said = cli("compile", int8.folder, "--backend", RTX, *words).stderr
     assert "(gemm_as_conv); this command does not" in said and "sets the tactic sources; this command does not" in said
@@ -287,6 +289,20 @@ def test_a_dry_run_refuses_what_compile_would(onnx_artifact, openvino_artifact: 
     half = quantize_half(onnx_artifact, "bf16", tmp_path / "bf16")
     words = ("--backend", "tensorrt", "--capability", "7.5", "--dry-run")
     assert "types that the GPU does not compute in" in refused("compile", half.folder, *words)
+    words = ("--backend", RTX, "--dry-run", "--dla-core", 0, "--hardware", "ampere+", "--version-compatible")
+    assert "no --version-compatible, --hardware, --dla-core" in refused("compile", onnx_artifact.folder, *words)
+
+
+@needs_rtx
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--capability", "99.9"), "unknown compute capability 99.9"),
+        (("--tactic-source", "NO_SUCH"), "no tactic source"),
+    ],
+)
+def test_a_dry_run_knows_the_words_of_a_library_that_is_here(onnx_artifact, words: tuple, said: str) -> None:
+    assert said in refused("compile", onnx_artifact.folder, "--backend", RTX, "--dry-run", *words)
 
 
 def test_constants_among_the_inputs_have_no_batch(int8: Artifact) -> None:
@@ -565,7 +581,10 @@ HERE = Here("tensorrt", "10.3.0", "8.7", "linux-aarch64", "Orin")
         ({}, {"platform": "linux-x86_64"}, False),
         ({"version_compatible": True}, {"engine_version": "10.13.3.9"}, True),
         ({"version_compatible": True}, {"engine_version": "10.2.0"}, False),
-        ({"version_compatible": True}, {"engine_version": "11.0.0"}, False),
+        ({"version_compatible": True}, {"engine_version": "11.0.0"}, True),
+        ({"version_compatible": True, "engine_version": "11.0.0"}, {"engine_version": "10.13.3.9"}, False),
+        ({"version_compatible": True}, {"engine_version": "12.0.0"}, False),
+        ({}, {"engine_version": "11.0.0"}, False),
         ({"hardware": "ampere+"}, {"compute_capability": "12.0"}, True),
         ({"hardware": "ampere+"}, {"compute_capability": "7.5"}, False),
         ({"library": RTX, "compute_capabilities": (PORTABLE,)}, {"library": RTX, "compute_capability": "9.0"}, True),
