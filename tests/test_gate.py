@@ -225,6 +225,15 @@ def test_a_loss_in_one_class_is_not_paid_for_by_another() -> None:
     assert "1.2 % shows with 95 %" in finding.sees  # 1 - 0.05 ** (1 / 250)
 
 
+@pytest.mark.parametrize(
+    "names", ['classes = ["apple", "nut"]', 'coarse = ["fruit", "nuts"]', 'classes = ["apple"], coarse = ["nuts"]']
+)
+def test_a_critical_class_of_which_no_photo_was_scored_is_named(names: str) -> None:
+    apples = answers().rows(answers().truth == 0)
+    finding = judged(f"critical = {{ {names}, lost = 5 }}", {"answers": apples}, {"answers": apples})
+    assert finding.outcome is Outcome.INCONCLUSIVE and "no photo of nut" in finding.reason
+
+
 @settings(max_examples=60, deadline=None)
 @given(lost=st.integers(0, 100), won=st.integers(0, 50), margin=st.floats(0.001, 0.2))
 def test_what_passes_is_below_the_margin_and_what_fails_above(lost: int, won: int, margin: float) -> None:

@@ -121,14 +121,13 @@ def worst_class(question: Question) -> Answer:
 def critical(question: Question) -> Answer:
     """Photos of the named classes that were right and are wrong now: counted, none forgiven for others won."""
     now, before = _pair(question)
-    labels = _critical_labels(question)
-    rows = np.isin(now.truth, labels)
+    named = [(word, np.isin(now.truth, labels)) for word, labels in _critical_labels(question)]
+    if unseen := [word for word, rows in named if not rows.any()]:
+        raise NothingToCompare(f"no photo of {', '.join(unseen)} was scored")
+    rows = np.any([rows for _, rows in named], axis=0)
     lost = int((paired_losses(now, before)[rows] > 0).sum())
     n, allowed = int(rows.sum()), int(question.limit.get("lost", 0))
-    if not n:
-        raise NothingToCompare("no photo of the critical classes was scored")
-    named = ", ".join(map(str, [*question.limit.get("classes", ()), *question.limit.get("coarse", ())]))
-    reason = f"{named}: {lost} of {n} photos lost"
+    reason = f"{', '.join(word for word, _ in named)}: {lost} of {n} photos lost"
     answer = counted(lost <= allowed, reason, exactly(lost, n), allowed)
     if allowed >= n:
         return answer
@@ -137,8 +136,8 @@ def critical(question: Question) -> Answer:
     return Answer(answer.reason, answer.within, answer.exceeded, answer.value, answer.limit, sees)
 
 
-def _critical_labels(question: Question) -> list[int]:
-    """Indices of the critical classes.
+def _critical_labels(question: Question) -> list[tuple[str, list[int]]]:
+    """Each name of the policy, with the indices of its classes.
 
     Raises:
         BadInput: a class that the labels do not hold.
@@ -153,7 +152,7 @@ def _critical_labels(question: Question) -> list[int]:
             if not at:
                 raise BadInput(f"critical: no {'coarse class' if key == 'coarse' else 'class'} {word!r} in {row.name}",
                                "classes as the labels name them")  # fmt: skip
-            found += at
+            found.append((word, at))
     return found
 
 
