@@ -101,7 +101,8 @@ def main() -> None:
     except Interrupted as stop:
         _fail("interrupted; no file was left half-written", 128 + stop.args[0])
     except Exception as error:
-        _fail(f"internal error: {type(error).__name__}: {error}\n  fix: set TIFFIN_DEBUG=1 and report the traceback", 1)
+        told = f"internal error: {type(error).__name__}: {error}\n  fix: set TIFFIN_DEBUG=1 and report the traceback"
+        _fail(told, getattr(error, "exit_code", 1))
 
 
 def _fail(message: str, code: int) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import BadInput, TiffinError, command
+from ..errors import BadInput, command
 from ..words import counted
 from . import options, output, render
 from .build import dataset_of, need_build
@@ -71,33 +72,33 @@ def check(
 
     Records against it and a baseline.
 
-    Exit codes: 0 pass, 1 regression, 2 wrong input or a failed build, 3 inconclusive where the policy says that this
-    fails. On GitHub the step summary and annotations are written too.
+    Exit codes: 0 pass, 1 regression, 2 where nothing could be judged (wrong input, a failed build, a fault of ours),
+    3 inconclusive where the policy says that this fails. On GitHub the step summary and annotations are written too.
     """
-    if plan is not None:
-        options.only(context, ("plan", *_OF_PLAN, "as_json"), "--plan")
-        _plan(plan, discordance, power, spread, as_json)
-        return
-    options.refuse(context, _OF_PLAN, "no --plan", "--plan, whose options they are")
-    if policy_only:
-        options.only(context, ("policy_only", "policy"), "--policy-only")
-    elif against is None:
-        options.refuse(context, _OF_AGAINST, "no --against", "--against, which measures; records are only judged")
-    else:
-        options.refuse(context, ("baseline",), "--against", "a stored baseline, or the old version measured here")
-    from ..gate.files import load_policy
+    with _ending_in_2():
+        if plan is not None:
+            options.only(context, ("plan", *_OF_PLAN, "as_json"), "--plan")
+            _plan(plan, discordance, power, spread, as_json)
+            return
+        options.refuse(context, _OF_PLAN, "no --plan", "--plan, whose options they are")
+        if policy_only:
+            options.only(context, ("policy_only", "policy"), "--policy-only")
+        elif against is None:
+            options.refuse(context, _OF_AGAINST, "no --against", "--against, which measures; records are only judged")
+        else:
+            options.refuse(context, ("baseline",), "--against", "a stored baseline, or the old version measured here")
+        from ..gate.files import load_policy
 
-    chosen = load_policy(policy)
-    if policy_only:
-        rules, known = counted(len(chosen.rules), "rule"), counted(len(chosen.expected), "expected failure")
-        render.show(f"{policy}: {rules}, {known}")
-        return
-    if not subjects:
-        raise BadInput("nothing to check", "records, or artifacts with --against", "see `tiffin check --help`")
-    if out is not None:
-        need_build(("junitparser",), "gate")  # before minutes of measuring: one of the files needs it
-        output.make_parent(out / "gate.json")
-    try:
+        chosen = load_policy(policy)
+        if policy_only:
+            rules, known = counted(len(chosen.rules), "rule"), counted(len(chosen.expected), "expected failure")
+            render.show(f"{policy}: {rules}, {known}")
+            return
+        if not subjects:
+            raise BadInput("nothing to check", "records, or artifacts with --against", "see `tiffin check --help`")
+        if out is not None:
+            need_build(("junitparser",), "gate")  # before minutes of measuring: one of the files needs it
+            output.make_parent(out / "gate.json")
         if against is None:
             result = _of_records([Path(word) for word in subjects], policy, baseline, other_checkpoint)
         else:
@@ -107,11 +108,18 @@ def check(
             again = command("check", kept, policy=policy if policy != _POLICY else None,
                             other_checkpoint=other_checkpoint)  # fmt: skip
             render.say(f"record: {kept} (judge it again: {again})")
-    except TiffinError as error:
-        error.exit_code = BadInput.exit_code  # 1 says that a regression is proven; nothing was judged
-        raise
-    _tell(result, policy, out, as_json)
+        _tell(result, policy, out, as_json)
     raise typer.Exit(result.exit_code)
+
+
+@contextlib.contextmanager
+def _ending_in_2() -> Iterator[None]:
+    """1 says that a regression is proven: whatever fails in here ends with 2, for nothing was judged."""
+    try:
+        yield
+    except Exception as error:
+        error.exit_code = BadInput.exit_code  # type: ignore[attr-defined]
+        raise
 
 
 def _of_records(records: list[Path], policy: Path, baseline: Path | None, other_checkpoint: bool) -> GateResult:

@@ -15,6 +15,7 @@ from ..records import Record
 from ..records.environment import describe, differing
 from ..records.findings import GateResult
 from ..records.record import load_record
+from ..records.side_by_side import looks
 from .baseline import Baseline, load_baseline, require_comparable
 from .decide import decide
 from .measured import Measured, cpu_class, rows_of
@@ -87,7 +88,7 @@ def _shared(policy: Policy, records: Mapping[str, Record]) -> Policy:
 
 def looks_at(records: Mapping[str, Record]) -> int:
     """How often they may have been judged while they grew."""
-    return max((int(record.options.get("looks") or 1) for record in records.values()), default=1)
+    return max(map(looks, records.values()), default=1)
 
 
 def _between(now: Mapping[str, Measured], before: Mapping[str, Measured]) -> list[str]:

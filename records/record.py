@@ -225,18 +225,28 @@ def load_record(path: Path) -> Record:
 
 def _subject(raw: dict[str, Any]) -> Subject:
     split = {part: tuple(seconds) for part, seconds in raw.get("cold_split_s", {}).items()}
+    _require_times(raw["cold_start_s"], f"cold start of {raw['name']}")
     return Subject(**{**raw, "cold_start_s": tuple(raw["cold_start_s"]), "cold_split_s": split})
+
+
+def _require_times(found: Any, what: str) -> None:
+    """Ratios and logarithms are taken of them. NaN is a time that nothing told."""
+    if np.any(np.asarray(found) <= 0):
+        raise ValueError(f"{what}: 0 or less")
 
 
 def _rounds(arrays: Any, entry: Mapping[str, Any]) -> Rounds:
     """Schema 1 has no lanes, sensors and no reason for the end."""
     key = entry["key"]
     ends = np.cumsum(arrays[f"{key}/lengths"])
-    blocks = tuple(np.split(arrays[f"{key}/ns"], ends)[:-1])
+    ns = arrays[f"{key}/ns"]
+    blocks = tuple(np.split(ns, ends)[:-1])
     launches, order = (tuple(int(i) for i in arrays[f"{key}/{name}"]) for name in ("launches", "order"))
     sensors = {name: arrays[f"{key}/sensors/{name}"] for name in entry.get("sensors", ())}
     later = {name: entry[name] for name in ("lanes", "ended") if name in entry}
     warmup = arrays[f"{key}/warmup"]
+    _require_times(ns, "a timed call")
+    _require_times(sensors.get("wall_s", ()), "wall time of a block")
     return Rounds(blocks, launches, order, warmup, entry["batch"], entry["regime"], sensors=sensors, **later)
 
 
@@ -248,5 +258,7 @@ def _predictions(arrays: Any, entry: Mapping[str, Any]) -> Predictions:
     key = entry["key"]
     photos = tuple(digest.decode() for digest in arrays[entry["photos"]])
     truth, top, scores = (arrays[f"{key}/{name}"] for name in ("truth", "top", "scores"))
+    if truth.min(initial=0) < 0 or top.min(initial=0) < 0:
+        raise ValueError("a label below 0")
     logits = arrays[f"{key}/logits"] if entry.get("logits") else None
     return Predictions(photos, truth, top, scores, entry["kind"], logits)

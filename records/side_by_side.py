@@ -23,6 +23,18 @@ def split(record: Record) -> tuple[Record, Record]:
     return _half(record, False), _half(record, True)
 
 
+def looks(record: Record) -> int:
+    """How often it may have been judged while it grew; 1 of any other kind.
+
+    Raises:
+        BadInput: the record tells no such number.
+    """
+    told = record.options.get("looks", 1) if record.kind == "side-by-side" else 1
+    if type(told) is not int or told < 1:
+        raise BadInput(f"a record of {told!r} looks", "a whole number from 1")
+    return told
+
+
 def _half(record: Record, earlier: bool) -> Record:
     names = {row.name: row.name.removesuffix(EARLIER) for row in record.subjects
              if row.name.endswith(EARLIER) is earlier}  # fmt: skip

@@ -42,6 +42,7 @@ from tiffin.records.findings import Finding, GateResult, Outcome, load_result
 from tiffin.records.side_by_side import EARLIER
 from tiffin.records.slow_calls import SlowCalls, p_ratio_above, p_ratio_below
 from tiffin.runtime import default_run
+from tiffin.tests.command import Run
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 LABELS, COARSE = ("apple", "pear", "leek", "nut"), ("fruit", "fruit", "vegetable", "nuts")
@@ -909,6 +910,32 @@ def test_what_is_not_judged_is_no_regression(tmp_path: Path) -> None:
     with pytest.raises(TiffinError) as caught:
         run("check", str(tmp_path), "--policy", str(tmp_path / "p.toml"), "--against", "HEAD", "--build", "false")
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("fails", ["judge_files", "load_policy"])
+def test_an_internal_error_is_no_regression(
+    fails: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_tiffin: Run
+) -> None:
+    def broken(*given: object) -> None:
+        raise ZeroDivisionError("of ours")
+
+    monkeypatch.setattr(f"tiffin.gate.files.{fails}", broken)
+    (tmp_path / "p.toml").write_text(rule("min-top-1 = 0.5", against="").text)
+    ended = run_tiffin("check", "r.json", "--policy", tmp_path / "p.toml")
+    assert (ended.code, "internal error: ZeroDivisionError: of ours" in ended.err) == (2, True)
+
+
+@pytest.mark.parametrize("told", ["two", -4, 0, 1.5, True, None])
+def test_looks_that_are_no_number_of_them_are_refused(told: object) -> None:
+    made = replace(record("side-by-side", int8={"answers": answers()}), options={"looks": told})
+    with pytest.raises(BadInput, match="looks"):
+        judge(rule("min-top-1 = 0.5"), {"r": made})
+
+
+def test_the_looks_of_a_search_are_no_looks_of_the_gate() -> None:
+    policy = parse_policy('[[rule]]\nartifacts = "*"\nmin-top-1 = 0.1')
+    found = judge(policy, {"r": load_record(RESULTS / "optimize-confirm.json")})
+    assert found.policy["confidence"] == 0.95
 
 
 @pytest.mark.parametrize(

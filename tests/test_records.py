@@ -191,7 +191,7 @@ def test_record_round_trip(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "deep/down").iterdir()) == ["run.json", "run.npz"]
 
 
-BLOCKS = st.lists(st.lists(st.integers(0, 2**50), max_size=4), max_size=4)
+BLOCKS = st.lists(st.lists(st.integers(1, 2**50), max_size=4), max_size=4)
 
 
 @settings(max_examples=25, deadline=None)
@@ -236,6 +236,25 @@ def test_what_is_no_record_is_refused(tmp_path: Path, text: str) -> None:
     path = record().save(tmp_path / "run.json")
     path.write_text(text)
     with pytest.raises(BadInput, match=r"run\.json"):
+        load_record(path)
+
+
+_TOLD = answers([0, 1], [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ({"rounds": {"a": blocks(5, 0)}}, "timed call: 0 or less"),
+        ({"rounds": {"a": blocks(5, sensors={"wall_s": np.array([-1.0])})}}, "wall time of a block: 0 or less"),
+        ({"subjects": (Subject("a", cold_start_s=(0.1, 0.0)),)}, "cold start of a: 0 or less"),
+        ({"predictions": {"a": replace(_TOLD, truth=np.array([0, -1]))}}, "label below 0"),
+        ({"predictions": {"a": replace(_TOLD, top=-_TOLD.top)}}, "label below 0"),
+    ],
+)
+def test_times_of_nothing_and_labels_below_0_are_refused(tmp_path: Path, part: dict, words: str) -> None:
+    path = Record(**{"kind": "bench", "environment": {}, "subjects": (Subject("a"),), **part}).save(tmp_path / "r.json")
+    with pytest.raises(BadInput, match=words):
         load_record(path)
 
 
@@ -1098,7 +1117,7 @@ def test_what_is_saved_is_valid(tmp_path: Path, made: Record) -> None:
 @settings(max_examples=20, deadline=None)
 @given(
     st.sampled_from(REGIMES),
-    st.lists(st.floats(), max_size=3),
+    st.lists(st.floats(1e-9, 1e9), max_size=3),
     st.dictionaries(st.text("abcé_/", min_size=1), st.floats()),
     st.dictionaries(st.text(), st.none() | st.floats() | st.text() | st.lists(st.integers())),
 )
