@@ -26,6 +26,7 @@ BATCH = 16
 _CHUNK = 8  # calls between two moments at which an interrupted pass can go on
 # What an engine tells that is otherwise at its next opening and changes no answer.
 _OF_AN_OPENING = ("cache", "device_bytes_engine", "device_bytes_lane", "device_bytes_scratch")
+NAN_FIX = "half precision ends at 65504: compute in fp32; docs/debug.md finds the layer"
 
 Progress = Callable[[int], None]
 
@@ -67,8 +68,8 @@ def score(
         logits = np.load(path)
         applied = worker.applied
     if lost := int(np.isnan(logits).any(axis=1).sum()):
-        raise EngineFailed(f"{candidate.name}: NaN in the answers to {lost} of {len(photos)} photos", "numbers",
-                           "half precision ends at 65504: compute in fp32; docs/debug.md finds the layer")  # fmt: skip
+        what = f"{candidate.name}: NaN in the answers to {lost} of {len(photos)} photos"
+        raise EngineFailed(what, "numbers", NAN_FIX)
     return Predictions.from_logits(photos.hashes, photos.truth, logits, photos.kind), applied
 
 

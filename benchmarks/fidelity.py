@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from .. import machine
-from ..errors import BadInput, TiffinError
+from ..errors import BadInput, EngineFailed, TiffinError
 from ..records import Record, Subject
 from ..records.fidelity import Fidelity, fidelity
 from ..runtime import Session
+from .accuracy import NAN_FIX
 from .candidate import Candidate
 
 CHUNK = 8  # rows that all artifacts answer before the next ones: outputs may be large
@@ -36,7 +37,8 @@ def compare_outputs(
 
     Raises:
         BadInput: tasks or outputs that differ, or a truth that does not fit.
-        EngineMissing, EngineFailed: the first artifact cannot run. Another that cannot is a row with its reason.
+        EngineMissing, EngineFailed: the first artifact cannot run, or answers NaN. Another that does is a row with its
+            reason.
     """
     if rows[0].reason:
         raise BadInput(
@@ -80,8 +82,15 @@ class _Side:
         return self._session.run({name: array[part] for name, array in self._feeds.items()})
 
     def compare(self, task: str, given: Arrays, wanted: Arrays, names: Sequence[str]) -> None:
-        """Add these rows' answers to what is known."""
+        """Add these rows' answers to what is known.
+
+        Raises:
+            EngineFailed: an answer holds NaN: the greatest of scores that are NaN would be the first class.
+            BadInput: it is of another shape, or there is no such class.
+        """
         for name in names:
+            if given[name].dtype.kind == "f" and np.isnan(given[name]).any():
+                raise EngineFailed(f"{self.row.name}: NaN in output {name!r}", "numbers", NAN_FIX)
             try:
                 more = fidelity(task, given[name], wanted[name])
             except BadInput as error:

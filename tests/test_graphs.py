@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import importlib.util
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,6 +25,8 @@ from typer.testing import CliRunner, Result
 import tiffin
 from tiffin.artifact import Artifact, RunConfig, TensorSpec
 from tiffin.artifact.claims import read_claim
+from tiffin.benchmarks import fidelity as fidelities
+from tiffin.benchmarks.candidate import Candidate
 from tiffin.cli.app import app
 from tiffin.errors import BadInput, ParityFailed
 from tiffin.export import module as exporting
@@ -485,6 +488,25 @@ def test_an_artifact_that_cannot_run_is_a_row_with_its_reason(
     assert len(told["outputs"]) == 2 and "tensorrt" in cli("show", tmp_path / "f.json").stdout
     alone = cli("fidelity", *words[:2], *words[3:])
     assert alone.exit_code == 1 and "@tensorrt" in alone.stdout, "nothing is left that was compared"
+
+
+@pytest.mark.parametrize("kind", ["unet", "dcgan"])
+def test_an_artifact_that_answers_nan_is_no_likeness(
+    kind: str, build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The greatest of scores that are all NaN is the first class, whatever the network."""
+    artifact, fed = build(kind, "fp32"), {name: array[:2] for name, array in KINDS[kind].feeds(0).items()}
+    run, calls = fidelities.Session.run, iter((1.0, math.nan))
+
+    def spoiled(session: object, feeds: dict) -> dict:
+        factor = next(calls)
+        return {name: array * np.float32(factor) for name, array in run(session, feeds).items()}  # type: ignore[arg-type]
+
+    monkeypatch.setattr(fidelities.Session, "run", spoiled)
+    rows = [Candidate(name, artifact, RunConfig("onnxruntime")) for name in ("fp32", "fp16")]
+    made = fidelities.compare_outputs(rows, [fed, fed])
+    assert made.subjects[1].reason == f"fp16: NaN in output {KINDS[kind].output!r}"
+    assert not made.options["outputs"]["fp16"] and not made.subjects[0].reason
 
 
 def test_pictures_of_one_grey_have_no_psnr_without_a_peak(build: Build, feeds_file: Path, tmp_path: Path) -> None:
