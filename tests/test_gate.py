@@ -500,6 +500,9 @@ def test_lanes_compare_under_throughput_by_photo_and_not_by_call() -> None:
     assert judged("latency-p50 = 0.9", row(5.0, 4), row(10.0, 1)).outcome is Outcome.PASS
     found = judged("latency-p99 = 0.9", row(5.0, 4), row(10.0, 1))
     assert found.outcome is Outcome.INCONCLUSIVE and "lanes 4" in found.reason
+    found = judged("max-p50-ms = 20", row(5.0, 4))
+    assert found.outcome is Outcome.INCONCLUSIVE and "under throughput" in found.reason
+    assert judged("max-p99-ms = 20", row(5.0, 4)).outcome is Outcome.PASS
 
 
 def test_p99_of_few_calls_is_refused() -> None:

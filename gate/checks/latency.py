@@ -136,6 +136,9 @@ def _require_launches(count: int) -> None:
 def most_median(question: Question) -> Answer:
     """p50 in ms against an absolute limit: a trimmed t test over the launches' logarithms."""
     timing = _own(question)
+    if timing.pace["regime"] == "throughput":
+        raise NothingToCompare("measured under throughput, where a time is that of a photo and no call's: bench it "
+                               "back to back, or bound the p99 of its calls")  # fmt: skip
     return _absolute(_logs(timing.p50_s), question, "p50", 1e3, "ms")
 
 
