@@ -115,12 +115,14 @@ def same_machine(now: Measured, before: Measured) -> str:
     return f"latencies of two machines ({describe(found)}): compare old and new here with --against"
 
 
-def unlike_pace(now: Timing, before: Timing, single_calls: bool = False) -> str:
-    """Why two latencies are not compared: they were measured at two paces; "" where they were not.
+def unlike_pace(now: Timing | None, before: Timing | None, single_calls: bool = False) -> str:
+    """Why two rows are not compared: they were measured at two paces; "" where they were not, or one tells no pace.
 
     Args:
-        single_calls: judged are calls, which batches and lanes make slower under throughput as well.
+        single_calls: judged is what batches and lanes make slower or larger under throughput as well: calls, memory.
     """
+    if now is None or before is None:
+        return ""
     differ = now.pace != before.pace if single_calls else unlike(now.pace, before.pace)
     one, other = (", ".join(f"{name} {value}" for name, value in timing.pace.items()) for timing in (before, now))
     return f"measured at {one}, now at {other}" if differ else ""

@@ -534,6 +534,15 @@ def test_footprint_is_compared_as_it_is(check: str, one: dict, outcome: Outcome)
     assert finding.outcome is outcome, finding.reason
 
 
+@pytest.mark.parametrize("check", ["memory = 1.1", "cold-start = 1.5"])
+@pytest.mark.parametrize("pace", [{"batch": 8}, {"lanes": 4}])
+def test_memory_and_cold_starts_of_two_paces_are_not_compared(check: str, pace: dict) -> None:
+    one, other = (replace(rounds(10.0), **{"regime": "throughput", **more}) for more in (pace, {}))
+    found = judged(check, {"rounds": one}, {"rounds": other})
+    assert found.outcome is Outcome.INCONCLUSIVE and "measured at" in found.reason
+    assert judged(check, {"rounds": one}, {"rounds": one}).outcome is Outcome.PASS
+
+
 # Corruption
 
 

@@ -66,6 +66,8 @@ def start(question: Question) -> Answer:
     now, before = question.now, require_before(question)
     if not (now.cold_start_s and before.cold_start_s):
         raise NothingToCompare("no cold start of it: bench it")
+    if reason := unlike_pace(now.timing, before.timing, single_calls=True):
+        raise NothingToCompare(reason)
     if not _together(now, before) and (reason := same_machine(now, before)):
         raise NothingToCompare(reason)
     return _two_samples(np.log(now.cold_start_s), np.log(before.cold_start_s), question, "cold start")
