@@ -24,7 +24,7 @@ from ..machine import cache_folder
 from .files import replace_files, replaced_folder, sha256_of
 from .manifest import ModelFile, RunConfig, parse_manifest, require_shown
 from .store import CLAIMS, MANIFEST, Artifact, check_name, is_plain, reading
-from .strict import read_as_type
+from .strict import parse_json, read_as_type
 
 SUFFIX = ".tiffin"
 BOX_VERSION = 1
@@ -220,7 +220,7 @@ def _index(path: Path, text: bytes) -> _Index:
         BadArtifact: it is no index, or a newer one.
     """
     try:
-        raw = json.loads(text)
+        raw = parse_json(text)
         if raw["version"] > BOX_VERSION:
             raise BadArtifact(f"{path}: box version {raw['version']}", f"at most {BOX_VERSION}", "upgrade tiffin")
         index: _Index = read_as_type(raw, _Index, "index")

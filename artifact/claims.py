@@ -9,6 +9,7 @@ from typing import Any
 from ..errors import BadArtifact, BadInput
 from .files import replace_files
 from .store import CLAIMS, Artifact, reading
+from .strict import parse_json
 
 
 def write_claim(artifact: Artifact, kind: str, body: Mapping[str, Any]) -> None:
@@ -42,7 +43,7 @@ def read_claim(artifact: Artifact, kind: str) -> dict[str, Any] | None:
             return None
         text = path.read_text(errors="replace")
     try:
-        body = json.loads(text)
+        body = parse_json(text)
     except (ValueError, RecursionError) as error:
         raise BadArtifact(f"{path}: not JSON ({error})", "a claim written by tiffin", f"delete {path}") from error
     if not isinstance(body, dict):

@@ -4,10 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import reprlib
 from collections.abc import Mapping
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
+
+
+def parse_json(text: str | bytes) -> Any:
+    """JSON in which no name stands twice: Python takes the last value of two, and who reads the file sees the first.
+
+    Raises:
+        ValueError, RecursionError: it is no such JSON.
+    """
+    return json.loads(text, object_pairs_hook=_object)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{reprlib.repr(next(name for name in names if names.count(name) > 1))} stands twice")
+    return found
 
 
 def read_as_type(raw: Any, kind: Any, where: str) -> Any:

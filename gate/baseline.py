@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ..artifact.strict import parse_json
 from ..errors import BadInput
 from ..records import Predictions
 from ..records.environment import MACHINE, SOFTWARE, differing
@@ -242,7 +243,7 @@ def parse_baseline(text: str, where: str) -> Baseline:
         BadInput: cut short, no baseline, or of a newer schema.
     """
     try:
-        raw = json.loads(text)
+        raw = parse_json(text)
         require(BASELINE, raw, where)
         version = int(raw["schema"])
         if version > SCHEMA_VERSION:

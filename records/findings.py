@@ -9,6 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from ..artifact.strict import parse_json
 from ..errors import BadInput
 from .estimate import Estimate
 from .kinds import RESULT, require
@@ -100,7 +101,7 @@ def load_result(path: Path) -> GateResult:
         BadInput: missing, not the gate's, or of a newer schema.
     """
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = parse_json(path.read_text(encoding="utf-8"))
         require(RESULT, raw, str(path))
         version = int(raw.pop("schema"))
         if version > SCHEMA_VERSION:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..artifact.files import replace_files
+from ..artifact.strict import parse_json
 from ..errors import BadInput
 from .bounded import require_bounded
 from .kinds import RECORD, require
@@ -193,7 +194,7 @@ def load_record(path: Path) -> Record:
         BadInput: missing, not a record, or of a newer schema.
     """
     try:
-        head = json.loads(path.read_text(encoding="utf-8"))
+        head = parse_json(path.read_text(encoding="utf-8"))
         require(RECORD, head, str(path))
         version = int(head.pop("schema"))
     except FileNotFoundError as error:

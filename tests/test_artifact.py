@@ -536,6 +536,15 @@ def test_what_is_written_has_the_permissions_that_the_umask_leaves(
 # Claims
 
 
+def test_a_claim_that_says_something_twice_is_refused(tmp_path: Path) -> None:
+    artifact = saved(tmp_path / "a")
+    write_claim(artifact, "score", {"top1": 0.9})
+    path = tmp_path / "a/claims/score.json"
+    path.write_text(path.read_text().replace('"top1"', '"top1": 0.99, "top1"'))
+    with pytest.raises(BadArtifact, match="'top1' stands twice"):
+        read_claim(artifact, "score")
+
+
 def test_claims_do_not_change_the_digest(tmp_path: Path) -> None:
     artifact = saved(tmp_path / "a")
     write_claim(artifact, "score", {"top1": 0.9, "artifact": "not yours to say"})

@@ -828,6 +828,29 @@ def test_a_verdict_must_be_over_what_is_bundled(
 # What a forger can do
 
 
+@pytest.mark.parametrize(
+    ("member", "told", "check"),
+    [
+        ("figures.json", b'"kind": "bench"', "figures"),
+        ("gate.json", b'"exit_code": 0', "verdict"),
+        ("records/1-bench.json", b'"complete": true', "records"),
+        ("baseline.json", b'"commit": "abc"', "verdict"),
+    ],
+)
+def test_a_name_that_stands_twice_is_refused(
+    verdict_path: Path, tmp_path: Path, member: str, told: bytes, check: str
+) -> None:
+    """Who reads the file sees the first value, and Python takes the last."""
+    bundle = read(verdict_path)
+    assert told in bundle.members[member]
+    forged = bundle.members[member].replace(told, told.split(b":")[0] + b': "another", ' + told, 1)
+    verdict = json.loads(bundle.members["gate.json"])
+    if member == "baseline.json":
+        verdict["baseline"]["sha256"] = hashlib.sha256(forged).hexdigest()
+    changed = {"gate.json": json.dumps(verdict).encode(), member: forged}
+    assert "stands twice" in checks(written(tmp_path, again(bundle, **changed)))[check].lines[0]
+
+
 def test_a_forger_who_changes_a_record_and_all_hashes_is_caught_by_the_figures(
     bundle_path: Path, tmp_path: Path, run_tiffin: Run
 ) -> None:

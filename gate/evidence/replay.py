@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...artifact.strict import read_as_type
+from ...artifact.strict import parse_json, read_as_type
 from ...errors import BadInput
 from ...records import Record
 from ...words import counted
@@ -136,7 +135,7 @@ def _derived_checks(bundle: Bundle, records: Mapping[str, Record]) -> Iterator[C
 
 def _told_figures(bundle: Bundle, wrong: list[str]) -> dict[str, Any]:
     try:
-        told = json.loads(bundle.members.get(FIGURES, b"{}"))
+        told = parse_json(bundle.members.get(FIGURES, b"{}"))
         if isinstance(told, dict):
             return told
         raise ValueError("no object")
