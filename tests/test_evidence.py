@@ -739,19 +739,21 @@ def test_a_changed_policy_or_baseline_is_another_verdict(verdict_path: Path, tmp
     assert failing(written(tmp_path, again(bundle, **{"baseline.json": None}))) == {"verdict"}
 
 
-def test_the_verdict_is_held_to_the_date_that_it_was_made(
-    folder: Path, record_path: Path, judged: Path, tmp_path: Path
-) -> None:
-    """An expected failure of then is no failure because it is verified later."""
-    policy = POLICY.replace("min-top-1 = 0.1", "min-top-1 = 1.0").replace("2020-01-01", "2026-11-30")
-    rows, _ = rows_of({record_path.name: load_record(record_path)})
-    raw = json.loads(judged.read_text())
-    about = {"records": tuple(raw["records"]), "created": raw["created"]}
-    found = decide(parse_policy(policy), rows, None, datetime.date(2026, 11, 25), about)
-    assert Outcome.EXPECTED in {finding.outcome for finding in found.findings}
-    (tmp_path / "gate.json").write_text(found.to_json())
-    collected = collect(Artifact.load(folder / "fp32"), [record_path], Verdict(tmp_path / "gate.json"))
-    assert checks(written(tmp_path, packed(collected.about, collected.members)))["verdict"].state is State.HOLDS
+def test_the_verdict_is_held_to_the_date_that_it_was_made(folder: Path, record_path: Path, tmp_path: Path) -> None:
+    """An expected failure of then is no failure because it is verified later, and none by a date before its record."""
+    policy = POLICY.replace("min-top-1 = 0.1", "min-top-1 = 1.0").replace("2020-01-01", "2026-03-15")
+    record = dataclasses.replace(load_record(record_path), created="2026-03-14T23:00:00+00:00")
+    path = record.save(tmp_path / "bench.json")
+    rows, _ = rows_of({path.name: record})
+    for created, state in (("2026-03-14T23:30:00+00:00", State.HOLDS), ("2026-03-13T12:00:00+00:00", State.FAILS)):
+        about = {"records": (described(path),), "created": created}
+        found = decide(parse_policy(policy), rows, None, datetime.date.fromisoformat(created[:10]), about)
+        assert Outcome.EXPECTED in {finding.outcome for finding in found.findings}
+        (tmp_path / "gate.json").write_text(found.to_json())
+        collected = collect(Artifact.load(folder / "fp32"), [path], Verdict(tmp_path / "gate.json"))
+        said = checks(written(tmp_path, packed(collected.about, collected.members)))["verdict"]
+        assert said.state is state
+    assert "before its record of 2026-03-14" in said.lines[0]
 
 
 def test_a_reason_may_name_a_file_wherever_it_lay(folder: Path, record_path: Path, tmp_path: Path) -> None:

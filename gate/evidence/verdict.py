@@ -53,18 +53,25 @@ def decide_again(bundle: Bundle, told: GateResult, records: Mapping[str, Record]
     """What the gate says now of what it judged then.
 
     Raises:
-        BadInput: a record that it judged is not in the bundle, or the policy or the baseline is another.
+        BadInput: a record that it judged is not in the bundle or is of a later day, or the policy or the baseline is
+            another.
     """
     text = bundle.members.get(POLICY, b"").decode("utf-8", "replace")
     if text != told.policy.get("text"):
         raise BadInput(f"{POLICY} is not the policy that gate.json was decided by", "the same text")
     judged = _judged(bundle, told, records)
-    created = datetime.datetime.fromisoformat(told.created).astimezone(datetime.timezone.utc)
+    today = _date(told.created)
+    if later := [record.created for record in judged.values() if record.created and _date(record.created) > today]:
+        raise BadInput(f"made {shown(told.created)}, before its record of {later[0]}", "a verdict on what there was")
     policy, baseline = parse_policy(text, POLICY), _baseline(bundle, told)
     about = {"baseline": _compared_with(told, baseline)}
     # Whether another checkpoint was allowed is not told, and changes no finding.
-    found = judge(policy, judged, baseline, other_checkpoint=True, today=created.date(), about=about)
+    found = judge(policy, judged, baseline, other_checkpoint=True, today=today, about=about)
     return replace(found, notes=(*found.notes, *_looked(told, policy, judged)))
+
+
+def _date(created: str) -> datetime.date:
+    return datetime.datetime.fromisoformat(created).astimezone(datetime.timezone.utc).date()
 
 
 def _compared_with(told: GateResult, baseline: Baseline | None) -> dict[str, Any]:
