@@ -778,6 +778,9 @@ def test_a_verdict_of_another_release_is_held_to_its_values(verdict_path: Path, 
     members = {**bundle.members, "gate.json": json.dumps(told).encode()}
     older = packed({**about_of(bundle), "tiffin": "0.0.1"}, members)
     assert "of another release, are not compared" in checks(written(tmp_path, older))["verdict"].lines[0]
+    told["policy"]["confidence"] = 0.9999
+    older = packed({**about_of(bundle), "tiffin": "0.0.1"}, {**members, "gate.json": json.dumps(told).encode()})
+    assert "policy.confidence: says 0.9999" in checks(written(tmp_path, older))["verdict"].lines[0]
     told["findings"][0]["p_value"] = 0.5
     older = packed({**about_of(bundle), "tiffin": "0.0.1"}, {**members, "gate.json": json.dumps(told).encode()})
     assert failing(written(tmp_path, older)) == {"verdict"}

@@ -115,6 +115,7 @@ def _differing(told: GateResult, found: GateResult, same_release: bool) -> Itera
     files = [str(each.get("file")) for each in (*told.records, told.baseline) if each.get("file")]
     for key in ("outcome", "exit_code", "environment", "baseline"):
         yield from _named(GATE, differences(plain(getattr(told, key)), plain(getattr(found, key)), key))
+    yield from _named(GATE, differences(_policy(told), _policy(found), "policy"))
     if len(told.findings) != len(found.findings):
         yield f"{GATE}: {counted(len(told.findings), 'finding')}, the raw values give {len(found.findings)}"
     for one, other in zip(told.findings, found.findings, strict=False):
@@ -125,7 +126,6 @@ def _differing(told: GateResult, found: GateResult, same_release: bool) -> Itera
             if not _same_words(said, again, files):
                 yield f"{where}: {key}: says {shown(said)}, the raw values give {shown(again)}"
     if same_release:
-        yield from _named(GATE, differences(_policy(told), _policy(found), "policy"))
         yield from _notes(told, found, files)
 
 
