@@ -139,6 +139,9 @@ class _Reader:
         for key, value in checks.items():
             if problem := CHECKS[key].validate(value):
                 raise self._wrong((*at, key), f"{key} = {_shown(value)}", problem)
+            if against == BASELINE and (held := CHECKS[key].not_kept):
+                raise self._wrong((*at, key), f"{key} against the baseline, which holds no {held}",
+                                  "against = \"…\", a row of the same record")  # fmt: skip
         lines = {key: line_of(self.lines, (*at, key)) for key in checks}
         return Rule(self._globs(entry, at), checks, against, line_of(self.lines, at), lines)
 

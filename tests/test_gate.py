@@ -154,6 +154,8 @@ def test_the_shipped_schema_is_that_of_the_code() -> None:
         ('[[rule]]\nartifacts = "*"\nflips = 0.1\n[[rule]]\nartifacts = "*"\nflips = 0.2', 6, "line 3"),
         ('[[rule]]\nartifacts = "*"\nworst-class-drop = { most = 1 }', 3, "max from 0 to 1"),
         ('[[rule]]\nartifacts = "*"\n[rule.critical]\nlost = -1', 3, "names one class"),
+        ('[[rule]]\nartifacts = "*"\ncorruption-drop = 0.1', 3, "holds no answers under corruption"),
+        ('[[rule]]\nartifacts = "*"\nagainst = "baseline"\nfaster-fall = 0.1', 4, "a row of the same record"),
         ('[[rule]]\nartifacts = "*"\nflips = 0.1\n[[expect]]\nartifacts = "*"\ncheck = "x"\n', 6, "check"),
         ('[[rule]]\nartifacts = "*"\nsize = 1\n[[expect]]\nartifacts = "*"\ncheck = "size"\nreason = ""', 7, "words"),
         (

@@ -76,6 +76,7 @@ class Check:
         unit: of value and limit.
         compares: it needs something to compare with.
         timed: more launches may decide it; else more photos may, if anything.
+        not_kept: what it compares with and no baseline holds; "" where baselines hold it.
     """
 
     run: Callable[[Question], Answer]
@@ -84,6 +85,7 @@ class Check:
     unit: str
     compares: bool = True
     timed: bool = False
+    not_kept: str = ""
 
 
 def number(low: float, high: float, exclusive: bool = False) -> tuple[Validate, Mapping[str, Any]]:

@@ -75,7 +75,8 @@ def _worst(
     return Answer(reason, within, float(min(adjusted.values())), estimate, float(question.limit))
 
 
+_NOT_KEPT = "answers under corruption"
 CHECKS = {
-    "corruption-drop": Check(drop, *number(0, 1, exclusive=True), "points"),
-    "faster-fall": Check(fall, *number(0, 1), "points"),
+    "corruption-drop": Check(drop, *number(0, 1, exclusive=True), "points", not_kept=_NOT_KEPT),
+    "faster-fall": Check(fall, *number(0, 1), "points", not_kept=_NOT_KEPT),
 }
