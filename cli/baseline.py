@@ -50,6 +50,9 @@ def update(
     output.save_text(text, out)
     now = {name: row for name, row in made.rows(named).items() if name in named and not named[name].reason}
     render.show(changes(known, now, set(made.rows({}))))
+    for name in now:
+        if failed := named[name].failed:
+            render.say(f"{name} did not run in {failed}")
     for name, row in now.items():
         if name in known and same_machine(row, known[name]) == "" and (gone := lost(row, known[name])):
             render.say(f"{name}: {', '.join(gone)} gone: of other versions or another artifact")

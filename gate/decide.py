@@ -182,6 +182,7 @@ def _notes(
     ruled = [name for name in now if any(rule.matches(name) for rule in policy.rules)]
     free = [name for name in now if name not in ruled]
     notes = [f"no rule for {len(free)} of {len(now)} rows: {_some(free)}"] if free else []
+    notes += [f"{name} did not run in {row.failed}" for name, row in now.items() if row.failed]
     gone = [name for name in before or {} if name not in now]
     notes += [f"in the baseline only: {_some(gone)}"] if gone else []
     passed = {(finding.artifact, finding.check) for finding in findings if finding.outcome is Outcome.PASS}

@@ -53,7 +53,8 @@ class Measured:
         name, artifact, checkpoint, place, run: as the record's subject has them; run is what was requested.
         source: the file that told it, for messages.
         session: which run its latencies are of: rows of one session were measured side by side.
-        reason: why it did not run; empty where it did.
+        reason: why it did not run; empty where it did, in one of its records at least.
+        failed: what its other records say of why it did not run; empty where it did in each.
         answers: photos by the first 16 digits of their hash; top 3 at least.
         labels, coarse: names by label index; empty where nothing tells.
         memory_bytes: peak of the worker.
@@ -80,6 +81,7 @@ class Measured:
     corrupted: tuple[tuple[Corruption, Predictions], ...] = ()
     environment: Mapping[str, Any] = field(default_factory=dict)
     role: str = ""
+    failed: str = ""
 
     @property
     def identity(self) -> Identity:
@@ -194,11 +196,14 @@ def _merged(one: Measured, other: Measured) -> Measured:
         if getattr(one, what) and getattr(other, what):
             raise BadInput(f"{one.name}: {what} in {one.source} and in {other.source}", "each measured once",
                            "leave one of the records out")  # fmt: skip
+    reason = one.reason and other.reason
+    told = [row.failed or (row.reason and f"{row.source}: {row.reason}") for row in (one, other) if not reason]
     timed, rest = (one, other) if one.timing or not other.timing else (other, one)
     return replace(
         timed,
         source=f"{one.source}, {other.source}",
-        reason="" if not (one.reason and other.reason) else one.reason,
+        reason=reason,
+        failed="; ".join(filter(None, told)),
         answers=one.answers or other.answers,
         corrupted=one.corrupted or other.corrupted,
         role=next((row.role for row in (one, other) if row.role not in ("", CONFIRM)), one.role or other.role),

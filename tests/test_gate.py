@@ -755,6 +755,22 @@ def test_latencies_and_answers_of_two_records_are_one_row() -> None:
     assert found["int8"].answers is not None and found["int8"].timing is not None
 
 
+def test_a_crash_in_one_of_two_records_is_told(tmp_path: Path) -> None:
+    crashed = record(int8={"reason": "worker died (exit -9)"})
+    crashed = replace(crashed, subjects=(replace(crashed.subjects[0], cold_start_s=(), peak_bytes=None),))
+    scored = record("score", int8={"answers": answers()})
+    scored = replace(scored, subjects=(replace(scored.subjects[0], cold_start_s=(), peak_bytes=None),))
+    policy = rule("max-p50-ms = 20\nmax-cold-start-s = 9\nmin-top-1 = 0.5", against="")
+    for order in ({"b": crashed, "s": scored}, {"s": scored, "b": crashed}):
+        found = judge(policy, order)
+        assert [one.outcome.value for one in found.findings] == ["INCONCLUSIVE", "INCONCLUSIVE", "PASS"]
+        assert all("b: worker died (exit -9)" in one.reason for one in found.findings[:2])
+        assert "int8 did not run in b: worker died (exit -9)" in found.notes
+    paths = [str(made.save(tmp_path / f"{made.kind}.json")) for made in (crashed, scored)]
+    said = run("baseline", "update", *paths, "--out", str(tmp_path / "baseline.json"))[1]
+    assert "bench.json: worker died (exit -9)" in " ".join(said.split())
+
+
 # Power
 
 

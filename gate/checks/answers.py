@@ -14,7 +14,7 @@ from ...records.distributions import binomial_cdf, binomial_tail
 from ...records.paired import flips, mcnemar, paired_losses
 from ...records.power import power_of_drop, power_of_margin
 from ..measured import Measured, same_class
-from .check import Answer, Check, NothingToCompare, Question, counted, exactly, number, require_before
+from .check import Answer, Check, NothingToCompare, Question, absent, counted, exactly, number, require_before
 
 _VISIBLE = 0.005  # the drop whose chance to be seen is told
 
@@ -24,7 +24,7 @@ def _pair(question: Question) -> tuple[Predictions, Predictions]:
     before = require_before(question)
     for row in (question.now, before):
         if row.answers is None:
-            raise NothingToCompare(f"{row.source} holds no answers of it: score it")
+            raise absent(row, "answers", "score it")
     if reason := same_class(question.now, before):
         raise NothingToCompare(reason)
     assert question.now.answers is not None and before.answers is not None
@@ -160,7 +160,7 @@ def least_top_1(question: Question) -> Answer:
     """Top-1 against an absolute limit: exact binomial."""
     found = question.now.answers
     if found is None or found.kind != "photos":
-        raise NothingToCompare(f"{question.now.source} holds no answers of it to labelled photos: score it")
+        raise absent(question.now, "answers to labelled photos", "score it")
     right, n, least = int((found.top[:, 0] == found.truth).sum()), len(found), float(question.limit)
     value = exact_proportion(right, n, question.two_sided)
     reason = f"top-1 {value.value:.2%} ({value.low:.2%} to {value.high:.2%}) of {n} photos".replace("%", " %")

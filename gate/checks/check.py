@@ -110,6 +110,11 @@ def exactly(value: float, n: int = 1) -> Estimate:
     return Estimate(value, value, value, 1.0, n, "counted")
 
 
+def absent(row: Measured, what: str, remedy: str) -> NothingToCompare:
+    """The refusal to judge what no record of a row holds: why it failed, else what to do."""
+    return NothingToCompare(f"{row.source} holds no {what} of it: {row.failed or remedy}")
+
+
 def require_before(question: Question) -> Measured:
     """What the row is compared with.
 

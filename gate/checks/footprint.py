@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...records.estimate import Estimate
 from ..measured import same_machine, unlike_pace
-from .check import Answer, Check, NothingToCompare, Question, counted, exactly, number, require_before
+from .check import Answer, Check, NothingToCompare, Question, absent, counted, exactly, number, require_before
 
 _MB = 1e6
 
@@ -18,7 +18,7 @@ def memory(question: Question) -> Answer:
     """Peak resident memory of the worker, now over before, on one machine and at one pace."""
     now, before = question.now, require_before(question)
     if now.memory_bytes is None or before.memory_bytes is None:
-        raise NothingToCompare("its memory was not measured: bench it")
+        raise absent(now if now.memory_bytes is None else before, "memory", "bench it")
     if reason := unlike_pace(now.timing, before.timing, single_calls=True):
         raise NothingToCompare(reason)
     if now.session != before.session and (reason := same_machine(now, before)):

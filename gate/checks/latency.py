@@ -20,14 +20,14 @@ from ...records.slow_calls import SlowCalls, launches_to_bound, p99_ratio, p_rat
 from ...records.speed import launches_needed
 from ...words import launch_count
 from ..measured import Measured, Timing, same_machine, unlike_pace
-from .check import Answer, Check, NothingToCompare, Question, number, require_before
+from .check import Answer, Check, NothingToCompare, Question, absent, number, require_before
 
 
 def _timings(question: Question, single_calls: bool = False) -> tuple[Timing, Timing, bool]:
     """Now, before, and whether they were measured side by side."""
     now, before = question.now, require_before(question)
     if now.timing is None or before.timing is None:
-        raise NothingToCompare(f"{(now if now.timing is None else before).source} holds no latency of it: bench it")
+        raise absent(now if now.timing is None else before, "latency", "bench it")
     if reason := unlike_pace(now.timing, before.timing, single_calls):
         raise NothingToCompare(reason)
     together = _together(now, before)
@@ -65,7 +65,7 @@ def start(question: Question) -> Answer:
     """Process start to first answer, now over before, by launch."""
     now, before = question.now, require_before(question)
     if not (now.cold_start_s and before.cold_start_s):
-        raise NothingToCompare("no cold start of it: bench it")
+        raise absent(before if now.cold_start_s else now, "cold start", "bench it")
     if reason := unlike_pace(now.timing, before.timing, single_calls=True):
         raise NothingToCompare(reason)
     if not _together(now, before) and (reason := same_machine(now, before)):
@@ -156,13 +156,13 @@ def most_high(question: Question) -> Answer:
 def most_start(question: Question) -> Answer:
     """Cold start in seconds against an absolute limit, by launch."""
     if not question.now.cold_start_s:
-        raise NothingToCompare("no cold start of it: bench it")
+        raise absent(question.now, "cold start", "bench it")
     return _absolute(np.log(question.now.cold_start_s), question, "cold start", 1.0, "s")
 
 
 def _own(question: Question) -> Timing:
     if question.now.timing is None:
-        raise NothingToCompare(f"{question.now.source} holds no latency of it: bench it")
+        raise absent(question.now, "latency", "bench it")
     return question.now.timing
 
 
