@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import jsonschema
@@ -80,6 +80,14 @@ def test_junit_has_a_case_for_each_check_and_inconclusive_by_policy(policy: str,
     assert tags == [["failure"], [tag], ["skipped"], []]
     assert [case.get("classname") for case in cases] == ["int8", "int8", "int8", "other"]
     assert all(word in cases[2].find("skipped").get("message") for word in ("issue 12", "2026-12-31"))
+
+
+def test_one_check_against_two_others_is_two_tests_and_two_series() -> None:
+    made = result(finding(), *(replace(finding(), against=name) for name in ("fp32", "a <b>")))
+    named = [case.get("name") for case in ET.fromstring(as_junit(made)).iter("testcase")]
+    assert named == ["accuracy-drop", "accuracy-drop, against fp32", "accuracy-drop, against a <b>"]
+    series = [line.rpartition(" ")[0] for line in as_metrics(made).split("\n") if not line.startswith("#")][:-1]
+    assert len(set(series)) == len(series) == 9 and 'against="fp32"' in series[1]
 
 
 def test_names_stay_text_in_every_form() -> None:

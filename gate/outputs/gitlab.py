@@ -26,7 +26,7 @@ def as_metrics(result: GateResult) -> str:
 
 
 def _labels(finding: Finding) -> str:
-    pairs = {"artifact": finding.artifact, "check": finding.check, "unit": finding.unit}
+    pairs = {"artifact": finding.artifact, "check": finding.check, "against": finding.against, "unit": finding.unit}
     return "{" + ",".join(f'{name}="{_escaped(value)}"' for name, value in pairs.items()) + "}"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ...errors import BadInput
 from ...records.findings import Finding, GateResult, Outcome
+from ..policy import BASELINE
 from .markdown import reason
 
 # What XML 1.0 cannot hold, not even as an entity.
@@ -40,7 +41,8 @@ def as_junit(result: GateResult) -> bytes:
 def _case(finding: Finding, result: GateResult):  # type: ignore[no-untyped-def]
     from junitparser import Error, Failure, Skipped, TestCase
 
-    case = TestCase(_clean(finding.check), classname=_clean(finding.artifact), time=0)
+    against = f", against {finding.against}" if finding.against not in ("", BASELINE) else ""
+    case = TestCase(_clean(finding.check + against), classname=_clean(finding.artifact), time=0)
     said = _clean(reason(finding))
     if finding.outcome is Outcome.FAIL:
         case.result = [Failure(said, type_=finding.check)]
