@@ -154,6 +154,7 @@ def _side_by_side(asked: _Asked, policy: Policy, other_checkpoint: bool, out: Pa
 
     from .. import machine
     from ..benchmarks.options import RoundOptions
+    from ..gate.checks import OF_ANSWERS, OF_LAUNCHES
     from ..gate.earlier import earlier
     from ..gate.files import described, judge
     from ..gate.looks import judge_in_looks, looks_of
@@ -172,24 +173,16 @@ def _side_by_side(asked: _Asked, policy: Policy, other_checkpoint: bool, out: Pa
         progress = render.TerminalProgress()
         timing = RoundOptions(launches=asked.launches, target=None)
         run = SideBySide(pairs, timing, progress.timing, looks_of(policy))
-        if _wants(policy, timed=True):
+        checked = {key for rule in policy.rules for key in rule.checks}
+        if checked & OF_LAUNCHES:
             run.time()
             progress.timed()
-        more = _scoring(run, pairs, asked, out.parent / "cache") if _wants(policy, timed=False) else _nothing_more
+        more = _scoring(run, pairs, asked, out.parent / "cache") if checked & OF_ANSWERS else _nothing_more
         result, record = judge_in_looks(
             policy, run, lambda record: judge(policy, {out.name: record}, None, other_checkpoint), more
         )
     output.save(record, out)
     return replace(result, records=(described(out),), baseline={"against": asked.against}, created=machine.utc_now())
-
-
-def _wants(policy: Policy, timed: bool) -> bool:
-    """Does any rule look at latencies, or at anything else?"""
-    from ..gate.checks import CHECKS
-
-    return any(
-        CHECKS[key].timed is timed or key in ("memory", "max-memory-mb") for rule in policy.rules for key in rule.checks
-    )
 
 
 def _nothing_more() -> bool:

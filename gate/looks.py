@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from ..records import Record
 from ..records.findings import GateResult, Outcome
-from .checks import CHECKS
+from .checks import OF_ANSWERS, OF_TIME
 from .policy import Policy
 from .side_by_side import SideBySide
 
@@ -57,11 +57,11 @@ def looked(look: int, looks: int, policy: Policy) -> str:
 
 def _measured_more(result: GateResult, run: SideBySide, more_photos: MorePhotos, budget_s: float, began: float) -> bool:
     """True if there is more to judge now."""
-    undecided = [finding.check for finding in result.findings if finding.outcome is Outcome.INCONCLUSIVE]
+    undecided = {finding.check for finding in result.findings if finding.outcome is Outcome.INCONCLUSIVE}
     more = False
-    if any(not CHECKS[check].timed for check in undecided) and _left_s(budget_s, began) > 0:
+    if undecided & OF_ANSWERS and _left_s(budget_s, began) > 0:
         more = more_photos()
-    if any(CHECKS[check].timed for check in undecided) and run.launches:
+    if undecided & OF_TIME and run.launches:
         more = _launched(run, _left_s(budget_s, began)) or more
     return more
 

@@ -1039,6 +1039,22 @@ def test_an_artifact_is_checked_against_its_earlier_version(
     assert {path.name for path in (tmp_path / "o").iterdir()} >= {"gate.json", "junit.xml", "metrics.txt", "summary.md"}
 
 
+def test_sizes_are_compared_without_a_launch_and_without_photos(
+    onnx_artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TIFFIN_DATA", raising=False)
+    for name in ("now", "earlier"):
+        shutil.copytree(onnx_artifact.folder, tmp_path / name / "model")
+    (tmp_path / "p.toml").write_text('[[rule]]\nartifacts = "*"\nsize = 1.0\nmax-size-mb = 100\n')
+    code, said = run("check", "now/model", "--against", "earlier", "--policy", "p.toml")
+    assert code == 0 and "2 PASS" in said, said
+    made = load_record(tmp_path / "out" / "check" / "side-by-side.json")
+    assert not made.rounds and not made.predictions
+
+
 def test_other_versions_than_the_baselines_are_told() -> None:
     old, new = ({**HERE, "versions": {"onnxruntime": version}} for version in ("1.31.0", "1.32.0"))
     known = baseline(record(environment=old, int8={"answers": answers()}))

@@ -6,6 +6,8 @@ from . import answers, corruption, footprint, latency
 from .check import Check
 
 CHECKS: dict[str, Check] = {**answers.CHECKS, **corruption.CHECKS, **latency.CHECKS, **footprint.CHECKS}
-OF_ANSWERS = frozenset({*answers.CHECKS, *corruption.CHECKS})
+OF_ANSWERS = frozenset({*answers.CHECKS, *corruption.CHECKS})  # photos decide them
+OF_TIME = frozenset(latency.CHECKS)  # launches decide them
+OF_LAUNCHES = OF_TIME | footprint.OF_MEMORY  # which a launch must be made for
 
-__all__ = ["CHECKS", "OF_ANSWERS", "Check"]
+__all__ = ["CHECKS", "OF_ANSWERS", "OF_LAUNCHES", "OF_TIME", "Check"]

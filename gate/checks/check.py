@@ -75,7 +75,6 @@ class Check:
         schema: JSON Schema of that value.
         unit: of value and limit.
         compares: it needs something to compare with.
-        timed: more launches may decide it; else more photos may, if anything.
         not_kept: what it compares with and no baseline holds; "" where baselines hold it.
     """
 
@@ -84,7 +83,6 @@ class Check:
     schema: Mapping[str, Any]
     unit: str
     compares: bool = True
-    timed: bool = False
     not_kept: str = ""
 
 

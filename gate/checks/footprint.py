@@ -51,6 +51,7 @@ def _absolute(question: Question, found: int | None, what: str) -> Answer:
     return counted(value.value <= question.limit, f"{what} {value.value:.1f} MB", value, float(question.limit))
 
 
+OF_MEMORY = frozenset({"memory", "max-memory-mb"})
 _RATIO, _LIMIT = number(0.1, 100), number(0, 1e7, exclusive=True)
 CHECKS = {
     "size": Check(size, *_RATIO, "ratio"),

@@ -180,10 +180,10 @@ def _scaled(found: Estimate, by: float) -> Estimate:
 
 _RATIO = number(0.1, 100)
 CHECKS = {
-    "latency-p50": Check(median, *_RATIO, "ratio", timed=True),
-    "latency-p99": Check(high, *_RATIO, "ratio", timed=True),
-    "cold-start": Check(start, *_RATIO, "ratio", timed=True),
-    "max-p50-ms": Check(most_median, *number(0, 1e6, exclusive=True), "ms", compares=False, timed=True),
-    "max-p99-ms": Check(most_high, *number(0, 1e6, exclusive=True), "ms", compares=False, timed=True),
-    "max-cold-start-s": Check(most_start, *number(0, 1e5, exclusive=True), "s", compares=False, timed=True),
+    "latency-p50": Check(median, *_RATIO, "ratio"),
+    "latency-p99": Check(high, *_RATIO, "ratio"),
+    "cold-start": Check(start, *_RATIO, "ratio"),
+    "max-p50-ms": Check(most_median, *number(0, 1e6, exclusive=True), "ms", compares=False),
+    "max-p99-ms": Check(most_high, *number(0, 1e6, exclusive=True), "ms", compares=False),
+    "max-cold-start-s": Check(most_start, *number(0, 1e5, exclusive=True), "s", compares=False),
 }
