@@ -243,6 +243,12 @@ def test_gitlabs_script_ends_with_the_gates_exit_code(project: Path, lost: int, 
         assert (project / path.replace("$TIFFIN_OUT", "out/check")).is_file()
 
 
+def test_gitlabs_image_has_the_git_that_the_documented_install_needs() -> None:
+    """The slim images of Python have none."""
+    assert 'TIFFIN_PACKAGE: "tiffin[gate] @ git+https' in (ROOT / "docs" / "ci.md").read_text()
+    assert yaml.safe_load((ROOT / "ci" / "gitlab.yml").read_text())["tiffin-check"]["image"] == "python:3.12"
+
+
 def test_gitlabs_job_installs_what_it_was_told_to_and_nothing_else(project: Path) -> None:
     code, said = gitlab(project, TIFFIN_RECORDS="score.json")
     assert code and "TIFFIN_PACKAGE: says what pip installs" in said and "error:" not in said
