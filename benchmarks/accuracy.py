@@ -113,7 +113,7 @@ def _fill(worker: WorkerClient, path: Path, photos: PreparedPhotos, sizes: tuple
     for start in range(0, len(photos), chunk):
         stop = min(start + chunk, len(photos))
         if waiting[start:stop].any():
-            worker.ask("infer", 600, photos=str(photos.path), start=start, stop=stop, batch=batch, out=str(path))
+            worker.infer(photos.path, (start, stop), batch, path)
         progress(stop)
 
 

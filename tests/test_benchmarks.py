@@ -771,6 +771,24 @@ def test_an_interrupted_score_goes_on(ort: Candidate, prepared, tmp_path: Path, 
     np.testing.assert_array_equal(found.top, directly(ort.artifact, ort.run, prepared).top)
 
 
+def test_a_slow_network_is_waited_for(
+    ort: Candidate, prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """48 photos are three calls; whose first took so long is given many times as long for all."""
+    limits: list[float] = []
+
+    class Slow(WorkerClient):
+        def ask(self, command: str, timeout_s: float, **arguments):
+            if command == "infer":
+                limits.append(timeout_s)
+            answer = super().ask(command, timeout_s, **arguments)
+            return {**answer, "first_s": 1000.0} if command == "open" else answer
+
+    monkeypatch.setattr(accuracy, "WorkerClient", Slow)
+    score(ort, prepared, tmp_path)
+    assert len(limits) == 1 and limits[0] > 3 * 1000
+
+
 def test_a_score_is_kept(ort: Candidate, prepared, tmp_path: Path, asked) -> None:
     first, _ = score(ort, prepared, tmp_path)
     asked.clear()

@@ -127,6 +127,14 @@ class WorkerClient:
         kernels = answer.get("kernels_ns")
         return Block(ns, warm, answer["wall_s"], answer["cpu_s"], float(np.median(kernels)) / 1e6 if kernels else None)
 
+    def infer(self, photos: Path, rows: tuple[int, int], batch: int, out: Path) -> None:
+        """Answer rows [start, stop) of an array file into the same rows of another."""
+        start, stop = rows
+        calls, began = -(-(stop - start) // batch), time.monotonic()
+        self.ask("infer", 600 + 20 * calls * self._call_s, photos=str(photos), start=start, stop=stop, batch=batch,
+                 out=str(out))  # fmt: skip
+        self._call_s = max(self._call_s, (time.monotonic() - began) / calls)
+
     def stages(self, photos: Sequence[Path]) -> tuple[tuple[str, ...], list[list[int]]]:
         """Photo to label, split: the stages' names, and nanoseconds of each photo by stage."""
         answer = self.ask("stages", 60 + 10 * len(photos), photos=[str(photo) for photo in photos])
