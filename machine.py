@@ -140,12 +140,19 @@ def memory_bytes() -> int | None:
         return None
 
 
-def die_with_parent() -> None:
-    """This process is killed when its parent is: one that is stopped cannot see it (Linux, prctl PR_SET_PDEATHSIG)."""
+def die_with_parent(parent: int | None = None) -> None:
+    """This process is killed when its parent is: one that is stopped cannot see it (Linux, prctl PR_SET_PDEATHSIG).
+
+    Args:
+        parent: its pid; where another is the parent by now, it is gone already, and this process ends. Who reads from
+            its parent needs none: what it reads has ended.
+    """
     import ctypes
 
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+    if parent not in (None, os.getppid()):
+        sys.exit()
 
 
 def _read(path: str | Path) -> str | None:

@@ -655,6 +655,13 @@ def test_an_interrupted_run_keeps_what_it_had_and_leaves_nobody(null, watched) -
     assert [len(subject.cold_start_s) for subject in run.subjects()] == [2, 2]
 
 
+def test_a_burner_whose_parent_is_gone_before_it_began_ends() -> None:
+    gone_already = subprocess.Popen([sys.executable, "-c", ""])
+    gone_already.wait()
+    words = [sys.executable, "-m", "tiffin.benchmarks.workers.burner", str(gone_already.pid)]
+    assert subprocess.run(words, timeout=30).returncode == 0
+
+
 @pytest.mark.parametrize("moment", ["__init__", "time", "pause"])
 def test_a_run_interrupted_while_it_starts_leaves_no_worker(null, watched, monkeypatch, moment: str) -> None:
     def stop(*_: object) -> None:

@@ -1,4 +1,7 @@
-"""A busy process beside a measurement. `python -m tiffin.benchmarks.workers.burner [CPU ...]` spins until killed."""
+"""A busy process beside a measurement.
+
+`python -m tiffin.benchmarks.workers.burner PARENT [CPU ...]` spins until it is killed, or its parent, of that pid.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from ... import machine
 @contextlib.contextmanager
 def burners(count: int, cpus: Sequence[int] | None = None) -> Iterator[None]:
     """So many processes that each keep a core busy, on the cores that the workers use, ended with the block."""
-    words = [sys.executable, "-m", "tiffin.benchmarks.workers.burner", *map(str, cpus or ())]
+    words = [sys.executable, "-m", "tiffin.benchmarks.workers.burner", *map(str, (os.getpid(), *(cpus or ())))]
     running = [subprocess.Popen(words, start_new_session=True) for _ in range(count)]
     try:
         yield
@@ -26,9 +29,10 @@ def burners(count: int, cpus: Sequence[int] | None = None) -> Iterator[None]:
 
 def main() -> None:
     """Spin."""
-    machine.die_with_parent()
-    if sys.argv[1:]:
-        os.sched_setaffinity(0, [int(word) for word in sys.argv[1:]])
+    parent, *cpus = map(int, sys.argv[1:])
+    machine.die_with_parent(parent)
+    if cpus:
+        os.sched_setaffinity(0, cpus)
     while True:
         pass
 
