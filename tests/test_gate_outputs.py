@@ -205,9 +205,13 @@ def test_an_input_of_the_action_is_never_a_command(project: Path, name: str, wor
     assert code == 2 or name == "out", said
 
 
-def test_wrong_input_gives_no_outcome(project: Path) -> None:
-    code, said, outputs = github(project, install="false", records="none.json")
+def test_wrong_input_gives_no_outcome_and_leaves_none_of_an_earlier_check(project: Path) -> None:
+    out = project / "out of" / "check"
+    write_outputs(result(finding()), out)
+    (out / "side-by-side.json").write_text("kept")
+    code, said, outputs = github(project, install="false", records="none.json", out="out of/check")
     assert code == 2 and set(outputs) == {"summary"} and "error:" in said
+    assert [path.name for path in out.iterdir()] == ["side-by-side.json"]
 
 
 def test_the_action_is_pinned_and_takes_no_expression_into_a_shell() -> None:
