@@ -6,6 +6,7 @@ Plain Python, because a device that measures has no scipy. The normal one is `st
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from functools import lru_cache
 
 from ..errors import BadInput
@@ -170,8 +171,4 @@ def quantile_ranks(n: int, share: float, confidence: float = 0.95) -> tuple[int,
 
 def greatest_rank(n: int, share: float, risk: float) -> int:
     """The greatest k with P(X ≤ k) ≤ risk, X binomial of n draws at this share; -1 where there is none."""
-    low, high = -1, n
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if binomial_cdf(middle, n, share) <= risk else (low, middle)
-    return low
+    return bisect_left(range(n), True, key=lambda k: binomial_cdf(k, n, share) > risk) - 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,9 +102,5 @@ def tail(ns: np.ndarray, percentile: float, confidence: float = 0.99) -> Tail:
 
 def calls_needed(percentile: float, confidence: float = 0.99) -> int:
     """The fewest calls of which `tail` gives a percentile."""
-    low, high = 1, 1 << 20
-    while low < high:
-        middle = (low + high) // 2
-        enough = binomial_cdf(1, middle, 1 - percentile) <= 1 - confidence
-        low, high = (low, middle) if enough else (middle + 1, high)
-    return low
+    share, risk = 1 - percentile, 1 - confidence
+    return 1 + bisect_left(range(1, 1 << 20), True, key=lambda n: binomial_cdf(1, n, share) <= risk)

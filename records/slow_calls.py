@@ -12,6 +12,7 @@ seen, log-normally. `benchmarks/studies/tails.py` simulates it.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -135,11 +136,7 @@ def _shrink(launches: int) -> float:
 
 def _first(count: int, holds: Callable[[int], bool]) -> int:
     """The first place from which on it holds; `count` where it never does."""
-    low, high = 0, count
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if holds(middle) else (middle + 1, high)
-    return low
+    return bisect_left(range(count), True, key=holds)
 
 
 def launches_to_bound(alpha: float) -> int:
