@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -133,7 +134,7 @@ def critical(question: Question) -> Answer:
         return answer
     shows = exact_proportion(allowed, n, 0.9).high  # with more than `allowed` lost in 95 % of samples
     sees = f"with {n} photos of them a true loss of {shows:.1%} shows with 95 % probability".replace("%", " %", 1)
-    return Answer(answer.reason, answer.within, answer.exceeded, answer.value, answer.limit, sees)
+    return replace(answer, sees=sees)
 
 
 def _critical_labels(question: Question) -> list[tuple[str, list[int]]]:
