@@ -97,8 +97,8 @@ def _share(count: int, n: int, question: Question, reason: str) -> Answer:
 def worst_class(question: Question) -> Answer:
     """The class that lost most, of those with enough photos; fails where one is proven to have lost more than `max`.
 
-    Holm over the classes. It passes where no class was seen above the limit: a few dozen photos a class cannot prove
-    that each is below it, and the reason says how many there are.
+    Bonferroni over the classes: only the least p decides. It passes where no class was seen above the limit: a few
+    dozen photos a class cannot prove that each is below it, and the reason says how many there are.
     """
     now, before = _pair(question)
     most, enough = float(question.limit["max"]), int(question.limit.get("photos", 20))
