@@ -323,6 +323,8 @@ def test_a_worker_prolongs_its_calls(null, tmp_path: Path) -> None:
     feeds = random_feeds(artifact, 1, 0)
     with WorkerClient(artifact, RunConfig("null"), dataclasses.replace(slow, delay=2.0), feeds) as worker:
         assert worker.time(0.0, 5).ns.min() >= 15e6
+        with pytest.raises(BadInput, match="prolonged by 200% under throughput"):
+            worker.time(0.0, 5, "throughput")
 
 
 def test_one_core_is_enough_and_the_harness_stays_small(onnx_artifact: Artifact) -> None:

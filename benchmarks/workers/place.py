@@ -20,7 +20,7 @@ class Place:
         python: the interpreter.
         cpus: the only cores that it may run on, in the kernel's numbers; None for all that the harness may use.
         delay: each call is prolonged by this part of its own duration, spinning: a known truth for studies of the
-            harness itself.
+            harness itself. Refused under throughput, whose calls overlap.
         start_timeout_s: how long it may take to start, and to open an artifact.
         identity: what else answers there depend on, such as an emulator's version and a sysroot's content.
     """

@@ -22,7 +22,7 @@ import numpy as np
 from ... import machine
 from ...artifact import Artifact, RunConfig
 from ...artifact.lineage import source_of
-from ...errors import TiffinError
+from ...errors import BadInput, TiffinError
 from ...runtime import backends
 from ...runtime.session import Session
 from . import timing
@@ -71,7 +71,13 @@ class Worker:
         }
 
     def time(self, seconds: float, min_calls: int, regime: str, fps: float, rewarm: int) -> Answer:
-        """Nanoseconds of each call for at least `seconds` and `min_calls`, after `rewarm` calls that are kept apart."""
+        """Nanoseconds of each call for at least `seconds` and `min_calls`, after `rewarm` calls that are kept apart.
+
+        Raises:
+            BadInput: a delay under throughput, whose calls overlap.
+        """
+        if regime == "throughput" and self._delay:
+            raise BadInput(f"calls prolonged by {self._delay:.0%} under throughput", "one call at a time")
         call = timing.prolonged(self.session.run, self._delay)
         if regime == "throughput":  # requests in flight reach every lane
             warm = timing.in_flight(self.session, self._feeds, 0, rewarm)
