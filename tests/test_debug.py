@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from tiffin.artifact import Artifact, Producer, RunConfig, TensorSpec
+from tiffin.artifact import Artifact, Preprocess, Producer, RunConfig, TensorSpec
 from tiffin.artifact.manifest import Manifest
 from tiffin.artifact.store import save
 from tiffin.benchmarks.candidate import Candidate
@@ -247,6 +247,38 @@ def reproduces(path: Path, floor_db: float) -> None:
     with np.load(path.with_suffix(".npz")) as held:
         (answer,) = session.run(None, {each.name: held[each.name] for each in session.get_inputs()})
         assert closeness(held[WANTED], answer).sqnr_db < floor_db
+
+
+def fixed(model: onnx.ModelProto, batch: int, out: Path) -> Artifact:
+    """Of photos, so that a session splits them, in a graph that takes no other number of them."""
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = batch
+    shape = next(each for each in model.graph.initializer if each.name == "shape")
+    shape.CopyFrom(numpy_helper.from_array(np.array([batch, -1], np.int64), "shape"))
+    photos, logits = TensorSpec("photos", "uint8", (batch, SIDE, SIDE, 3)), TensorSpec("logits", "float32", (batch, 5))
+    manifest = Manifest("classification", "onnx", "fp32", (photos,), (logits,), tuple("abcde"), Producer("test"),
+                        preprocess=Preprocess(SIDE, SIDE))  # fmt: skip
+    return save(out, manifest, {"model.onnx": model.SerializeToString()})
+
+
+@pytest.mark.parametrize("batch", [1, 3, 12])
+@pytest.mark.parametrize("run", [ORT, OPENVINO])
+def test_a_network_of_a_fixed_batch_is_looked_into(batch: int, run: RunConfig, tmp_path: Path) -> None:
+    """12 are more than the photos that are compared."""
+    broken = network(0)
+    without("Relu_b")(broken)
+    one, other = fixed(network(0), batch, tmp_path / "one"), fixed(broken, batch, tmp_path / "other")
+    record, found = compare(one, other, (ORT, run), reduce=tmp_path / "small.onnx")
+    assert found.first is not None and found.causes[0].kind == "activation", cause_lines(found)
+    assert record.options["agree"][1] == 8 and record.options["reduced"]["nodes"] <= 4
+    reproduces(tmp_path / "small.onnx", found.floor_db)
+
+
+def test_parts_of_two_fixed_batches_do_not_lose_what_was_found(tmp_path: Path) -> None:
+    broken = network(0)
+    constant("head", lambda held: held[:, ::-1])(broken)
+    one, other = fixed(network(0), 2, tmp_path / "one"), fixed(broken, 3, tmp_path / "other")
+    assert compare(one, other)[1].first is not None
 
 
 def test_an_engine_that_ignores_antialias_is_found(whole: Artifact) -> None:

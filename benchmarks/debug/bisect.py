@@ -106,12 +106,23 @@ class Comparison:
         """Below the floor."""
         return self.known[place].sqnr_db < self.floor_db
 
+    def first(self, photos: int) -> tuple[Feeds, Feeds]:
+        """The first photos of both sides; as many as its batch is where a graph holds one, repeated if need be: a part
+        of that graph takes no other number.
+        """
+        fixed = next((side.batch for side in self.sides if side.batch), None)
+
+        def taken(array: np.ndarray) -> np.ndarray:
+            return array[np.arange(fixed) % len(array)] if fixed else array[:photos]
+
+        one, other = ({name: taken(array) for name, array in feeds.items()} for feeds in self.feeds)
+        return one, other
+
     def values(self, points: tuple[Sequence[Point], Sequence[Point]], photos: int) -> tuple[Arrays, Arrays]:
         """Tensors of both sides over the first photos, by tap."""
         found = []
-        for side, wanted, feeds in zip(self.sides, points, self.feeds, strict=True):
-            some = {name: array[:photos] for name, array in feeds.items()}
-            parts = list(side.answers(wanted, some))
+        for side, wanted, feeds in zip(self.sides, points, self.first(photos), strict=True):
+            parts = list(side.answers(wanted, feeds))
             found.append({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
         return found[0], found[1]
 

@@ -34,12 +34,20 @@ def causes(scene: Scene, floor_db: float) -> tuple[Tried, ...]:
     found = [
         *([said] if said else []),
         *values.hypotheses(scene),
-        *_varied(scene),
-        *_weights(scene, floor_db),
+        *_while_it_runs(_varied(scene)),
+        *_while_it_runs(_weights(scene, floor_db)),
         *_clipped(scene),
-        *_engine(scene),
+        *_while_it_runs(_engine(scene)),
     ]
     return ordered(found, floor_db)
+
+
+def _while_it_runs(tried: Iterator[Tried]) -> Iterator[Tried]:
+    """A part of a graph that does not run alone, such as one of another fixed batch, is no reason to find nothing."""
+    try:
+        yield from tried
+    except (EngineFailed, BadInput):
+        return
 
 
 def _varied(scene: Scene) -> Iterator[Tried]:

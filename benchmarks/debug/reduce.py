@@ -86,7 +86,7 @@ def _end(graph: Graph, raw: str) -> str:
 
 
 def _tensor(comparison: Comparison, which: int, place: int) -> np.ndarray:
-    """A tensor of one side, of the first photo."""
+    """A tensor of one side, of the first photo (of a whole batch, where a graph holds its size)."""
     point = comparison.pairs[place][which]
     empty: list[list] = [[], []]  # type: ignore[type-arg]
     empty[which] = [point]
@@ -95,8 +95,8 @@ def _tensor(comparison: Comparison, which: int, place: int) -> np.ndarray:
 
 def _feeds(comparison: Comparison, which: int, inputs: list[str], stops: dict[str, int]) -> Arrays:
     """The tensors of the side that is not cut; the photo itself where the graph begins."""
-    given = comparison.feeds[which]
-    return {name: given[name][:1] if name in given else _tensor(comparison, 1 - which, stops[name]) for name in inputs}
+    given = comparison.first(1)[which]
+    return {name: given[name] if name in given else _tensor(comparison, 1 - which, stops[name]) for name in inputs}
 
 
 def _answer(side: Side, model: onnx.ModelProto, feeds: Arrays) -> np.ndarray:

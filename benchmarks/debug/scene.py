@@ -124,8 +124,8 @@ def _part(
     if model is None:
         return Part(side, point, value)
     feeds = {name: values[comparison.pairs[at][which].tap] for name, at in inputs.items()}
-    given = comparison.feeds[which]
-    feeds |= {each.name: given[each.name][:PHOTOS] for each in model.graph.input if each.name in given}
+    given = comparison.first(PHOTOS)[which]
+    feeds |= {each.name: given[each.name] for each in model.graph.input if each.name in given}
     whole = all(each.name in feeds for each in model.graph.input)
     return Part(side, point, value, model if whole else None, feeds)
 

@@ -74,6 +74,12 @@ class Side:
         """All that can be asked for, in the graph's order."""
         return self._own.points()
 
+    @property
+    def batch(self) -> int | None:
+        """Rows that every run gives, where the graph holds their number; None where any will do."""
+        shape = self.artifact.manifest.outputs[0].shape
+        return shape[0] if shape else None
+
     @cached_property
     def precision(self) -> str:
         """The lowest that its layers are computed in."""
@@ -96,7 +102,7 @@ class Side:
         if not points:
             return self.artifact
         manifest = self.artifact.manifest
-        added = {point.tap: TensorSpec(point.tap, "float32", (None, *(point.shape or ()))) for point in points}
+        added = {point.tap: TensorSpec(point.tap, "float32", (self.batch, *(point.shape or ()))) for point in points}
         kept = {spec.name: spec for spec in manifest.outputs}
         manifest = replace(manifest, outputs=tuple((added | kept).values()), labels=(), run=None)
         folder = self.work / f"tapped-{next(self._count)}"
