@@ -204,7 +204,7 @@ def distill(
     from ..train import DEFAULT_CHECKPOINT, load_checkpoint
     from ..train.checkpoint import require_name
     from ..train.distill import distill as teach
-    from ..train.distill import training_photos
+    from ..train.distill import student_of, training_photos
     from ..train.fit import FitOptions
     from ..train.memory import keep_memory
 
@@ -213,6 +213,7 @@ def distill(
     out = out or Path("out") / f"{(checkpoint or DEFAULT_CHECKPOINT).stem}-{size}.safetensors"
     require_name(out)
     output.make_parent(out)
+    student_of(teacher, size)  # refused before minutes of preparing photos
     dataset = dataset_of(data)
     chosen = FitOptions(epochs=epochs, learning_rate=learning_rate, margin_weight=margin_weight, seed=seed)
     photos = training_photos(dataset.role("train"), teacher.preprocess, out.parent / "cache", dataset.kind)

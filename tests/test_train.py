@@ -967,6 +967,25 @@ def test_what_cannot_be_trained_is_refused(checkpoint: Checkpoint, photo_folder:
     assert not list(tmp_path.glob("*.safetensors")) and not list(tmp_path.glob("*.json"))
 
 
+@pytest.mark.parametrize("words", [("--train-size", 224), ("--mode", "features")])
+def test_a_size_that_a_network_does_not_take_when_scored_is_refused_before_photos_are_prepared(
+    words: tuple[object, ...], command: Run, photo_folder: Path, tmp_path: Path
+) -> None:
+    network = ("--data", photo_folder, "--arch", "vit_tiny", "--init", "none", "--batch", 8)
+    code, _, told = command("train", *network, "--size", 192, *words, "--out", "a.safetensors")
+    assert code == 2 and "vit_tiny does not take 192×192 pixels" in told
+    assert not list(tmp_path.rglob("*"))
+
+
+def test_a_network_of_one_size_has_no_smaller_student(command: Run, photo_folder: Path, tmp_path: Path) -> None:
+    given = start("vit_tiny", LABELS, "none", None, 0)
+    teacher = Checkpoint(given.module, "vit_tiny", LABELS, given.host, sha256="")
+    save_checkpoint(tmp_path / "teacher.safetensors", teacher)
+    code, _, told = command("distill", "teacher.safetensors", "--data", photo_folder, "--out", "out/a.safetensors")
+    assert code == 2 and "vit_tiny does not take 192×192 pixels" in told
+    assert not list((tmp_path / "out").rglob("*"))
+
+
 def test_weights_beyond_float16_are_not_saved_as_such() -> None:
     module = torch.nn.Linear(2, 2)
     module.weight.data.fill_(1e6)

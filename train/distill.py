@@ -16,6 +16,7 @@ from ..runtime.preprocess import with_golden
 from .checkpoint import Checkpoint, require_name, rounded, save_checkpoint
 from .fit import FitOptions, Progress, Student, fit
 from .record import training_record
+from .views import require_size
 
 
 def training_photos(
@@ -36,6 +37,20 @@ def training_photos(
     return prepare_photos(photos, square, cache, kind, progress)
 
 
+def student_of(teacher: Checkpoint, size: int) -> Student:
+    """A copy of the teacher that takes `size`×`size` photos.
+
+    Raises:
+        BadInput: its input is no smaller than the teacher's, or of a size that the network does not take.
+    """
+    host = teacher.preprocess
+    if size >= host.height:
+        raise BadInput(f"a student of {size} pixels", f"fewer than its teacher's {host.height}")
+    smaller = with_golden(dataclasses.replace(host, height=size, width=size, golden={}))
+    require_size(teacher.module, smaller, teacher.architecture)
+    return Student(copy.deepcopy(teacher.module), smaller)
+
+
 def distill(
     teacher: Checkpoint,
     size: int,
@@ -54,19 +69,14 @@ def distill(
         half: weights are saved as float16.
 
     Raises:
-        BadInput: as `fit`, `out` has another ending, the student's input is no smaller than the teacher's, or weights
-            beyond float16.
+        BadInput: as `fit` and `student_of`, `out` has another ending, or weights beyond float16.
     """
     require_name(out)
-    host = teacher.preprocess
-    if size >= host.height:
-        raise BadInput(f"a student of {size} pixels", f"fewer than its teacher's {host.height}")
-    smaller = with_golden(dataclasses.replace(host, height=size, width=size, golden={}))
-    student = Student(copy.deepcopy(teacher.module), smaller)
+    student, host = student_of(teacher, size), teacher.preprocess
     state = out.with_suffix(".state")
     history = fit(student, photos, options, Student(teacher.module, host), progress, state)
     module = rounded(student.module, half)
-    made = dataclasses.replace(teacher, module=module.half() if half else module, preprocess=smaller)
+    made = dataclasses.replace(teacher, module=module.half() if half else module, preprocess=student.host)
     save_checkpoint(out, made, training_record("distillation", len(photos), photos.digest(), asdict(options), history,
                                                teacher=teacher.sha256))  # fmt: skip
     state.unlink(missing_ok=True)

@@ -15,7 +15,6 @@ from torch import nn
 from ..artifact import Preprocess
 from ..data import Photo
 from ..data.prepared import PreparedPhotos, prepare_photos
-from ..errors import BadInput
 from .checkpoint import Checkpoint
 from .distill import training_photos
 from .features import Backbone, Counted, FeatureViews, Head, drawn_features, plain_features
@@ -62,16 +61,20 @@ class Task:
         return lambda done: counted(done, total)
 
 
+def fitted_host(start: Start, options: TrainOptions) -> Preprocess:
+    """How what is fitted takes photos: as what is scored does, at another size where the options say one."""
+    side = options.train_size
+    return replace(start.host, height=side, width=side, golden={}) if side else start.host
+
+
 def finetune(task: Task, photos: Sequence[Photo], held: PreparedPhotos | None) -> Fitted:
     """Fit all weights, or stage after stage; the photos as they were prepared, and the epochs."""
     start, chosen, teacher = task.start, task.options.fit, task.teacher
-    side = task.options.train_size or start.host.height
-    host = replace(start.host, height=side, width=side, golden={})
-    _require_size(start.module, host, start.architecture.name)
+    host = fitted_host(start, task.options)
     student = Student(start.module, host, _stages(start, chosen))
     shown = Student(teacher.module, teacher.preprocess) if teacher else None
     largest = max((start.host, *([teacher.preprocess] if teacher else [])), key=lambda each: each.height)
-    larger = max(1.0, side / largest.height)
+    larger = max(1.0, host.height / largest.height)
     prepared = training_photos(photos, largest, task.cache, task.kind, larger, task.preparing(len(photos)))
     judge = evaluation(held, start.host) if held else None
     return prepared, fit(student, prepared, chosen, shown, task.watch.step, task.state, judge)
@@ -86,19 +89,6 @@ def _stages(start: Start, options: FitOptions) -> tuple[str, ...]:
     if reached < len(names):
         _log.warning("%d of %d stages are never fitted: the epochs end before", len(names) - reached, len(names))
     return names
-
-
-def _require_size(module: nn.Module, host: Preprocess, name: str) -> None:
-    """Find out before minutes of preparing photos."""
-    try:
-        with torch.inference_mode():
-            Student(module.eval(), host).logits(torch.zeros(1, 3, host.height, host.width))
-    except Exception as error:  # a module raises what it likes
-        raise BadInput(
-            f"{name} does not take {host.height}×{host.width} pixels ({error})",
-            "a size that it can compute",
-            "name another --train-size; networks of one size take only the --size that they were made for",
-        ) from error
 
 
 def fit_head(task: Task, photos: Sequence[Photo], held: PreparedPhotos | None) -> Fitted:

@@ -17,10 +17,11 @@ from ..errors import BadDataset, BadInput
 from .checkpoint import Checkpoint, require_name, rounded, save_checkpoint
 from .fit import kept_epoch
 from .initial import Start
-from .modes import Fitted, Task, Watch, finetune, fit_head
+from .modes import Fitted, Task, Watch, finetune, fit_head, fitted_host
 from .recipes import TrainOptions, applied
 from .record import training_record
 from .score import score
+from .views import require_size
 
 _log = logging.getLogger(__name__)
 NO_WATCH = Watch()
@@ -71,6 +72,8 @@ def train(
     require_name(out)
     cache, options = out.parent / "cache", applied(options, start.architecture, start.host)
     _check_teacher(teacher, dataset.labels, options)
+    for host in (start.host, fitted_host(start, options)):
+        require_size(start.module, host, start.architecture.name)
     split = split_train(dataset, options.held_out, options.fit.seed, cache)
     scored = scored_roles(dataset, split, score_test, cache)
     held = prepare_photos(split.held_out, start.host, cache, dataset.kind) if split.held_out else None

@@ -13,6 +13,7 @@ from torch import nn
 
 from ..artifact import Preprocess
 from ..data.prepared import PreparedPhotos
+from ..errors import BadInput
 from .augment import Batch, batches
 from .loss import inverse_frequency
 from .options import FitOptions
@@ -35,6 +36,23 @@ class Student:
         """Of float `(N, 3, H, W)` in pixel units 0–255."""
         mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (self.host.mean, self.host.std))
         return self.module(((pixels - mean) / std).contiguous(memory_format=torch.channels_last))
+
+
+def require_size(module: nn.Module, host: Preprocess, name: str) -> None:
+    """Find out before minutes of preparing photos.
+
+    Raises:
+        BadInput: the network does not take photos of that size.
+    """
+    try:
+        with torch.inference_mode():
+            Student(module.eval(), host).logits(torch.zeros(1, 3, host.height, host.width))
+    except Exception as error:  # a module raises what it likes
+        raise BadInput(
+            f"{name} does not take {host.height}×{host.width} pixels ({error})",
+            "a size that it can compute",
+            "name another size; a network of one size takes only that which it was made for",
+        ) from error
 
 
 def pixels_of(photos: PreparedPhotos) -> Iterator[torch.Tensor]:
