@@ -183,7 +183,9 @@ def _said(record: Record, found: Parting) -> list[str]:
     lines.append(f"tapping moved the answers of {told}" if moved else "tapping moved no answer by any bit")
     lines.append(f"SQNR: signal to noise over all values; parted below {found.floor_db:g} dB; {_looked(found)}")
     reduced = record.options["reduced"]
-    if reduced:
+    if reduced and "why_not" in reduced:
+        lines.append(f"nothing reduced: {reduced['why_not']}")
+    elif reduced:
         at = _closeness(reduced["found"])
         lines.append(
             f"reduced: {reduced['path']}, {reduced['nodes']} of {reduced['of']} nodes, still parts "

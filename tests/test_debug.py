@@ -528,6 +528,31 @@ def test_a_torch_program_is_what_a_reduced_graph_is_held_against(
     reproduces(tmp_path / "small.onnx", 60)
 
 
+def test_nothing_to_reduce_is_said_beside_what_was_found(
+    whole: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No cut parts where it is the whole that is fused otherwise; nor is there one where nothing parts."""
+    broken = network()
+    without("Relu_b")(broken)
+    other, out = saved(broken, tmp_path / "other"), tmp_path / "small.onnx"
+    monkeypatch.setattr("tiffin.benchmarks.debug.reduce._answer", lambda side, model, feeds: run_plain(network(), {}))
+    record, found = compare(whole, other, reduce=out)
+    assert found.first is not None and found.causes and "nothing reduced: onnxruntime: " in debug_text(record)
+    monkeypatch.setattr("tiffin.benchmarks.debug.reduce._answer", lambda side, model, feeds: wanted)
+    wanted = run_plain(network(), shown(1))
+    monkeypatch.setattr("tiffin.benchmarks.debug.reduce._tensor", lambda *about: wanted)
+    record, found = compare(whole, other, reduce=out)
+    assert found.causes and "nothing reduced: no part of the graph alone parts" in debug_text(record)
+    assert "nothing reduced: no layer parts" in debug_text(compare(whole, whole, reduce=out)[0])
+    assert not out.exists()
+
+
+def test_two_programs_are_not_compared_to_reduce_a_graph(pt2_artifact: Artifact, tmp_path: Path) -> None:
+    pair = Candidate("one", pt2_artifact, TORCH), Candidate("other", pt2_artifact, TORCH)
+    with pytest.raises(BadInput, match="neither side has an ONNX graph"):
+        debug(Asked(*pair, ({}, {}), {}, reduce=tmp_path / "small.onnx"))
+
+
 def test_kernels_that_saturate_are_told_from_the_graph(whole: Artifact, tmp_path: Path) -> None:
     """An engine's answer as the pairs of a saturating kernel give it, simulated: no CPU is needed that does so."""
     rng = np.random.default_rng(2)

@@ -12,7 +12,7 @@ import numpy as np
 
 from ... import machine
 from ...artifact import RunConfig
-from ...errors import TiffinError
+from ...errors import BadInput, EngineFailed, TiffinError
 from ...records import Record
 from ...records.parting import Compared, Parting, Tried, floor_db, to_plain
 from ..candidate import Candidate
@@ -20,7 +20,7 @@ from ..explain.lineage import Lineage
 from .align import Pair, aligned
 from .bisect import Comparison
 from .causes import causes
-from .reduce import reduce
+from .reduce import cut_side, reduce
 from .scene import boundary, looked_at
 from .side import Feeds, Side, opened
 
@@ -51,7 +51,7 @@ def debug(asked: Asked, say: Callable[[str], None] = lambda line: None) -> Recor
     """Find where they part and why.
 
     Raises:
-        BadInput: an engine that cannot be looked into, two networks without a common tensor, or nothing to reduce.
+        BadInput: an engine that cannot be looked into, two networks without a common tensor, or no graph to reduce.
         EngineFailed: an artifact does not run.
     """
     environment = machine.environment()
@@ -61,15 +61,15 @@ def debug(asked: Asked, say: Callable[[str], None] = lambda line: None) -> Recor
 
 def _compared(asked: Asked, environment: dict[str, Any], work: Path, say: Callable[[str], None]) -> Record:
     sides = (Side(asked.one, work / "one"), Side(asked.other, work / "other"))
+    if asked.reduce:
+        cut_side(sides)
     floor = asked.floor_db if asked.floor_db is not None else floor_db([side.precision for side in sides])
     comparison = Comparison(sides, pairs_of(sides, work), asked.feeds, floor, say)
     place = first_parted(comparison, asked.whole)
     tried: tuple[Tried, ...] = ()
-    reduced = None
     if place is not None:
         say("trying hypotheses about the cause")
         tried = causes(looked_at(comparison, place), floor)
-        reduced = reduce(comparison, place, asked.reduce) if asked.reduce else None
     found = Parting(floor, tuple(_compared_point(comparison, at) for at in sorted(comparison.known)),
                     len(comparison.pairs), tried)  # fmt: skip
     options = {
@@ -78,10 +78,20 @@ def _compared(asked: Asked, environment: dict[str, Any], work: Path, say: Callab
         "agree": _agree(comparison),
         "tapped": comparison.changed,
         "passes": comparison.passes,
-        "reduced": asdict(reduced) if reduced else None,
+        "reduced": _reduced(comparison, place, asked.reduce) if asked.reduce else None,
     }
     subjects = tuple(row.subject() for row in (asked.one, asked.other))
     return Record("debug", environment, subjects, options, asked.data, created=machine.utc_now())
+
+
+def _reduced(comparison: Comparison, place: int | None, out: Path) -> dict[str, Any]:
+    """What was written, or why nothing was: what was found of the whole is kept."""
+    if place is None:
+        return {"why_not": "no layer parts"}
+    try:
+        return asdict(reduce(comparison, place, out))
+    except (BadInput, EngineFailed) as error:
+        return {"why_not": "; ".join(filter(None, (error.what, error.fix)))}
 
 
 def first_parted(comparison: Comparison, whole: bool) -> int | None:

@@ -52,12 +52,11 @@ def reduce(comparison: Comparison, place: int, out: Path) -> Reduced:
     """Cut at the nearest common tensors, further and further up, until the cut still shows the difference.
 
     Raises:
-        BadInput: no side has an ONNX graph, or no cut shows the difference: it lies in how the whole is fused.
+        BadInput: as `cut_side`, or no cut shows the difference: it lies in how the whole is fused.
     """
-    which = 1 if comparison.sides[1].graph is not None else 0  # a torch program has none: then the trusted one's
+    which = cut_side(comparison.sides)
     graph = comparison.sides[which].graph
-    if graph is None:
-        raise BadInput("neither side has an ONNX graph to reduce", "an ONNX artifact, or what was compiled from one")
+    assert graph is not None
     raw = raw_of(graph, comparison.pairs[place][which])
     stops = {raw_of(graph, pair[which]): at for at, pair in enumerate(comparison.pairs) if at < place}
     while True:
@@ -77,6 +76,18 @@ def reduce(comparison: Comparison, place: int, out: Path) -> Reduced:
                 "it lies in how the engine fuses the whole: compare FOLDER@onnxruntime:plain",
             )
         stops = {name: at for name, at in stops.items() if name not in nearest}
+
+
+def cut_side(sides: tuple[Side, Side]) -> int:
+    """Which side's graph is cut: the trusted one's where the other, a torch program, has none.
+
+    Raises:
+        BadInput: no side has an ONNX graph.
+    """
+    for which in (1, 0):
+        if sides[which].graph is not None:
+            return which
+    raise BadInput("neither side has an ONNX graph to reduce", "an ONNX artifact, or what was compiled from one")
 
 
 def _end(graph: Graph, raw: str) -> str:
