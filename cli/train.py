@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..errors import BadInput
 from . import options, output, render, training
 
 if TYPE_CHECKING:  # torch, which `tiffin --help` does without
@@ -87,7 +88,6 @@ def train(
 
     need_build()
     from ..train import load_checkpoint
-    from ..train.checkpoint import require_name
     from ..train.initial import start as start_from
     from ..train.memory import keep_memory
     from ..train.recipes import AUGMENTED, applied, changed
@@ -108,8 +108,7 @@ def train(
     begun = start_from(arch, dataset.labels, init, size, seed)
     chosen = applied(chosen, begun.architecture, begun.host)
     out = out or Path("out/train") / f"{begun.architecture.name}.safetensors"
-    require_name(out)
-    output.make_parent(out)
+    _prepare(out, Path(init) if init and _is_file(init) else None, teacher)
     _echo(begun.architecture.name, begun.source, chosen, out)
     watch = Watch(show_epochs, render.TerminalProgress().counted)
     taught = load_checkpoint(teacher) if teacher else None
@@ -135,16 +134,14 @@ def average(
     need_build()
     from ..train import load_checkpoint
     from ..train.average import average as mean
-    from ..train.checkpoint import require_name
     from ..train.memory import keep_memory
     from ..train.train import score_lines
     from .sources import matched
 
     keep_memory()
-    require_name(out)
+    _prepare(out, *checkpoints)
     parts = [load_checkpoint(path) for path in checkpoints]
     dataset = matched(dataset_of(data), parts[0].labels, checkpoints[0].name)
-    output.make_parent(out)
     render.echo_options(data=dataset.name, parts=len(parts), half=half, out=out)
     made = mean(parts, dataset, out, half, score_test)
     for path, told in zip(checkpoints, made.record["parts"], strict=True):
@@ -168,6 +165,20 @@ def _label_weight(teacher: Path | None, given: float | None) -> float | None:
 
 def _is_file(init: str | None) -> bool:
     return init not in (None, "none")
+
+
+def _prepare(out: Path, *given: Path | None) -> None:
+    """Before minutes of fitting: can weights be written there, over none of those that they are made from?
+
+    Raises:
+        BadInput: they cannot.
+    """
+    from ..train.checkpoint import require_name
+
+    require_name(out)
+    if out.resolve() in [path.resolve() for path in given if path]:
+        raise BadInput(f"--out {out} is what it is made from", "another file", "choose another --out")
+    output.make_parent(out)
 
 
 def _echo(architecture: str, source: str, chosen: TrainOptions, out: Path) -> None:
@@ -202,17 +213,16 @@ def distill(
     from dataclasses import asdict
 
     from ..train import DEFAULT_CHECKPOINT, load_checkpoint
-    from ..train.checkpoint import require_name
     from ..train.distill import distill as teach
     from ..train.distill import student_of, training_photos
     from ..train.fit import FitOptions
     from ..train.memory import keep_memory
 
     keep_memory()
-    teacher = load_checkpoint(checkpoint or DEFAULT_CHECKPOINT)
-    out = out or Path("out") / f"{(checkpoint or DEFAULT_CHECKPOINT).stem}-{size}.safetensors"
-    require_name(out)
-    output.make_parent(out)
+    checkpoint = checkpoint or DEFAULT_CHECKPOINT
+    teacher = load_checkpoint(checkpoint)
+    out = out or Path("out") / f"{checkpoint.stem}-{size}.safetensors"
+    _prepare(out, checkpoint)
     student_of(teacher, size)  # refused before minutes of preparing photos
     dataset = dataset_of(data)
     chosen = FitOptions(epochs=epochs, learning_rate=learning_rate, margin_weight=margin_weight, seed=seed)

@@ -1146,6 +1146,27 @@ def test_what_cannot_be_averaged_is_refused(
     assert not (tmp_path / "out/train/average.safetensors").exists()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("average", "a.safetensors", "b.safetensors"),
+        ("distill", "a.safetensors"),
+        ("train", "--init", "a.safetensors", "--epochs", 1, "--batch", 8),
+        ("train", "--init", "b.safetensors", "--teacher", "a.safetensors", "--epochs", 1, "--batch", 8),
+    ],
+)
+def test_weights_are_not_written_over_those_that_they_are_made_from(
+    words: tuple[object, ...], command: Run, two: tuple[Path, Path], photo_folder: Path, tmp_path: Path
+) -> None:
+    for path, name in zip(two, ("a", "b"), strict=True):
+        for ending in (".safetensors", ".json"):
+            shutil.copy(path.with_suffix(ending), tmp_path / f"{name}{ending}")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    code, shown, said = command(*words, "--data", photo_folder, "--out", "./a.safetensors")
+    assert code == 2 and "is what it is made from" in said and not shown
+    assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+
+
 def test_without_what_draws_there_are_no_pictures(tiffin_, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(training_command, "find_spec", lambda name: None)
     code, shown, said = tiffin_("--init", "none", "--epochs", 1, "--out", "a.safetensors")
