@@ -215,7 +215,7 @@ def distill(
     from ..train import DEFAULT_CHECKPOINT, load_checkpoint
     from ..train.distill import distill as teach
     from ..train.distill import student_of, training_photos
-    from ..train.fit import FitOptions
+    from ..train.fit import FitOptions, require_fit
     from ..train.memory import keep_memory
 
     keep_memory()
@@ -226,6 +226,7 @@ def distill(
     student_of(teacher, size)  # refused before minutes of preparing photos
     dataset = dataset_of(data)
     chosen = FitOptions(epochs=epochs, learning_rate=learning_rate, margin_weight=margin_weight, seed=seed)
+    require_fit(len(dataset.role("train")), chosen, taught=True, judged=False)
     photos = training_photos(dataset.role("train"), teacher.preprocess, out.parent / "cache", dataset.kind)
     render.echo_options(teacher=teacher.sha256[:12], size=size, photos=len(photos), **asdict(chosen), half=half,
                         out=out)  # fmt: skip

@@ -73,7 +73,7 @@ def fit_views(
     evaluate: Evaluate | None = None,
 ) -> list[Epoch]:
     """`fit` on whatever views."""
-    _check(views, options, teacher, evaluate)
+    require_fit(len(views.truth), options, teacher is not None, evaluate is not None)
     run = Run(student, views, options, teacher, evaluate)
     done = run.resume(state) if state else 0
 
@@ -91,14 +91,20 @@ def fit_views(
     return run.history
 
 
-def _check(views: Views, options: FitOptions, teacher: Student | None, evaluate: Evaluate | None) -> None:
-    if len(views.truth) < options.batch:
-        raise BadInput(
-            f"{len(views.truth)} photos to fit", f"at least one batch of {options.batch}", "take a smaller batch"
-        )
-    if teacher is None and options.label_weight < 1:
+def require_fit(photos: int, options: FitOptions, taught: bool, judged: bool) -> None:
+    """Whoever prepares photos asks before.
+
+    Args:
+        taught, judged: there is a teacher, and there are photos held out.
+
+    Raises:
+        BadInput: too few photos, or an option for what there is not.
+    """
+    if photos < options.batch:
+        raise BadInput(f"{photos} photos to fit", f"at least one batch of {options.batch}", "take a smaller batch")
+    if not taught and options.label_weight < 1:
         raise BadInput(f"label weight {options.label_weight} without a teacher", "1, or a teacher to imitate")
-    if options.patience and evaluate is None:
+    if options.patience and not judged:
         raise BadInput(f"patience {options.patience} without photos held out", "photos to judge each epoch by",
                        "hold a part of train out, such as --held-out 0.1")  # fmt: skip
 

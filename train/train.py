@@ -15,7 +15,7 @@ from ..data.prepared import PreparedPhotos, prepare_photos
 from ..data.splits import hold_out_runs
 from ..errors import BadDataset, BadInput
 from .checkpoint import Checkpoint, require_name, rounded, save_checkpoint
-from .fit import kept_epoch
+from .fit import kept_epoch, require_fit
 from .initial import Start
 from .modes import Fitted, Task, Watch, finetune, fit_head, fitted_host
 from .recipes import TrainOptions, applied
@@ -75,6 +75,7 @@ def train(
     for host in (start.host, fitted_host(start, options)):
         require_size(start.module, host, start.architecture.name)
     split = split_train(dataset, options.held_out, options.fit.seed, cache)
+    require_fit(len(split.fitted), options.fit, teacher is not None, bool(split.held_out))
     scored = scored_roles(dataset, split, score_test, cache)
     held = prepare_photos(split.held_out, start.host, cache, dataset.kind) if split.held_out else None
     task = Task(start, options, dataset.kind, cache, out.with_suffix(".state"), teacher, watch)
