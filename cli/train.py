@@ -197,6 +197,7 @@ def distill(
     ] = None,
     size: Annotated[int, typer.Option(min=32, help="Side of the student's input, pixels.")] = 192,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the train photos.")] = 5,
+    batch: Annotated[int, typer.Option(help="Photos a step, 2 or more.")] = 32,
     learning_rate: Annotated[float, typer.Option(help="Peak of AdamW's learning rate.")] = 5e-4,
     margin_weight: Annotated[float, typer.Option(help="Extra weight of photos that the teacher doubts.")] = 0.0,
     half: Annotated[bool, typer.Option("--half/--no-half", help="Weights saved as float16.")] = True,
@@ -225,7 +226,8 @@ def distill(
     _prepare(out, checkpoint)
     student_of(teacher, size)  # refused before minutes of preparing photos
     dataset = dataset_of(data)
-    chosen = FitOptions(epochs=epochs, learning_rate=learning_rate, margin_weight=margin_weight, seed=seed)
+    chosen = FitOptions(epochs=epochs, batch=batch, learning_rate=learning_rate, margin_weight=margin_weight,
+                        seed=seed)  # fmt: skip
     require_fit(len(dataset.role("train")), chosen, taught=True, judged=False)
     photos = training_photos(dataset.role("train"), teacher.preprocess, out.parent / "cache", dataset.kind)
     render.echo_options(teacher=teacher.sha256[:12], size=size, photos=len(photos), **asdict(chosen), half=half,

@@ -48,6 +48,7 @@ from tiffin.quantize.options import PtqOptions
 from tiffin.quantize.qat import QAT_OPTIONS, quantize_qat
 from tiffin.quantize.quantize import quantize_int8
 from tiffin.report.charts.training import confusion_matrix, learning_curves
+from tiffin.runtime.preprocess import with_golden
 from tiffin.tests.command import Run
 from tiffin.train import DEFAULT_CHECKPOINT, Checkpoint, augment, load_checkpoint
 from tiffin.train import run as training_run
@@ -975,6 +976,32 @@ def test_a_size_that_a_network_does_not_take_when_scored_is_refused_before_photo
     code, _, told = command("train", *network, "--size", 192, *words, "--out", "a.safetensors")
     assert code == 2 and "vit_tiny does not take 192×192 pixels" in told
     assert not list(tmp_path.rglob("*"))
+
+
+def test_few_photos_are_distilled_in_smaller_batches(
+    checkpoint: Checkpoint, command: Run, photo_folder: Path, tmp_path: Path
+) -> None:
+    host = with_golden(dataclasses.replace(checkpoint.preprocess, height=40, width=40, golden={}))
+    save_checkpoint(tmp_path / "teacher.safetensors", dataclasses.replace(checkpoint, preprocess=host))
+    words = (
+        "distill",
+        "teacher.safetensors",
+        "--data",
+        photo_folder,
+        "--size",
+        32,
+        "--epochs",
+        1,
+        "--out",
+        "o/a.safetensors",
+    )
+    code, _, told = command(*words, "--batch", 49)
+    assert code == 2 and "48 photos to fit" in told and "take a smaller batch" in told
+    assert not list((tmp_path / "o").rglob("*"))
+    assert (
+        command(*words, "--batch", 24).code == 0
+        and load_checkpoint(tmp_path / "o/a.safetensors").preprocess.height == 32
+    )
 
 
 def test_a_network_of_one_size_has_no_smaller_student(command: Run, photo_folder: Path, tmp_path: Path) -> None:
