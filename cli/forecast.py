@@ -99,15 +99,15 @@ def _source(text: str, work: Path) -> tuple[Any, Any, bool]:
     from ..artifact import Artifact
     from ..artifact.store import is_artifact
     from ..export.from_source import export_source
-    from ..export.loaders import open_source
     from ..export.onnx_source import read_onnx
+    from .sources import opened
 
     if is_artifact(text):
         artifact = Artifact.load(text)
         _require_float(artifact)
         classifies = artifact.manifest.task == "classification"
         return artifact.preprocess, lambda shown: read_onnx(artifact.model_path), classifies
-    source = open_source(text)
+    source = opened(text)
 
     def graph_of(shown: np.ndarray) -> onnx.ModelProto:
         return read_onnx(export_source(source, work / "onnx", shown)[0].model_path)

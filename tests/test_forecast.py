@@ -271,6 +271,16 @@ def test_what_cannot_be_foretold_is_one_clear_error(
     assert code == 2 and said in err and out == ""
 
 
+def test_a_source_is_shown_and_says_all_of_itself(
+    run_tiffin: Run, checkpoint_file: Path, photo_folder: Path, tmp_path: Path
+) -> None:
+    about = ("--for", "int8", "--data", photo_folder)
+    assert "labels" in run_tiffin("doctor", checkpoint_file, *about)[2]
+    torch.jit.script(torch.nn.Linear(2, 2)).save(tmp_path / "foreign.pt")
+    code, _, err = run_tiffin("doctor", tmp_path / "foreign.pt", *about)
+    assert code == 2 and "a source that says all of itself" in err
+
+
 def test_what_is_quantized_already_is_refused(
     run_tiffin: Run, onnx_artifact: Artifact, photos: np.ndarray, photo_folder: Path,
     tmp_path: Path,
