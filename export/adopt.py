@@ -145,7 +145,9 @@ def _any_batch(
         return model, None, ()
     made = freed(model, batch)
     try:
-        same = _alike(Original(made, text).answers(images, output), asked.answers(images, output))
+        free, wanted = Original(made, text), asked.answers(images, output)
+        # Of two numbers: a constant of as many rows as one of them would fit it.
+        same = all(_alike(free.answers(images[:rows], output), wanted[:rows]) for rows in (len(images), 2))
     except BadInput:
         same = False
     if same:

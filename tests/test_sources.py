@@ -1224,6 +1224,16 @@ def test_a_batch_that_the_graph_fixes_stays_and_sessions_split(told: Told, tmp_p
         quantize_int8(artifact, PtqOptions(), CalibrationSet(PHOTOS, "drawn"), tmp_path / "int8")
 
 
+@pytest.mark.parametrize("batch", [2, 3])
+def test_a_constant_of_as_many_rows_as_the_batch_keeps_it_fixed(told: Told, tmp_path: Path, batch: int) -> None:
+    rows = np.tile(np.array([0.1, 0.2, 0.3, 0.4], np.float32), (batch, 1))
+    after = [helper.make_node("Add", ["y", "rows"], ["z"])]
+    source = adopted(foreign(batch=batch, after=after, output="z", constants={"rows": rows}), told, tmp_path)
+    assert source.model.batch == batch
+    artifact, _ = export_source(source, tmp_path / "out", PHOTOS)
+    assert answers(artifact, PHOTOS[:5]).shape == (5, 4)
+
+
 def less_its_batch(batch: object) -> onnx.ModelProto:
     """From what each photo shows, the mean of all photos of the batch is taken."""
     flatten = [helper.make_node("Flatten", ["p"], ["own"]), helper.make_node("ReduceMean", ["own", "rows"], ["all"]),
