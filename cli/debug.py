@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..artifact.store import is_artifact
 from ..errors import BadInput
 from . import fed, options, output, parting, render
 
@@ -84,10 +85,13 @@ def debug(
 
 def _candidate(word: str, threads: int | None) -> Candidate:
     """`FOLDER@BACKEND:HOW`, in which all but the folder may be left out."""
-    folder, rest = options.split_engine(word)
-    backend, _, how = rest.partition(":")
-    if how and how not in (_PLAIN, *_PRECISIONS):
-        raise BadInput(f"{word}: how it runs is {how!r}", f"one of {', '.join((_PLAIN, *_PRECISIONS))}")
+    rest, _, how = word.rpartition(":")
+    if how not in (_PLAIN, *_PRECISIONS) or is_artifact(word):
+        rest, how = word, ""
+    folder, backend = options.split_engine(rest)
+    if ":" in backend:
+        raise BadInput(f"{word}: how it runs is {backend.partition(':')[2]!r}",
+                       f"one of {', '.join((_PLAIN, *_PRECISIONS))}")  # fmt: skip
     (found,) = options.candidates([f"{folder}@{backend}"], None, threads, None, only_scored=True)
     assert found.run is not None
     changes: dict[str, Any] = {"graph_level": "none"} if how == _PLAIN else {"execution_precision": how} if how else {}

@@ -653,10 +653,12 @@ def test_the_command_shows_its_record_again(
     assert code == 0 and json.loads(out)["data"]["count"] == 12 and "identical" in json.loads(out)
 
 
+@pytest.mark.parametrize("engine", ["@onnxruntime", ""])
 def test_two_ways_to_run_one_artifact_are_compared(
-    run_tiffin: Run, onnx_artifact: Artifact, photo_folder: Path, tmp_path: Path
+    engine: str, run_tiffin: Run, onnx_artifact: Artifact, photo_folder: Path, tmp_path: Path
 ) -> None:
-    code, out, _ = run_tiffin("debug", f"{onnx_artifact.folder}@onnxruntime:plain", onnx_artifact.folder, "--photos", 4,
+    plain = f"{onnx_artifact.folder}{engine}:plain"
+    code, out, _ = run_tiffin("debug", plain, onnx_artifact.folder, "--photos", 4,
                        "--data", photo_folder, "--out", tmp_path / "d.json", "--all")  # fmt: skip
     assert code == 0 and "no layer parts" in out
 
