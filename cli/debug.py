@@ -29,6 +29,7 @@ def register(app: typer.Typer) -> None:
 
 
 def debug(
+    context: typer.Context,
     one: _Word,
     other: _Word,
     photos: Annotated[
@@ -59,8 +60,8 @@ def debug(
     from ..benchmarks.debug.measure import Asked
     from ..benchmarks.debug.measure import debug as find
 
-    if feeds and photos:
-        raise BadInput("both of --feeds and --photos", "one of them")
+    if feeds:
+        options.refuse(context, ("photos", "data", "role", "seed"), "--feeds", "arrays in place of photos")
     if floor is not None and not math.isfinite(floor):
         raise BadInput(f"--floor {floor}", "a number of decibels")
     output.require_ending("--reduce", reduce, ".onnx")

@@ -36,6 +36,7 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(
+    context: typer.Context,
     artifact: Annotated[
         Path,
         typer.Argument(
@@ -64,9 +65,12 @@ def doctor(
     will hurt, how much, and what helps.
     """
     if for_ is not None:
-        _foretell(for_, {"--capability": capability, "--fix": fix, "--out": out},
-                  forecast.Asked(str(artifact), scheme, data, photos, rows, seed), json)  # fmt: skip
+        forecast.require_known(for_)
+        options.refuse(context, ("backend", "capability", "fix", "out"), "--for int8", "options of the forecast alone")
+        need_build(("onnx", "onnxruntime"))
+        forecast.tell(forecast.Asked(str(artifact), scheme, data, photos, rows, seed), json)
         return
+    options.refuse(context, ("scheme", "data", "photos", "rows", "seed"), "no --for int8", "options for TensorRT")
     need_build(("onnx",))
     from ..export.graph.preflight import Target
     from ..export.onnx_source import read_onnx
@@ -92,12 +96,6 @@ def doctor(
 
         render.show(as_json(told))
     raise typer.Exit(1 if _errors(found) else 0)
-
-
-def _foretell(word: str, given: dict[str, Any], asked: forecast.Asked, json: bool) -> None:
-    forecast.require_known(word, given)
-    need_build(("onnx", "onnxruntime"))
-    forecast.tell(asked, json)
 
 
 def _source(artifact: Artifact) -> Artifact:

@@ -233,9 +233,7 @@ def _next(asked: Asked, scheme: Scheme) -> None:
         render.next_command("export", asked.source)
 
 
-def require_known(word: str, given: Mapping[str, Any]) -> None:
-    """Raises BadInput where `--for` names nothing that is foretold, or stands beside options of TensorRT's rules."""
+def require_known(word: str) -> None:
+    """Raises BadInput where `--for` names nothing that is foretold."""
     if word != "int8":
         raise BadInput(f"--for {word}", "int8")
-    if others := [name for name, value in given.items() if value]:
-        raise BadInput(f"{others[0]} with --for int8", "options of the forecast alone", "leave one of them out")

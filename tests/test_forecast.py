@@ -261,11 +261,13 @@ def test_the_command_tells_of_an_artifact_and_of_its_checkpoint(
     [
         (("--for", "int4"), "int8"),
         (("--for", "int8", "--fix"), "--fix with --for int8"),
+        (("--for", "int8", "--backend", "tensorrt"), "--backend with --for int8"),
+        (("--scheme", "cpu", "--photos", 4, "--seed", 1), "--scheme, --photos, --seed with no --for int8"),
         (("--for", "int8", "--scheme", "cpu-x"), "unknown int8 scheme"),
     ],
 )
 def test_what_cannot_be_foretold_is_one_clear_error(
-    words: tuple[str, ...], said: str, run_tiffin: Run, onnx_artifact: Artifact
+    words: tuple[object, ...], said: str, run_tiffin: Run, onnx_artifact: Artifact
 ) -> None:
     code, out, err = run_tiffin("doctor", onnx_artifact.folder, *words)
     assert code == 2 and said in err and out == ""
