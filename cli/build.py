@@ -66,6 +66,8 @@ def export(
     It is kept only if they are those of its source; with --format pt2 there is no such proof.
     """
     need_build()
+    from ..quantize.quantize import is_row_by_row
+
     if form not in ("onnx", "pt2"):
         raise BadInput(f"unknown format {form!r}", "onnx or pt2")
     opened = sources.opened(source, told)
@@ -85,7 +87,7 @@ def export(
     done(artifact)
     _say_fixed_batch(artifact)
     say_temperature(artifact)
-    if form == "onnx":
+    if form == "onnx" and is_row_by_row(artifact):
         render.next_command("quantize", out, data=data)
     else:
         render.next_command("bench", out)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # onnx and numpy, which `tiffin --help` does without
     import numpy as np
     import onnx
 
+    from ..artifact import Artifact
     from ..artifact.scheme import Scheme
     from ..data import Photo
     from ..records.foretold import Forecast, Foretold
@@ -115,7 +116,9 @@ def _source(text: str, work: Path) -> tuple[Any, Any, bool]:
     return source.model.preprocess, graph_of, True
 
 
-def _require_float(artifact: Any) -> None:
+def _require_float(artifact: Artifact) -> None:
+    from ..quantize.quantize import require_row_by_row
+
     manifest = artifact.manifest
     if manifest.format != "onnx" or manifest.precision != "fp32":
         raise BadInput(
@@ -123,6 +126,7 @@ def _require_float(artifact: Any) -> None:
             "the fp32 ONNX artifact that would be quantized, or a checkpoint",
             "name what `tiffin export` wrote; of what is quantized, `tiffin sensitivity` measures the layers",
         )
+    require_row_by_row(artifact)
 
 
 def forecast_json(found: Foretold, scheme: Scheme, classifies: bool = True) -> dict[str, Any]:

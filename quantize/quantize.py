@@ -122,11 +122,20 @@ def quantize_fp8(
 
 
 def _usable(calibration: Calibration, artifact: Artifact) -> Calibration:
-    shape = artifact.manifest.inputs[0].shape
-    if shape and shape[0] not in (None, 1):
-        raise BadInput(f"{artifact.folder}: its batch is fixed at {shape[0]}",
-                       "a free one, or one of 1: ranges are found row by row", "export it so")  # fmt: skip
+    require_row_by_row(artifact)
     return calibration.usable(artifact.manifest)
+
+
+def is_row_by_row(artifact: Artifact) -> bool:
+    """Its batch is free, or 1."""
+    return artifact.manifest.inputs[0].shape[:1] in ((), (None,), (1,))
+
+
+def require_row_by_row(artifact: Artifact) -> None:
+    """Raises BadInput for a batch fixed at more than one."""
+    if not is_row_by_row(artifact):
+        raise BadInput(f"{artifact.folder}: its batch is fixed at {artifact.manifest.inputs[0].shape[0]}",
+                       "a free one, or one of 1: ranges are found row by row", "export it so")  # fmt: skip
 
 
 def _about(calibration: Calibration) -> dict[str, Any]:

@@ -72,6 +72,7 @@ from tiffin.quantize.sensitivity import sensitivity
 from tiffin.quantize.synthesis import SynthesisOptions
 from tiffin.records.closeness import closeness
 from tiffin.runtime.preprocess import fit, golden_hashes, patterns
+from tiffin.tests.command import Run
 
 LABELS = ("apple", "leek", "milk", "pear")
 HALF = (0.5, 0.5, 0.5)
@@ -1210,7 +1211,9 @@ def test_the_order_of_mean_and_std_is_said(command: str) -> None:
     assert "with BGR B,G,R" in options["mean"].help and "order of --mean" in options["std"].help
 
 
-def test_a_batch_that_the_graph_fixes_stays_and_sessions_split(told: Told, tmp_path: Path) -> None:
+def test_a_batch_that_the_graph_fixes_stays_and_sessions_split(
+    told: Told, tmp_path: Path, run_tiffin: Run, photo_folder: Path
+) -> None:
     """Multiplied by a constant of one row a photo: another batch has no meaning."""
     rows = np.array([[1.0], [2.0]], np.float32)
     model = foreign(
@@ -1222,6 +1225,12 @@ def test_a_batch_that_the_graph_fixes_stays_and_sessions_split(told: Told, tmp_p
     assert artifact.manifest.inputs[0].shape[0] == 2 and answers(artifact, PHOTOS[:5]).shape == (5, 4)
     with pytest.raises(BadInput, match="its batch is fixed at 2"):
         quantize_int8(artifact, PtqOptions(), CalibrationSet(PHOTOS, "drawn"), tmp_path / "int8")
+    about = ("--data", photo_folder)
+    code, _, err = run_tiffin("doctor", artifact.folder, "--for", "int8", *about)
+    assert code == 2 and "its batch is fixed at 2" in err
+    words = ("--labels", tmp_path / "labels.txt", "--mean", "0.5", "--std", "0.5", "--out", tmp_path / "again", *about)
+    code, _, err = run_tiffin("export", tmp_path / "theirs.onnx", *words)
+    assert code == 0 and "next: tiffin bench" in err and "quantize" not in err
 
 
 @pytest.mark.parametrize("batch", [2, 3])
