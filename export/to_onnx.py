@@ -20,6 +20,7 @@ from ..artifact.store import save
 from ..errors import BadInput
 from ..machine import versions
 from ..train import Checkpoint
+from ..train.checkpoint import tensors_of
 from .confidence import HeldOut, fitted
 from .graph.canonical import canonical
 from .graph.logits_output import require_logits
@@ -78,7 +79,8 @@ def to_onnx(
         ParityFailed: logits differ by more than the tolerance; nothing is saved.
         BadInput: the network cannot be traced, has no ONNX form or is too large for a file, or `out` cannot be written.
     """
-    require_below_limit(sum(each.nbytes for each in checkpoint.module.state_dict().values()), checkpoint.architecture)
+    held = tensors_of(checkpoint.module.state_dict())
+    require_below_limit(sum(each.nbytes for each in held.values()), checkpoint.architecture)
     traced = trace(checkpoint)
     model = _export(checkpoint, traced)
     about = {"opset": OPSET, "architecture": checkpoint.architecture, **why_fixed(traced)}

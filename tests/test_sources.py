@@ -184,6 +184,16 @@ def test_a_factory_with_safetensors_is_exported_and_answers_alike(mine, told: To
     assert "labels 4: apple, leek, milk" in shown and "32×32" in shown and "mean 0.5, 0.5, 0.5" in shown
 
 
+@pytest.mark.parametrize("takes", [True, False])
+def test_what_a_layer_keeps_beside_its_weights_is_no_weight(mine, told: Told, tmp_path: Path, takes: bool) -> None:
+    extra = "\n    def get_extra_state(self):\n        return {'calls': 3}\n"
+    extra += "\n    def set_extra_state(self, state):\n        pass\n" * takes
+    code = f"class Linear(nn.Linear):{extra}\n{MAKE.replace('nn.Linear', 'Linear')}"
+    source = open_source(mine(code), with_weights(told, tmp_path / "w.pt", network().state_dict()))
+    artifact, _ = export_source(source, tmp_path / "out", PHOTOS)
+    require_same(answers(artifact, PHOTOS), wanted(network(), PHOTOS))
+
+
 def test_a_factory_that_asks_for_classes_gets_the_number_of_labels(mine, told: Told, tmp_path: Path) -> None:
     code = MAKE.replace("make()", "make(num_classes=1000)").replace("16, 4))", "16, num_classes))")
     source = open_source(mine(code), with_weights(told, tmp_path / "w.pt", network().state_dict()))

@@ -179,7 +179,8 @@ def load_state(module: nn.Module, state: Mapping[str, torch.Tensor], path: Path)
     Raises:
         BadInput: some are missing, too many, of another kind or shape (names up to ten of each), or no finite numbers.
     """
-    wanted = module.state_dict()
+    own = module.state_dict()
+    wanted = tensors_of(own)
     strange = [f"{key} {kind}" for key in wanted if key in state and (kind := _kind(state[key], wanted[key]))]
     if strange:
         raise BadInput(f"{path}: {len(strange)} weights of another kind: {', '.join(strange[:10])}",
@@ -199,8 +200,13 @@ def load_state(module: nn.Module, state: Mapping[str, torch.Tensor], path: Path)
     if not all(bool(torch.isfinite(value).all()) for value in state.values()):
         raise BadInput(f"{path}: weights hold NaN or infinity", "finite weights")
     # Into the module's own state_dict, which says in which version each layer keeps its weights; a file may not.
-    wanted.update({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
-    module.load_state_dict(wanted)
+    own.update({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+    module.load_state_dict(own, strict=False)  # all weights are there; what a layer adds to them, it may not take
+
+
+def tensors_of(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """Weights and buffers, without what layers keep beside them (`get_extra_state`)."""
+    return {name: value for name, value in state.items() if torch.is_tensor(value)}
 
 
 def _kind(value: torch.Tensor, wanted: torch.Tensor) -> str:
@@ -211,9 +217,9 @@ def _kind(value: torch.Tensor, wanted: torch.Tensor) -> str:
     return "" if plain or not wanted.is_floating_point() else str(value.dtype).removeprefix("torch.")
 
 
-def state_digest(state: dict[str, torch.Tensor], without: Iterable[str] = ()) -> str:
+def state_digest(state: Mapping[str, Any], without: Iterable[str] = ()) -> str:
     """sha256 of weights and buffers by name, those left out whose name begins with one of `without`."""
-    digest, left_out = hashlib.sha256(), tuple(without)
+    digest, left_out, state = hashlib.sha256(), tuple(without), tensors_of(state)
     for name in sorted(state):
         if not name.startswith(left_out):
             digest.update(name.encode())

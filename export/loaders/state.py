@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ...errors import BadInput, command, first_line
-from ...train.checkpoint import load_state
+from ...train.checkpoint import load_state, tensors_of
 
 # Under which the usual trainers keep a state_dict: Lightning; plain torch's tutorial; timm, torchvision and others.
 _KEYS = ("state_dict", "model_state_dict", "model", "module", "net", "ema")
@@ -93,7 +93,7 @@ def _state_in(loaded: Any, path: Path) -> tuple[dict[str, torch.Tensor], tuple[s
 
 def _tensors(value: Any) -> dict[str, torch.Tensor]:
     """The tensors of a mapping by name; none of anything else."""
-    return {name: each for name, each in value.items() if torch.is_tensor(each)} if isinstance(value, Mapping) else {}
+    return tensors_of(value) if isinstance(value, Mapping) else {}
 
 
 def without_prefix(
@@ -107,7 +107,7 @@ def without_prefix(
     Raises:
         BadInput: it holds several such networks of other weights.
     """
-    wanted, notes = module.state_dict(), list[str]()
+    wanted, notes = tensors_of(module.state_dict()), list[str]()
     counts = {name: value for name, value in wanted.items() if name.endswith("num_batches_tracked")}
     prefix = _prefix(state, [name for name in wanted if name not in counts], path)
     if prefix:
