@@ -522,6 +522,9 @@ def test_a_state_of_other_options_or_labels_is_refused_and_left_alone(
         corrected = dataclasses.replace(training, truth=training.truth[::-1].copy())
         fit(student_of(checkpoint), corrected, QUICK, student_of(checkpoint), state=state)
     assert state.read_bytes() == before
+    torch.save([1, 2], state)
+    with pytest.raises(BadInput, match="other options"):
+        fit(student_of(checkpoint), training, QUICK, student_of(checkpoint), state=state)
     state.write_bytes(b"torn")
     with pytest.raises(BadInput, match="no training state"):
         fit(student_of(checkpoint), training, QUICK, student_of(checkpoint), state=state)

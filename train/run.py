@@ -180,7 +180,7 @@ class Run:
             raw = torch.load(path, weights_only=True)
         except Exception as error:  # torch.load raises what pickle, zipfile and torch raise
             raise BadInput(f"{path}: no training state ({error})", "one kept by this command", "remove it") from error
-        if raw.get("key") != self._key:
+        if not isinstance(raw, dict) or raw.get("key") != self._key:
             raise BadInput(f"{path}: of a run with other options, weights, photos or labels",
                            "the same as it was started with",
                            "remove it to start anew, or choose another --out")  # fmt: skip
