@@ -63,6 +63,7 @@ from tiffin.train.loss import imitation, inverse_frequency, loss_of
 from tiffin.train.modes import Watch
 from tiffin.train.network import ARCHITECTURES, build_network
 from tiffin.train.recipes import DEFAULT, FEATURES, applied, changed
+from tiffin.train.record import trained_with
 from tiffin.train.schedule import groups, rate, stages_of
 from tiffin.train.score import logits_of
 from tiffin.train.train import Trained, split_train, train
@@ -1236,6 +1237,10 @@ def test_a_training_that_cannot_be_is_refused(tiffin_, tmp_path: Path, words: tu
     code, shown, told = tiffin_(*words)
     assert code == 2 and told.lower().count("error: ") == 1 and said in told and not shown
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} <= {"pixel-hashes.json"}
+
+
+def test_a_record_tells_the_packages_that_build_networks() -> None:
+    assert {"torch", "transformers", "efficientnet-lite-pytorch"} <= trained_with().keys()
 
 
 def test_a_killed_training_goes_on_to_the_same_bytes(

@@ -9,7 +9,7 @@ from typing import Any
 from ..machine import environment, versions
 from .run import Epoch, computes_bf16
 
-_PACKAGES = ("tiffin", "torch", "numpy", "pillow", "safetensors", "efficientnet-lite-pytorch")
+_PACKAGES = ("tiffin", "torch", "numpy", "pillow", "safetensors", "efficientnet-lite-pytorch", "transformers")
 
 
 def trained_with() -> dict[str, str]:
