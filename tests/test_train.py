@@ -1024,6 +1024,15 @@ def test_weights_beyond_float16_are_not_saved_as_such() -> None:
         rounded(module, half=True)
 
 
+@pytest.mark.parametrize("half", [True, False])
+def test_weights_that_are_no_numbers_are_not_saved(half: bool) -> None:
+    module = torch.nn.Linear(2, 2)
+    module.bias.data[0] = torch.nan
+    with pytest.raises(BadInput, match="NaN or infinite: bias") as caught:
+        rounded(module, half)
+    assert caught.value.fix == "take a lower learning rate"
+
+
 @contextmanager
 def full_disk(left: int) -> Iterator[None]:
     """No file may grow beyond `left` bytes."""

@@ -117,20 +117,24 @@ def rounded(module: nn.Module, half: bool) -> nn.Module:
     """The module as it will be loaded: float32, its weights rounded to float16 where these are kept.
 
     Raises:
-        BadInput: a weight is too large for float16.
+        BadInput: a weight is no finite number, or too large for float16.
     """
+    module = module.float()
+    if lost := _not_finite(module):
+        raise BadInput(f"weights became NaN or infinite: {lost}", "finite weights", "take a lower learning rate")
     if not half:
-        return module.float()
+        return module
     module = module.half().float()
-    large = [name for name, value in module.state_dict().items() if not _is_finite(value)]
-    if large:
-        raise BadInput(f"weights too large for float16: {', '.join(large[:5])}", "at most 65504",
+    if large := _not_finite(module):
+        raise BadInput(f"weights too large for float16: {large}", "at most 65504",
                        "run it again with --no-half: it goes on from the last epoch")  # fmt: skip
     return module
 
 
-def _is_finite(value: torch.Tensor) -> bool:
-    return bool(torch.isfinite(value).all())
+def _not_finite(module: nn.Module) -> str:
+    """Names, up to five."""
+    names = [name for name, value in module.state_dict().items() if not bool(torch.isfinite(value).all())]
+    return ", ".join(names[:5])
 
 
 def _read_meta(path: Path) -> dict[str, Any]:
