@@ -11,8 +11,10 @@ from ..errors import BadInput
 from . import options, output, render, training
 
 if TYPE_CHECKING:  # torch, which `tiffin --help` does without
-    from ..train.fit import FitStatus
+    from ..train.fit import FitOptions, FitStatus
     from ..train.recipes import TrainOptions
+
+_OPTIONS = {"min_area": "crop_area", "ratio": "crop_ratio"}  # of fields, where it has another name
 
 
 def register(app: typer.Typer) -> None:
@@ -109,7 +111,7 @@ def train(
     chosen = applied(chosen, begun.architecture, begun.host)
     out = out or Path("out/train") / f"{begun.architecture.name}.safetensors"
     _prepare(out, Path(init) if init and _is_file(init) else None, teacher)
-    _echo(begun.architecture.name, begun.source, chosen, out)
+    _echo(chosen, out, arch=begun.architecture.name, init=begun.source)
     watch = Watch(show_epochs, render.TerminalProgress().counted)
     taught = load_checkpoint(teacher) if teacher else None
     made = fit_classifier(dataset, begun, chosen, out, taught, score_test, watch)
@@ -181,14 +183,14 @@ def _prepare(out: Path, *given: Path | None) -> None:
     output.make_parent(out)
 
 
-def _echo(architecture: str, source: str, chosen: TrainOptions, out: Path) -> None:
-    """The options as applied."""
+def _echo(chosen: TrainOptions | FitOptions, out: Path, **about: Any) -> None:
+    """The options as applied, by the names that they are given by."""
     from dataclasses import asdict
 
-    told = asdict(chosen)
-    fit = told.pop("fit")
-    augmentation = fit.pop("augmentation")
-    render.echo_options(arch=architecture, init=source, **told, **fit, **augmentation, out=out)
+    told = about | asdict(chosen)
+    for part in ("fit", "augmentation"):
+        told |= told.pop(part, {})
+    render.echo_options(**{_OPTIONS.get(name, name): value for name, value in told.items()}, out=out)
 
 
 def distill(
@@ -211,8 +213,6 @@ def distill(
     from .build import dataset_of, need_build
 
     need_build()
-    from dataclasses import asdict
-
     from ..train import DEFAULT_CHECKPOINT, load_checkpoint
     from ..train.distill import distill as teach
     from ..train.distill import student_of, training_photos
@@ -230,8 +230,7 @@ def distill(
                         seed=seed)  # fmt: skip
     require_fit(len(dataset.role("train")), chosen, taught=True, judged=False)
     photos = training_photos(dataset.role("train"), teacher.preprocess, out.parent / "cache", dataset.kind)
-    render.echo_options(teacher=teacher.sha256[:12], size=size, photos=len(photos), **asdict(chosen), half=half,
-                        out=out)  # fmt: skip
+    _echo(chosen, out, teacher=teacher.sha256[:12], size=size, photos=len(photos), half=half)
     teach(teacher, size, photos, chosen, out, show_epochs, half)
     render.show(f"wrote {out}")
     render.next_command("export", out)

@@ -1002,10 +1002,9 @@ def test_few_photos_are_distilled_in_smaller_batches(
     code, _, told = command(*words, "--batch", 49)
     assert code == 2 and "48 photos to fit" in told and "take a smaller batch" in told
     assert not list((tmp_path / "o").rglob("*"))
-    assert (
-        command(*words, "--batch", 24).code == 0
-        and load_checkpoint(tmp_path / "o/a.safetensors").preprocess.height == 32
-    )
+    code, _, told = command(*words, "--batch", 24)
+    assert code == 0 and "crop-area" in told and "{" not in told
+    assert load_checkpoint(tmp_path / "o/a.safetensors").preprocess.height == 32
 
 
 def test_a_network_of_one_size_has_no_smaller_student(command: Run, photo_folder: Path, tmp_path: Path) -> None:
@@ -1086,6 +1085,7 @@ def test_the_command_trains_draws_and_writes_the_look_down(tiffin_, tmp_path: Pa
     assert code == 0, said
     assert "wrote out/a.safetensors" in shown and "top-1 on 12 held-out photos" in shown
     assert "top-1 on 48 confirm photos" in shown and "label-smoothing 0.1" in said and "photos/s" in said
+    assert "crop-area 0.25, crop-ratio 1.3" in said
     assert "looks at the test split so far, this one included: 1" in said and "next: tiffin export" in said
     names = ("curves", "confusion-held-out", "confusion-confirm")
     for name in names:
