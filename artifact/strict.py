@@ -39,7 +39,8 @@ def read_as_type(raw: Any, kind: Any, where: str) -> Any:
         return None if raw is None else read_as_type(raw, inside[0], where)
     if origin is tuple and isinstance(raw, list):
         kinds = inside[:1] * len(raw) if inside[-1] is ... else inside
-        return tuple(read_as_type(each, own, where) for each, own in zip(raw, kinds, strict=True))
+        if len(raw) == len(kinds):
+            return tuple(read_as_type(each, own, where) for each, own in zip(raw, kinds, strict=True))
     if origin is Mapping and isinstance(raw, dict):
         return {name: read_as_type(each, inside[1], where) for name, each in raw.items()}
     if isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(raw, dict):
