@@ -1000,7 +1000,7 @@ def test_few_photos_are_distilled_in_smaller_batches(
         "o/a.safetensors",
     )
     code, _, told = command(*words, "--batch", 49)
-    assert code == 2 and "48 photos to fit" in told and "take a smaller batch" in told
+    assert code == 2 and "48 photos to fit" in told and "a smaller batch" in told
     assert not list((tmp_path / "o").rglob("*"))
     code, _, told = command(*words, "--batch", 24)
     assert code == 0 and "crop-area" in told and "{" not in told

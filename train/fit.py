@@ -101,7 +101,8 @@ def require_fit(photos: int, options: FitOptions, taught: bool, judged: bool) ->
         BadInput: too few photos, or an option for what there is not.
     """
     if photos < options.batch:
-        raise BadInput(f"{photos} photos to fit", f"at least one batch of {options.batch}", "take a smaller batch")
+        raise BadInput(f"{photos} photos to fit", f"at least one batch of {options.batch}",
+                       "take more photos or a smaller batch")  # fmt: skip
     if not taught and options.label_weight < 1:
         raise BadInput(f"label weight {options.label_weight} without a teacher", "1, or a teacher to imitate")
     if options.patience and not judged:
