@@ -70,7 +70,8 @@ def doctor(
         need_build(("onnx", "onnxruntime"))
         forecast.tell(forecast.Asked(str(artifact), scheme, data, photos, rows, seed), json)
         return
-    options.refuse(context, ("scheme", "data", "photos", "rows", "seed"), "no --for int8", "options for TensorRT")
+    options.refuse(context, ("scheme", "data", "photos", "rows", "seed"), "no --for int8",
+                   "--for int8, whose options they are")  # fmt: skip
     need_build(("onnx",))
     from ..export.graph.preflight import Target
     from ..export.onnx_source import read_onnx
