@@ -120,21 +120,16 @@ def rounded(module: nn.Module, half: bool) -> nn.Module:
         BadInput: a weight is no finite number, or too large for float16.
     """
     module = module.float()
-    if lost := _not_finite(module):
-        raise BadInput(f"weights became NaN or infinite: {lost}", "finite weights", "take a lower learning rate")
+    if lost := not_finite(module.state_dict()):
+        raise BadInput(f"weights became NaN or infinite: {', '.join(lost[:5])}", "finite weights",
+                       "take a lower learning rate")  # fmt: skip
     if not half:
         return module
     module = module.half().float()
-    if large := _not_finite(module):
-        raise BadInput(f"weights too large for float16: {large}", "at most 65504",
+    if large := not_finite(module.state_dict()):
+        raise BadInput(f"weights too large for float16: {', '.join(large[:5])}", "at most 65504",
                        "run it again with --no-half: it goes on from the last epoch")  # fmt: skip
     return module
-
-
-def _not_finite(module: nn.Module) -> str:
-    """Names, up to five."""
-    names = [name for name, value in module.state_dict().items() if not bool(torch.isfinite(value).all())]
-    return ", ".join(names[:5])
 
 
 def _read_meta(path: Path) -> dict[str, Any]:
@@ -201,8 +196,8 @@ def load_state(module: nn.Module, state: Mapping[str, torch.Tensor], path: Path)
     if any(odd.values()):
         told = "; ".join(f"{len(keys)} {word}: {', '.join(keys[:10])}" for word, keys in odd.items() if keys)
         raise BadInput(f"{path}: missing or extra weights: {told}", "the architecture's own state_dict")
-    if not all(bool(torch.isfinite(value).all()) for value in state.values()):
-        raise BadInput(f"{path}: weights hold NaN or infinity", "finite weights")
+    if wrong := not_finite(state):
+        raise BadInput(f"{path}: weights hold NaN or infinity: {', '.join(wrong[:10])}", "finite weights")
     # Into the module's own state_dict, which says in which version each layer keeps its weights; a file may not.
     own.update({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
     module.load_state_dict(own, strict=False)  # all weights are there; what a layer adds to them, it may not take
@@ -219,6 +214,12 @@ def _kind(value: torch.Tensor, wanted: torch.Tensor) -> str:
         return "meta" if value.is_meta else "quantized" if value.is_quantized else "sparse"
     plain = value.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
     return "" if plain or not wanted.is_floating_point() else str(value.dtype).removeprefix("torch.")
+
+
+def not_finite(state: Mapping[str, Any]) -> list[str]:
+    """Names of weights and buffers that hold NaN or infinity."""
+    return [name for name, value in tensors_of(state).items()
+            if value.is_floating_point() and not bool(torch.isfinite(value).all())]  # fmt: skip
 
 
 def state_digest(state: Mapping[str, Any], without: Iterable[str] = ()) -> str:

@@ -17,7 +17,7 @@ from ...artifact import Preprocess
 from ...artifact.manifest import require_shown
 from ...errors import BadInput, NotTold, first_line
 from ...train import Checkpoint
-from ...train.checkpoint import state_digest, tensors_of
+from ...train.checkpoint import not_finite, state_digest
 from ...train.zoo.layers import LogitsOf, logits_in
 from .source import Source
 from .told import TURNED, Told
@@ -113,12 +113,7 @@ def _turned(host: Preprocess) -> Preprocess:
 
 
 def _require_finite(module: nn.Module, text: str) -> None:
-    wrong = [
-        name
-        for name, value in tensors_of(module.state_dict()).items()
-        if value.is_floating_point() and not bool(torch.isfinite(value).all())
-    ]
-    if wrong:
+    if wrong := not_finite(module.state_dict()):
         raise BadInput(f"{text}: weights hold NaN or infinity: {', '.join(wrong[:10])}", "finite weights",
                        "train again, or take an earlier checkpoint")  # fmt: skip
 
