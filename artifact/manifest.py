@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import BadArtifact, BadInput
-from .strict import read_as_type
+from .strict import parse_json, read_as_type
 
 MANIFEST_VERSION = 1
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
@@ -284,7 +284,7 @@ def parse_manifest(text: str, where: str) -> Manifest:
         BadArtifact: not JSON, a newer version, or a field missing, unknown, or of a type or value that cannot be.
     """
     try:
-        raw = json.loads(text)
+        raw = parse_json(text)
         json.dumps(raw, ensure_ascii=False).encode()  # half a surrogate pair has no digest
         version = int(raw["version"])
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:

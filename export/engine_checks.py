@@ -112,12 +112,13 @@ def check_dry_run(artifact: Artifact, backend: str, options: EngineOptions) -> N
         BadInput: that; no ONNX; what `check_graph` and `check_dla` refuse.
     """
     require_onnx(artifact, backend)
-    if backend == "tensorrt_rtx":
-        _check_rtx(options)
     lib = None
     with contextlib.suppress(EngineMissing):  # the command is for another machine
         lib = library(backend)
+    if lib is not None:
         _check_words(lib, options if lib.builds_for_others else dataclasses.replace(options, capabilities=()))
+    elif backend == "tensorrt_rtx":
+        _check_rtx(options)
     model = read_onnx(artifact.model_path)
     check_graph(model, artifact, Target(backend, options.capabilities), options)
     if backend != "tensorrt" or options.dla_core is None:

@@ -246,6 +246,7 @@ def test_a_cut_or_missing_file_is_named(tmp_path: Path, content: bytes | None, s
         (b"{}", "version"),
         (b'{"version": "new"}', "not a manifest"),
         (b'{"version": null}', "not a manifest"),
+        (b'{"version": 1, "version": 2}', "'version' stands twice"),
         (b'{"version": Infinity}', "not a manifest"),
         pytest.param(b"[" * 100_000, "not a manifest", id="deep"),
         (b'{"version": 1}', "field"),
